@@ -1,1 +1,7 @@
-//! Filled in below.
+//! A one-machine Kubernetes: an API service with a store, the controllers that Jobs and
+//! garbage collection need, and a node that runs Pods as sandboxed processes.
+//!
+//! It stands alone: custom resource definitions and the path of the binary that hosts its helper
+//! processes are given to it as data.
+
+pub mod status;
