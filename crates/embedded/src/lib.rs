@@ -4,4 +4,12 @@
 //! It stands alone: custom resource definitions and the path of the binary that hosts its helper
 //! processes are given to it as data.
 
+pub mod apply;
+pub mod discovery;
+pub mod kinds;
+pub mod openapi;
+pub mod patch;
+pub mod protobuf;
+pub mod schema;
 pub mod status;
+pub mod table;
