@@ -1,0 +1,186 @@
+//! Agent: how tasks are executed.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Affinity, LocalObjectReference, PodSecurityContext, ResourceRequirements, SecurityContext,
+    Toleration,
+};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::{ContextItem, DURATION_PATTERN};
+
+/// How Tasks are executed: image, command, context that every Task gets, credentials, and the Pod around them.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[kube(
+    group = "kubeopencode.io",
+    version = "v1alpha1",
+    kind = "Agent",
+    plural = "agents",
+    singular = "agent",
+    shortname = "ag",
+    category = "kubeopencode",
+    namespaced,
+    derive = "PartialEq",
+    doc = "Agent says how Tasks are executed.",
+    printcolumn(name = "Image", type_ = "string", json_path = ".spec.agentImage"),
+    printcolumn(
+        name = "Max",
+        type_ = "integer",
+        json_path = ".spec.maxConcurrentTasks",
+        description = "Tasks that may run at once; empty or 0 means no limit"
+    ),
+    printcolumn(
+        name = "ServiceAccount",
+        type_ = "string",
+        json_path = ".spec.serviceAccountName",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentSpec {
+    /// Image of the container in which the agent works. Default: the built-in development image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub agent_image: Option<String>,
+    /// Where the agent works; task.md is written there. An absolute path, default /workspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096), regex(pattern = "^/"))]
+    pub workspace_dir: Option<String>,
+    /// What to run. Default: OpenCode, with task.md as its prompt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub command: Vec<String>,
+    /// Context that every Task of this Agent gets, before its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub contexts: Vec<ContextItem>,
+    /// Secrets that the agent gets as environment variables or files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub credentials: Vec<Credential>,
+    /// The Pod around the agent: labels, scheduling, runtime, resources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_spec: Option<AgentPodSpec>,
+    /// ServiceAccount of the agent's Pod.
+    #[schemars(length(min = 1, max = 253))]
+    pub service_account_name: String,
+    /// How many Tasks of this Agent may run at once. Absent or 0: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub max_concurrent_tasks: Option<i32>,
+    /// How long a Task may run, as in `1h30m`, when the Task itself does not say. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 32), regex(pattern = DURATION_PATTERN))]
+    pub timeout: Option<String>,
+}
+
+/// A Secret, or one key of it, given to the agent. The operator never reads it: it only names it in the Pod.
+///
+/// Without `key`: all keys as environment variables, or as files of the directory `mountPath`.
+/// With `key`: one variable `env`, one file `mountPath`, or both.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("has(self.secretRef.key) || !has(self.env)").message("env needs secretRef.key: without a key every key of the secret becomes a variable of its own name").field_path(".env"),
+    validation = Rule::new("!has(self.secretRef.key) || has(self.env) || has(self.mountPath)").message("a credential with secretRef.key needs env, mountPath or both"),
+    validation = Rule::new("!has(self.fileMode) || has(self.mountPath)").message("fileMode needs mountPath").field_path(".fileMode"),
+    validation = Rule::new("!has(self.mountPath) || (self.mountPath.startsWith('/') && !self.mountPath.split('/').exists(p, p == '..'))").message("mountPath must be absolute and must not contain '..'").field_path(".mountPath"),
+)]
+pub struct Credential {
+    /// A name for people, unique in this Agent.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Where the value is.
+    pub secret_ref: SecretReference,
+    /// Name of the environment variable, for one key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$")
+    )]
+    pub env: Option<String>,
+    /// The file (with a key) or the directory (without), as an absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 4096))]
+    pub mount_path: Option<String>,
+    /// Permission bits of the file. Default 0600 (384 in JSON).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 511))]
+    pub file_mode: Option<i32>,
+}
+
+/// A Secret of the Task's namespace, or one key of it.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretReference {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// One key of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: Option<String>,
+}
+
+/// The Pod around the agent.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentPodSpec {
+    /// Labels of the Pod, for network policies and monitoring. The system's own labels win.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the Pod.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// On which nodes it may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduling: Option<Scheduling>,
+    /// RuntimeClass, for example gvisor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub runtime_class_name: Option<String>,
+    /// Requests and limits of the agent container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// Security context of the agent container. What is not set here has the system's default:
+    /// no privilege escalation, no capabilities, seccomp RuntimeDefault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_context: Option<SecurityContext>,
+    /// Security context of the Pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_security_context: Option<PodSecurityContext>,
+    /// Secrets for pulling the images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+    /// How long the agent has to end after SIGTERM. Default 30 seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub termination_grace_period_seconds: Option<i64>,
+    /// Give the agent the token of its service account. Default: only with a Runtime context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub automount_service_account_token: Option<bool>,
+}
+
+/// On which nodes the Pod may run.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Scheduling {
+    /// Labels that the node must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that the Pod tolerates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub tolerations: Vec<Toleration>,
+    /// Affinity rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+}

@@ -1,0 +1,124 @@
+//! Context items: what an agent is given to know, in a Task or in an Agent.
+//!
+//! An item has a `type` and exactly the member of that name; the rules below make the API server refuse anything else.
+//! (A tagged enum would say it better, but no structural schema can express one.)
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One piece of context. Without `mountPath` its content is appended to `task.md`; with one it becomes a file or directory.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("self.type != 'Text' || has(self.text)").message("text is required when type is Text").field_path(".text"),
+    validation = Rule::new("self.type == 'Text' || !has(self.text)").message("text is only allowed when type is Text").field_path(".text"),
+    validation = Rule::new("self.type != 'ConfigMap' || has(self.configMap)").message("configMap is required when type is ConfigMap").field_path(".configMap"),
+    validation = Rule::new("self.type == 'ConfigMap' || !has(self.configMap)").message("configMap is only allowed when type is ConfigMap").field_path(".configMap"),
+    validation = Rule::new("self.type != 'Git' || has(self.git)").message("git is required when type is Git").field_path(".git"),
+    validation = Rule::new("self.type == 'Git' || !has(self.git)").message("git is only allowed when type is Git").field_path(".git"),
+    validation = Rule::new("self.type == 'Runtime' || !has(self.runtime)").message("runtime is only allowed when type is Runtime").field_path(".runtime"),
+    validation = Rule::new("self.type != 'Git' || (has(self.mountPath) && self.mountPath != '')").message("mountPath is required when type is Git: a repository has no place in task.md").field_path(".mountPath"),
+    validation = Rule::new("!has(self.mountPath) || !self.mountPath.split('/').exists(p, p == '..')").message("mountPath must not contain '..'").field_path(".mountPath"),
+)]
+pub struct ContextItem {
+    /// What kind of context this is: Text, ConfigMap, Git or Runtime.
+    #[serde(rename = "type")]
+    pub type_: ContextType,
+    /// Where it is mounted. Relative paths are below the Agent's workspaceDir. Empty: appended to task.md.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub mount_path: Option<String>,
+    /// Permission bits of the files, for example 0755 (493 in JSON). Default 0644.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 511))]
+    pub file_mode: Option<i32>,
+    /// The content, when type is Text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Where the content comes from, when type is ConfigMap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<ConfigMapContext>,
+    /// The repository, when type is Git.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitContext>,
+    /// Tells the agent about the platform it runs on, when type is Runtime. Has no fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeContext>,
+}
+
+/// The kinds of context.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContextType {
+    /// Text written into the manifest.
+    Text,
+    /// One key, or all keys, of a ConfigMap of the Task's namespace.
+    ConfigMap,
+    /// A Git repository, cloned before the agent starts.
+    Git,
+    /// What the agent should know of the platform: its environment, and how to look at its own Task.
+    Runtime,
+}
+
+/// A ConfigMap of the Task's namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConfigMapContext {
+    /// Name of the ConfigMap.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// One key. Absent: all keys, as a directory of files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub key: Option<String>,
+    /// Go on without it when the ConfigMap or the key does not exist. Default false: wait for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optional: Option<bool>,
+}
+
+/// A Git repository.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!self.repository.startsWith('-') && !self.repository.contains('::')").message("repository must be a URL that git can fetch without running a command (https, ssh, git, file, or user@host:path)").field_path(".repository"),
+    validation = Rule::new("!has(self.ref) || !self.ref.startsWith('-')").message("ref must not begin with '-'").field_path(".ref"),
+    validation = Rule::new("!has(self.path) || (!self.path.startsWith('-') && !self.path.startsWith('/') && !self.path.split('/').exists(p, p == '..'))").message("path must be relative, without '..', and must not begin with '-'").field_path(".path"),
+)]
+pub struct GitContext {
+    /// URL of the repository. Never put credentials into it: name a Secret in secretRef.
+    #[schemars(length(min = 1, max = 2048))]
+    pub repository: String,
+    /// Take only this file or directory of the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub path: Option<String>,
+    /// Branch, tag or commit SHA. Default HEAD, the remote's default branch.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
+    pub ref_: Option<String>,
+    /// How many commits of history to fetch. Default 1; 0 fetches all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub depth: Option<i32>,
+    /// Clone submodules too. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submodules: Option<bool>,
+    /// Credentials, in a Secret of the Task's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<GitSecretReference>,
+}
+
+/// A Secret with Git credentials: `username` and `password` for HTTPS (and `ca.crt` for a private certificate authority),
+/// `ssh-privatekey` and `known_hosts` for SSH.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GitSecretReference {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// Has no fields: its content is written by the system.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeContext {}

@@ -1,0 +1,164 @@
+//! Task: one execution of an agent.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{ContextItem, DURATION_PATTERN};
+
+/// What to do, with which context, by which Agent.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[kube(
+    group = "kubeopencode.io",
+    version = "v1alpha1",
+    kind = "Task",
+    plural = "tasks",
+    singular = "task",
+    shortname = "tk",
+    category = "kubeopencode",
+    namespaced,
+    status = "TaskStatus",
+    derive = "PartialEq",
+    doc = "Task is one execution of an agent. It runs at most once.",
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Agent", type_ = "string", json_path = ".status.agent.name"),
+    printcolumn(name = "Job", type_ = "string", json_path = ".status.jobName"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.jobName) || self.spec == oldSelf.spec").message("spec is immutable once the Task has started: create a new Task"),
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TaskSpec {
+    /// What the agent is asked to do; the beginning of task.md.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// What the agent is given to know, after the context of its Agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub contexts: Vec<ContextItem>,
+    /// Name of the Agent, in the Task's namespace. Default: the Agent named default, or the built-in one if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub agent_ref: Option<String>,
+    /// How long the agent may run, as in `1h30m`. Default: the Agent's timeout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 32), regex(pattern = DURATION_PATTERN))]
+    pub timeout: Option<String>,
+}
+
+/// Where a Task stands. Written by the operator alone.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskStatus {
+    /// The generation of the Task that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Pending, Queued, Running, Completed or Failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<TaskPhase>,
+    /// Why the Task ended, in one word. Set with the terminal phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The same for people, or what the Task waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Name of the Job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_name: Option<String>,
+    /// UID of the Job. Only the Job with this UID is ever released to run.
+    #[serde(rename = "jobUID", default, skip_serializing_if = "Option::is_none")]
+    pub job_uid: Option<String>,
+    /// How many Jobs this Task had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<i32>,
+    /// The Agent that the Task was started with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentUsed>,
+    /// When the Job was released to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// When the Task ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Time>,
+    /// What came out of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<TaskResult>,
+    /// Ready, Queued, JobCreated, Stopped, Complete, Failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[schemars(length(max = 16))]
+    pub conditions: Vec<Condition>,
+}
+
+/// Where a Task is in its life.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TaskPhase {
+    /// Not started: something it refers to is missing, or the Job is being made.
+    Pending,
+    /// Waits for a free slot of its Agent.
+    Queued,
+    /// The Job was released to run.
+    Running,
+    /// Ended well, or was stopped by a person.
+    Completed,
+    /// Ended badly.
+    Failed,
+}
+
+/// The Agent that a Task was started with.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentUsed {
+    /// Its name.
+    pub name: String,
+    /// Its generation at that time; absent for the built-in default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+}
+
+/// What came out of a Task, as the Pod reported it.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskResult {
+    /// Exit code of the agent; absent when it was ended by a signal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Name of the signal that ended the agent, for example SIGTERM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// How long the agent ran, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_millis: Option<i64>,
+    /// The checkouts as the agent left them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub checkouts: Vec<CheckoutResult>,
+}
+
+/// A checkout as the agent left it.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckoutResult {
+    /// Where it is in the Pod.
+    pub path: String,
+    /// The branch it is on; absent when HEAD is detached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// The commit that was checked out before the agent started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// The commit that HEAD is at now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
+    /// How many commits HEAD has that the base has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commits: Option<i32>,
+    /// Whether changes were left uncommitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dirty: Option<bool>,
+    /// Why the rest is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}

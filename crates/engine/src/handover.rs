@@ -1,0 +1,152 @@
+//! What the operator hands to the programs in the Pod, and what they hand back: the JSON that both sides agree on.
+//!
+//! `render` writes [`ContextPlan`] and [`GitPlan`] into the context ConfigMap, which is mounted at [`CONTEXT_DIR`] in
+//! the init containers. `git-init` leaves [`CheckoutRecord`]s at [`CHECKOUTS_FILE`] for `supervise`, which writes
+//! [`Report`] to the termination message, where `decide` reads it. `plan` and `record` paths are constants, so that a
+//! Pod can be read without the code at hand.
+
+use serde::{Deserialize, Serialize};
+
+/// Path of this program in the system image, and where the embedded node provides it.
+pub const PROGRAM: &str = "/kubeopencode";
+/// Path of the OpenCode program in the OpenCode image, and where the embedded node provides it.
+pub const OPENCODE_PROGRAM: &str = "/opencode";
+/// Where the context ConfigMaps are mounted in the init containers.
+pub const CONTEXT_DIR: &str = "/kubeopencode-context";
+/// Key of the [`ContextPlan`] in the context ConfigMap.
+pub const CONTEXT_PLAN: &str = "context.json";
+/// Key of the [`GitPlan`] in the context ConfigMap.
+pub const GIT_PLAN: &str = "git.json";
+/// The volume with the programs: writable in the init containers, read-only for the agent.
+pub const TOOLS_DIR: &str = "/tools";
+/// Where `context-init` copies this program to.
+pub const SUPERVISOR: &str = "/tools/kubeopencode";
+/// Where `opencode-init` copies OpenCode to.
+pub const OPENCODE: &str = "/tools/opencode";
+/// Where `git-init` records what it checked out.
+pub const CHECKOUTS_FILE: &str = "/tools/checkouts.json";
+/// What `GIT_CONFIG_GLOBAL` points to in the agent: written by `git-init` (safe.directory, a default identity).
+pub const GIT_CONFIG: &str = "/tools/gitconfig";
+/// Below it, one directory for each Secret with Git credentials, in `git-init` alone.
+pub const GIT_SECRETS_DIR: &str = "/kubeopencode-git-secrets";
+/// Below it, one directory for each repository of the host, in `git-init` alone.
+pub const HOST_REPOSITORIES_DIR: &str = "/kubeopencode-repositories";
+/// The termination message may not be longer than this many bytes (a rule of the kubelet).
+pub const MAX_TERMINATION_MESSAGE: usize = 4096;
+
+/// What `context-init` has to write, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ContextPlan {
+    /// The files.
+    pub files: Vec<PlannedFile>,
+}
+
+/// A file to write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlannedFile {
+    /// Name of the file below [`CONTEXT_DIR`] that has the content.
+    pub source: String,
+    /// Absolute path as the agent will see it, for messages and for `.git/info/exclude`.
+    pub path: String,
+    /// Absolute path where `context-init` writes it. Differs from `path` for a file that is mounted alone.
+    pub target: String,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// What `git-init` has to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GitPlan {
+    /// The repositories, cloned at the same time.
+    pub checkouts: Vec<PlannedCheckout>,
+}
+
+/// A repository to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlannedCheckout {
+    /// Absolute path of the checkout, the same in every container.
+    pub path: String,
+    /// What git fetches from.
+    pub repository: String,
+    /// The repository as the user wrote it, for messages and as the checkout's `origin`, when it differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// Branch, tag or SHA; absent is the remote's HEAD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// Commits of history; 0 is all.
+    pub depth: u32,
+    /// Take only this file or directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub_path: Option<String>,
+    /// Submodules too.
+    #[serde(default)]
+    pub submodules: bool,
+    /// Directory with the credentials: `username`, `password`, `ssh-privatekey`, `known_hosts`, `ca.crt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_dir: Option<String>,
+    /// Permission bits for the files of a sub-path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+}
+
+/// What `git-init` checked out: a JSON array of these is at [`CHECKOUTS_FILE`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckoutRecord {
+    /// Absolute path of the checkout.
+    pub path: String,
+    /// The commit that was checked out.
+    pub base: String,
+}
+
+/// What `supervise` writes to the termination message: facts, measured, never guessed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Exit code; absent when a signal ended the agent or it could not be started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Name of the signal that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// Why it could not be started, for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// From start to end, in milliseconds.
+    #[serde(default)]
+    pub duration_millis: u64,
+    /// The checkouts as the agent left them; as many as fit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checkouts: Vec<CheckoutReport>,
+}
+
+/// A checkout as the agent left it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckoutReport {
+    /// Absolute path.
+    pub path: String,
+    /// Branch; absent when HEAD is detached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// The commit that the agent began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// The commit that HEAD is at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
+    /// Commits that HEAD has and the base has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commits: Option<u32>,
+    /// Whether something is uncommitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dirty: Option<bool>,
+    /// Why the rest is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}

@@ -1,0 +1,129 @@
+//! The state of a Run: what the engine remembers between two looks at the world.
+//!
+//! It is kept in the owner's `status`, written only with a resourceVersion precondition. Each front end maps it to the
+//! words of its own API.
+
+use jiff::Timestamp;
+
+use crate::{handover::Report, run::AgentUsed};
+
+/// What the engine remembers of a Run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RunState {
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// The generation of the owner that this state speaks of.
+    pub observed_generation: Option<i64>,
+    /// The Job of the current attempt. Once it is set, no Job with another UID is ever released for this attempt.
+    pub job: Option<JobRecord>,
+    /// Attempts begun, counted when their Job is recorded.
+    pub attempts: u32,
+    /// The Agent it was started with.
+    pub agent: Option<AgentUsed>,
+    /// When the first Job was released.
+    pub start_time: Option<Timestamp>,
+    /// When it ended; set with a terminal phase, never changed after.
+    pub completion_time: Option<Timestamp>,
+    /// Why it ended; set with a terminal phase, never changed after.
+    pub reason: Option<Reason>,
+    /// For a person: why it ended, or what it waits for.
+    pub message: Option<String>,
+    /// What came out of it.
+    pub result: Option<Report>,
+    /// Conditions, in the order in which they first appeared.
+    pub conditions: Vec<Condition>,
+}
+
+/// The Job that was recorded for an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobRecord {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+/// Where a Run is in its life.
+///
+/// What ends each state: Pending ends when the Job is recorded, the references time out or are found invalid, or a
+/// person stops it; Queued when a slot is free or a person stops it; Running when its Pod has ended or its Job is gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Not started.
+    #[default]
+    Pending,
+    /// Waits for a slot.
+    Queued,
+    /// The Job was recorded.
+    Running,
+    /// Ended well, or stopped by a person.
+    Completed,
+    /// Ended badly.
+    Failed,
+}
+
+impl Phase {
+    /// Completed and Failed: nothing changes after.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed)
+    }
+}
+
+/// Why a Run ended. The list is fixed: people and programs rely on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The agent exited 0.
+    Succeeded,
+    /// The agent exited with another code, or by a signal.
+    AgentExitNonZero,
+    /// It ran longer than it was allowed to.
+    Timeout,
+    /// A person stopped it.
+    UserStopped,
+    /// Something it refers to did not appear in time.
+    ReferenceNotFound,
+    /// It can never run as it is written.
+    InvalidSpec,
+    /// Kubernetes could not run it to its end: image, node, init container, quota.
+    InfrastructureError,
+    /// Its Job disappeared after it was recorded.
+    JobLost,
+    /// Every allowed attempt failed.
+    RetriesExhausted,
+}
+
+impl Reason {
+    /// The word that stands in `status.reason`, in conditions and in Events.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "Succeeded",
+            Self::AgentExitNonZero => "AgentExitNonZero",
+            Self::Timeout => "Timeout",
+            Self::UserStopped => "UserStopped",
+            Self::ReferenceNotFound => "ReferenceNotFound",
+            Self::InvalidSpec => "InvalidSpec",
+            Self::InfrastructureError => "InfrastructureError",
+            Self::JobLost => "JobLost",
+            Self::RetriesExhausted => "RetriesExhausted",
+        }
+    }
+}
+
+/// A condition, as `metav1.Condition` without the parts that follow from the writing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// One of [`names::condition`](kubeopencode_api::names::condition).
+    pub type_: String,
+    /// True or False; a condition that is not known is absent.
+    pub status: bool,
+    /// One word.
+    pub reason: String,
+    /// For a person.
+    pub message: String,
+    /// When `status` last changed.
+    pub last_transition: Timestamp,
+    /// The owner's generation that it speaks of.
+    pub observed_generation: Option<i64>,
+}
