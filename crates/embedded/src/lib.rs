@@ -12,4 +12,5 @@ pub mod patch;
 pub mod protobuf;
 pub mod schema;
 pub mod status;
+pub mod store;
 pub mod table;

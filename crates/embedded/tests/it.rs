@@ -1,0 +1,5 @@
+//! Integration tests of the embedded cluster, in one binary.
+
+mod it {
+    mod store;
+}
