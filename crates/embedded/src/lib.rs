@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod discovery;
 pub mod kinds;
+pub mod logs;
 pub mod openapi;
 pub mod patch;
 pub mod protobuf;

@@ -1,5 +1,4 @@
-//! Integration tests of the embedded cluster, in one binary.
+//! Integration tests of the embedded cluster, one binary.
 
-mod it {
-    mod store;
-}
+#[path = "it/logs.rs"]
+mod logs;
