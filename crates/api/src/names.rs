@@ -21,6 +21,15 @@ pub const ANNOTATION_OWNER: &str = "kubeopencode.io/owner";
 /// Annotation on Job and Pod: the attempt, counted from 1.
 pub const ANNOTATION_ATTEMPT: &str = "kubeopencode.io/attempt";
 
+/// Annotation on a Job that was released to run. A released Job is never released again.
+pub const ANNOTATION_RELEASED: &str = "kubeopencode.io/released";
+
+/// Annotation on Job and Pod: the Agent that they were rendered for.
+pub const ANNOTATION_AGENT: &str = "kubeopencode.io/agent";
+
+/// Annotation on Job and Pod: the generation of that Agent; absent for the built-in default.
+pub const ANNOTATION_AGENT_GENERATION: &str = "kubeopencode.io/agent-generation";
+
 /// Name of the Agent that a Task without `agentRef` uses, and of the configuration that applies.
 pub const DEFAULT: &str = "default";
 

@@ -31,6 +31,11 @@ pub const GIT_CONFIG: &str = "/tools/gitconfig";
 pub const GIT_SECRETS_DIR: &str = "/kubeopencode-git-secrets";
 /// Below it, one directory for each repository of the host, in `git-init` alone.
 pub const HOST_REPOSITORIES_DIR: &str = "/kubeopencode-repositories";
+/// Where `context-init` finds the volume for files that are mounted alone: each is one file in it, and
+/// [`PlannedFile::target`] says which.
+pub const FILES_DIR: &str = "/kubeopencode-files";
+/// Environment variable of the agent container: the Pod's `terminationGracePeriodSeconds`, for `supervise`.
+pub const GRACE_VARIABLE: &str = "KUBEOPENCODE_GRACE_SECONDS";
 /// The termination message may not be longer than this many bytes (a rule of the kubelet).
 pub const MAX_TERMINATION_MESSAGE: usize = 4096;
 

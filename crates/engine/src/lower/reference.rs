@@ -1,0 +1,129 @@
+//! What a resource refers to, and what is known of it.
+
+use std::{collections::BTreeMap, fmt};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kubeopencode_api::v1alpha1::{Agent, KubeOpenCodeConfig};
+
+/// The kinds that resources refer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReferenceKind {
+    /// `agents.kubeopencode.io`.
+    Agent,
+    /// `configmaps`.
+    ConfigMap,
+    /// `kubeopencodeconfigs.kubeopencode.io`.
+    KubeOpenCodeConfig,
+}
+
+impl fmt::Display for ReferenceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Agent => "Agent",
+            Self::ConfigMap => "ConfigMap",
+            Self::KubeOpenCodeConfig => "KubeOpenCodeConfig",
+        })
+    }
+}
+
+/// Something that a resource refers to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reference {
+    /// Its kind.
+    pub kind: ReferenceKind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Reference {
+    /// A reference to an Agent.
+    #[must_use]
+    pub fn agent(namespace: &str, name: &str) -> Self {
+        Self::new(ReferenceKind::Agent, namespace, name)
+    }
+
+    /// A reference to a ConfigMap.
+    #[must_use]
+    pub fn config_map(namespace: &str, name: &str) -> Self {
+        Self::new(ReferenceKind::ConfigMap, namespace, name)
+    }
+
+    /// A reference to a configuration.
+    #[must_use]
+    pub fn config(namespace: &str, name: &str) -> Self {
+        Self::new(ReferenceKind::KubeOpenCodeConfig, namespace, name)
+    }
+
+    fn new(kind: ReferenceKind, namespace: &str, name: &str) -> Self {
+        Self {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// Something that was looked up and does not exist.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Missing {
+    /// What was looked up.
+    pub reference: Reference,
+    /// The key, when the ConfigMap exists and only its key is missing.
+    pub key: Option<String>,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.key {
+            Some(key) => write!(f, "key {key:?} of {}", self.reference),
+            None => self.reference.fmt(f),
+        }
+    }
+}
+
+/// An object that was found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// An Agent.
+    Agent(Box<Agent>),
+    /// A ConfigMap.
+    ConfigMap(Box<ConfigMap>),
+    /// A configuration.
+    KubeOpenCodeConfig(Box<KubeOpenCodeConfig>),
+}
+
+/// What was looked up so far: each reference is found, known to be absent, or not in here.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct References(BTreeMap<Reference, Option<Found>>);
+
+impl References {
+    /// Nothing was looked up.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Remember the answer of a look-up; None says that the API server does not have it.
+    pub fn insert(&mut self, reference: Reference, found: Option<Found>) {
+        self.0.insert(reference, found);
+    }
+
+    /// The answer, or None if nobody has looked.
+    #[must_use]
+    pub fn get(&self, reference: &Reference) -> Option<Option<&Found>> {
+        self.0.get(reference).map(Option::as_ref)
+    }
+
+    /// Everything that was looked up.
+    pub fn keys(&self) -> impl Iterator<Item = &Reference> {
+        self.0.keys()
+    }
+}
