@@ -4,7 +4,10 @@
 //! It stands alone: custom resource definitions and the path of the binary that hosts its helper
 //! processes are given to it as data.
 
+pub mod api;
 pub mod apply;
+pub mod clock;
+pub mod cluster;
 pub mod discovery;
 pub mod kinds;
 pub mod logs;

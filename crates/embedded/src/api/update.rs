@@ -1,0 +1,462 @@
+//! `update` and `patch`: read, change, check, and write on the condition that nobody else did in between.
+
+use std::sync::Arc;
+
+use http::Response;
+use serde_json::Value;
+
+use super::body::{self, Body};
+use super::create::writer;
+use super::query::{WriteOptions, WriteVerb};
+use super::read::shown;
+use super::{Call, broken, respond};
+use crate::apply;
+use crate::kinds::FieldValidation;
+use crate::patch;
+use crate::schema::Document;
+use crate::status::{Cause, Failure};
+use crate::store::{Expect, Revised, StoreError, Write};
+
+/// How a patch is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PatchType {
+    Json,
+    Merge,
+    Strategic,
+    Apply,
+}
+
+const CUSTOM_PATCHES: [&str; 3] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/apply-patch+yaml",
+];
+
+impl PatchType {
+    fn read(media: &str, custom: bool) -> Result<Self, Failure> {
+        match media {
+            "application/json-patch+json" => Ok(Self::Json),
+            "application/merge-patch+json" => Ok(Self::Merge),
+            "application/apply-patch+yaml" => Ok(Self::Apply),
+            "application/strategic-merge-patch+json" if custom => {
+                Err(Failure::unsupported_media_type(&CUSTOM_PATCHES))
+            }
+            "application/strategic-merge-patch+json" => Ok(Self::Strategic),
+            _ => Err(Failure::unknown_patch_type()),
+        }
+    }
+}
+
+/// A change worked out against one revision of the object.
+struct Changed {
+    object: Value,
+    warnings: Vec<String>,
+    /// Its `managedFields` are right already.
+    applied: bool,
+}
+
+/// What came of one attempt.
+enum Attempt {
+    Done(Response<Body>),
+    /// Somebody else wrote in between.
+    Again,
+}
+
+impl Call {
+    pub(super) async fn update(self) -> Result<Response<Body>, Failure> {
+        let options = WriteOptions::read(&self.query, WriteVerb::Update)?;
+        let decoded = self.kind.decode(self.document()?, options.validation)?;
+        self.same_name(&decoded.object)?;
+        self.same_namespace(&decoded.object)?;
+        loop {
+            let Some(current) = self.api.store.get(&self.key(self.name())) else {
+                let creates = self.kind.kind == "Lease" && self.path.subresource.is_none();
+                if !creates {
+                    return Err(self.not_found());
+                }
+                let mut response = self.insert(decoded.object, &options, false).await?;
+                respond::warn(&mut response, &decoded.warnings);
+                return Ok(response);
+            };
+            let old = shown(&self.kind, &current);
+            self.update_conditions(&old, &decoded.object)?;
+            let changed = Changed {
+                object: decoded.object.clone(),
+                warnings: decoded.warnings.clone(),
+                applied: false,
+            };
+            if let Attempt::Done(response) = self.save(&current, old, changed, &options).await? {
+                return Ok(response);
+            }
+        }
+    }
+
+    /// What a PUT says about the object it replaces.
+    fn update_conditions(&self, old: &Value, new: &Value) -> Result<(), Failure> {
+        let (group, plural) = (&self.kind.group, &self.kind.plural);
+        let version = new["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap_or_default();
+        let conditional = self.kind.custom
+            || matches!(
+                self.kind.kind.as_str(),
+                "Lease" | "CustomResourceDefinition"
+            );
+        if version.is_empty() && conditional {
+            let cause = Cause::invalid(
+                "metadata.resourceVersion",
+                &0.into(),
+                "must be specified for an update",
+            );
+            return Err(Failure::invalid(group, plural, self.name(), vec![cause]));
+        }
+        if !version.is_empty() && old["metadata"]["resourceVersion"] != version {
+            return Err(Failure::modified(group, plural, self.name()));
+        }
+        let uid = new["metadata"]["uid"].as_str().unwrap_or_default();
+        let there = old["metadata"]["uid"].as_str().unwrap_or_default();
+        if !uid.is_empty() && uid != there {
+            let place = match self.namespace() {
+                Some(namespace) => format!("{namespace}/{}", self.name()),
+                None => self.name().to_owned(),
+            };
+            return Err(Failure::conflict(
+                group,
+                plural,
+                self.name(),
+                &format!(
+                    "StorageError: invalid object, Code: 4, Key: /registry/{plural}/{place}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {there}"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn same_name(&self, object: &Value) -> Result<(), Failure> {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        if name == self.name() {
+            return Ok(());
+        }
+        Err(Failure::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            self.name()
+        )))
+    }
+
+    pub(super) async fn patch(self) -> Result<Response<Body>, Failure> {
+        let patch_type = PatchType::read(&self.media, self.kind.custom)?;
+        let options = WriteOptions::read(
+            &self.query,
+            if patch_type == PatchType::Apply {
+                WriteVerb::Apply
+            } else {
+                WriteVerb::Patch
+            },
+        )?;
+        let content = self.patch_content(patch_type)?;
+        loop {
+            let current = self.api.store.get(&self.key(self.name()));
+            let old = current.as_deref().map(|object| shown(&self.kind, object));
+            if patch_type == PatchType::Apply {
+                let applied = self.applied(old.as_ref(), &content, &options)?;
+                let (Some(current), Some(old)) = (current, old) else {
+                    return self.insert(applied.object, &options, true).await;
+                };
+                if let Attempt::Done(response) = self.save(&current, old, applied, &options).await?
+                {
+                    return Ok(response);
+                }
+                continue;
+            }
+            let (Some(current), Some(old)) = (current, old) else {
+                return Err(self.not_found());
+            };
+            let changed = self.patched(patch_type, &old, &content, &options)?;
+            if let Attempt::Done(response) = self.save(&current, old, changed, &options).await? {
+                return Ok(response);
+            }
+        }
+    }
+
+    fn patch_content(&self, patch_type: PatchType) -> Result<Value, Failure> {
+        if patch_type == PatchType::Apply {
+            let value = body::yaml(&self.body)
+                .map_err(|error| Failure::bad_request(format!("error decoding YAML: {error}")))?;
+            self.apply_conditions(&value)?;
+            return Ok(value);
+        }
+        serde_json::from_slice(&self.body).map_err(|error| {
+            Failure::bad_request(format!(
+                "error decoding patch: {}",
+                body::go_error(&error, &self.body)
+            ))
+        })
+    }
+
+    /// What an apply configuration must say of itself.
+    fn apply_conditions(&self, applied: &Value) -> Result<(), Failure> {
+        let fields = &applied["metadata"]["managedFields"];
+        if fields.as_array().is_some_and(|fields| !fields.is_empty()) {
+            return Err(Failure::bad_request("metadata.managedFields must be nil"));
+        }
+        let kind = applied["kind"].as_str().unwrap_or_default();
+        let version = applied["apiVersion"].as_str().unwrap_or_default();
+        if kind.is_empty() || version.is_empty() {
+            return Err(Failure::bad_request(
+                "invalid object type: /, Kind=".to_owned(),
+            ));
+        }
+        if kind != self.kind.kind || version != self.kind.api_version() {
+            return Err(Failure::bad_request(format!(
+                "incorrect version specified in apply patch. Specified patch version: {version}, expected: {}",
+                self.kind.api_version()
+            )));
+        }
+        self.same_name(applied)?;
+        self.same_namespace(applied)
+    }
+
+    fn applied(
+        &self,
+        old: Option<&Value>,
+        content: &Value,
+        options: &WriteOptions,
+    ) -> Result<Changed, Failure> {
+        let (group, plural) = (&self.kind.group, &self.kind.plural);
+        let metadata = &content["metadata"];
+        match old {
+            Some(old) => self.same_version(old, content)?,
+            None if self.path.subresource.is_some() => return Err(self.not_found()),
+            None => {
+                if let Some(uid) = metadata["uid"].as_str().filter(|uid| !uid.is_empty()) {
+                    let why = format!(
+                        "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                    );
+                    return Err(Failure::conflict(group, plural, self.name(), &why));
+                }
+            }
+        }
+        let manager = self.manager(options.manager.as_ref());
+        let time = self.api.now();
+        let merged = apply::apply(
+            &self.kind,
+            old,
+            content,
+            writer(&manager, &time, self.path.subresource.as_deref()),
+            options.force,
+        )?;
+        let decoded = self
+            .kind
+            .decode(Document::from(merged), FieldValidation::Ignore)?;
+        Ok(Changed {
+            object: decoded.object,
+            warnings: decoded.warnings,
+            applied: true,
+        })
+    }
+
+    /// A resource version in a patch is a condition.
+    fn same_version(&self, old: &Value, new: &Value) -> Result<(), Failure> {
+        let version = new["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap_or_default();
+        if version.is_empty() || old["metadata"]["resourceVersion"] == version {
+            return Ok(());
+        }
+        Err(Failure::modified(
+            &self.kind.group,
+            &self.kind.plural,
+            self.name(),
+        ))
+    }
+
+    fn patched(
+        &self,
+        patch_type: PatchType,
+        old: &Value,
+        content: &Value,
+        options: &WriteOptions,
+    ) -> Result<Changed, Failure> {
+        let result = match patch_type {
+            PatchType::Json => patch::json(old, content)?,
+            PatchType::Merge => patch::merge(old, content)?,
+            PatchType::Strategic | PatchType::Apply => patch::strategic(&self.kind, old, content)?,
+        };
+        let quoted = if patch_type == PatchType::Strategic {
+            go_map(content)
+        } else {
+            result.to_string()
+        };
+        let decoded = self
+            .kind
+            .decode(Document::from(result), options.validation)
+            .map_err(|failure| strict_patch(failure, &quoted))?;
+        self.same_name(&decoded.object)?;
+        self.same_namespace(&decoded.object)?;
+        self.same_version(old, &decoded.object)?;
+        Ok(Changed {
+            object: decoded.object,
+            warnings: decoded.warnings,
+            applied: false,
+        })
+    }
+
+    /// Checks a change and writes it, if it is one.
+    async fn save(
+        &self,
+        current: &Arc<Revised>,
+        old: Value,
+        changed: Changed,
+        options: &WriteOptions,
+    ) -> Result<Attempt, Failure> {
+        let done = |object: &Value| -> Result<Attempt, Failure> {
+            let mut response = self.rendering.object(200, &self.kind, object)?;
+            respond::warn(&mut response, &changed.warnings);
+            Ok(Attempt::Done(response))
+        };
+        let Some(new) = self.resolve(&old, changed.object, changed.applied, options)? else {
+            return done(&old);
+        };
+        if options.dry_run {
+            return done(&new);
+        }
+        let complete = deletion_is_complete(&new);
+        let write = if complete {
+            Write::Delete {
+                key: current.key.clone(),
+                revision: current.revision,
+            }
+        } else {
+            Write::Put {
+                key: current.key.clone(),
+                expect: Expect::Revision(current.revision),
+                value: self.kind.to_stored(new.clone()),
+            }
+        };
+        match self.api.store.write(write).await {
+            Ok(_) if complete => {
+                self.api.removed(&self.kind, &new).await?;
+                done(&new)
+            }
+            Ok(stored) => {
+                self.api.updated(&self.kind, &stored).await?;
+                done(&shown(&self.kind, &stored))
+            }
+            Err(StoreError::Conflict(_)) => Ok(Attempt::Again),
+            Err(error) => Err(broken(&error)),
+        }
+    }
+
+    /// The object as it will be, or `None` if nothing changes.
+    fn resolve(
+        &self,
+        old: &Value,
+        mut new: Value,
+        applied: bool,
+        options: &WriteOptions,
+    ) -> Result<Option<Value>, Failure> {
+        let mut causes = Vec::new();
+        let uid = new["metadata"]["uid"].as_str().unwrap_or_default();
+        if !uid.is_empty() && old["metadata"]["uid"] != uid {
+            let cause = Cause::invalid("metadata.uid", &uid.into(), "field is immutable");
+            causes.extend([cause.clone(), cause]);
+        }
+        keep_metadata(&mut new, old);
+        let subresource = self.path.subresource.as_deref();
+        self.kind.prepare_update(&mut new, old, subresource);
+        self.refuse(&new, causes)?;
+        self.valid(&new, Some(old))?;
+        if !applied {
+            let manager = self.manager(options.manager.as_ref());
+            let time = self.api.now();
+            let writer = writer(&manager, &time, subresource);
+            apply::track_update(&self.kind, Some(old), &mut new, writer);
+        }
+        Ok((without_times(&new) != without_times(old)).then_some(new))
+    }
+}
+
+/// What a client cannot change in the metadata.
+fn keep_metadata(new: &mut Value, old: &Value) {
+    let Some(metadata) = new["metadata"].as_object_mut() else {
+        return;
+    };
+    for key in [
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+    ] {
+        match old["metadata"].get(key) {
+            Some(value) => metadata.insert(key.into(), value.clone()),
+            None => metadata.remove(key),
+        };
+    }
+}
+
+/// An object without the times of its managers: a write that changes these alone changes nothing.
+fn without_times(object: &Value) -> Value {
+    let mut copy = object.clone();
+    let managers = copy["metadata"]
+        .get_mut("managedFields")
+        .and_then(Value::as_array_mut);
+    for manager in managers.into_iter().flatten() {
+        if let Some(manager) = manager.as_object_mut() {
+            manager.remove("time");
+        }
+    }
+    copy
+}
+
+/// Whether nothing holds up an object that is being deleted.
+pub(super) fn deletion_is_complete(object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    let empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
+    let namespace_done = object["kind"] != "Namespace" || empty(&object["spec"]["finalizers"]);
+    metadata["deletionTimestamp"].is_string()
+        && metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
+        && empty(&metadata["finalizers"])
+        && namespace_done
+}
+
+/// A fault of strict decoding is the patch's fault, and said in another way.
+fn strict_patch(failure: Failure, quoted: &str) -> Failure {
+    let Failure::Status(status) = &failure else {
+        return failure;
+    };
+    let Some(at) = status.message.find("strict decoding error: ") else {
+        return failure;
+    };
+    let why = status.message.get(at..).unwrap_or_default();
+    Failure::invalid(
+        "",
+        "",
+        "",
+        vec![Cause::invalid("patch", &quoted.into(), why)],
+    )
+}
+
+/// A value as Go prints a map.
+fn go_map(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let entries: Vec<String> = map
+                .iter()
+                .map(|(key, value)| format!("{key}:{}", go_map(value)))
+                .collect();
+            format!("map[{}]", entries.join(" "))
+        }
+        Value::Array(list) => {
+            let items: Vec<String> = list.iter().map(go_map).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::String(text) => text.clone(),
+        Value::Null => "<nil>".to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,63 @@
+//! The API service as `kube` sees it.
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{
+    Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
+};
+use kubeopencode_embedded::cluster::{Cluster, Options};
+use serde_json::json;
+
+fn config_map(name: &str, value: &str) -> ConfigMap {
+    serde_json::from_value(json!({"metadata": {"name": name}, "data": {"k": value}}))
+        .expect("a ConfigMap")
+}
+
+#[tokio::test]
+async fn objects_are_created_read_changed_watched_and_deleted() {
+    let cluster = Cluster::start(Options::default()).await.unwrap();
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client(), "default");
+    let made = maps
+        .create(&PostParams::default(), &config_map("a", "1"))
+        .await
+        .unwrap();
+    let version = made.metadata.resource_version.clone().unwrap();
+    let events = maps.watch(&WatchParams::default(), &version).await.unwrap();
+    let patch = Patch::Merge(json!({"data": {"k": "2"}}));
+    maps.patch("a", &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+    let error = maps
+        .replace("a", &PostParams::default(), &made)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, kube::Error::Api(status) if status.code == 409 && status.reason == "Conflict")
+    );
+    assert_eq!(
+        maps.list(&ListParams::default()).await.unwrap().items.len(),
+        1
+    );
+    maps.delete("a", &DeleteParams::default()).await.unwrap();
+    assert!(maps.get_opt("a").await.unwrap().is_none());
+    let seen: Vec<_> = events.boxed().take(2).try_collect().await.unwrap();
+    assert!(
+        matches!(&seen[0], WatchEvent::Modified(map) if map.data.as_ref().unwrap()["k"] == "2")
+    );
+    assert!(matches!(&seen[1], WatchEvent::Deleted(_)));
+    cluster.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_new_object_needs_its_namespace() {
+    let cluster = Cluster::start(Options::default()).await.unwrap();
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client(), "nowhere");
+    let error = maps
+        .create(&PostParams::default(), &config_map("a", "1"))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, kube::Error::Api(status) if status.code == 404 && status.message.contains("nowhere"))
+    );
+    cluster.shutdown().await;
+}
