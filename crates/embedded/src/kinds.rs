@@ -5,21 +5,33 @@
 //! that custom resource definitions add while the service runs. Everything here is a pure function
 //! of the objects given; nothing reads a store or a clock.
 //!
-//! The order of a create is the real server's: [`Kind::decode`] (types, unknown fields, defaults),
-//! then the caller fills in namespace, uid and creation time, then [`Kind::prepare_create`], then
-//! [`Kind::validate`].
+//! The order of a create is the real server's: [`Kind::decode`] (types, unknown fields, defaults), then
+//! [`crate::apply::track_update`] (what is added later has no owner), then the caller fills in namespace, uid and
+//! creation time, then [`Kind::prepare_create`], then [`Kind::validate`]. An update goes [`Kind::decode`] (or a patch
+//! and [`Kind::decode_patched`]), `track_update`, [`Kind::prepare_update`], [`Kind::validate`].
 
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
 use crate::{
-    schema::{Document, Schema},
+    patch::Form,
+    schema::{Document, Schema, builtin as types, rules::Rules, validate},
     status::{Cause, Failure},
 };
+use names::NameForm;
 
 mod builtin;
+pub mod crd;
+mod custom;
+mod decode;
+mod event;
+mod job;
+mod metadata;
+pub(crate) mod names;
+mod pod;
 mod registry;
+mod simple;
 
 pub use registry::Registry;
 
@@ -110,6 +122,14 @@ pub struct Kind {
     /// API groups show the same objects (events) or where another version is the stored one.
     pub stored_as: (String, String, String),
     schema: OnceLock<Arc<Schema>>,
+    custom_parts: Option<Custom>,
+}
+
+/// What only a custom resource has.
+#[derive(Debug)]
+struct Custom {
+    rules: Rules,
+    document: Value,
 }
 
 impl Kind {
@@ -141,7 +161,15 @@ impl Kind {
 
     /// The structural schema; of a built-in kind it is made on first use.
     pub fn schema(&self) -> &Arc<Schema> {
-        self.schema.get_or_init(|| Arc::new(Schema::default()))
+        self.schema.get_or_init(|| {
+            let schema = types::schema(&self.group, &self.kind);
+            Arc::new(schema.unwrap_or_default())
+        })
+    }
+
+    /// The `openAPIV3Schema` of a custom resource.
+    pub(crate) fn openapi_schema(&self) -> Option<&Value> {
+        self.custom_parts.as_ref().map(|parts| &parts.document)
     }
 
     /// Turns the body of a request into an object of this kind: checks `kind` and `apiVersion`, drops unknown
@@ -151,42 +179,127 @@ impl Kind {
     /// # Errors
     /// 400 for what cannot be this kind at all: another kind, a wrong JSON type, an unknown field under `Strict`.
     pub fn decode(&self, document: Document, mode: FieldValidation) -> Result<Decoded, Failure> {
-        let _ = mode;
-        let mut object = document.value;
-        if !object.is_object() {
-            return Err(Failure::bad_request("the object provided is unrecognized"));
-        }
-        object["apiVersion"] = self.api_version().into();
-        object["kind"] = self.kind.clone().into();
-        Ok(Decoded {
-            object,
-            warnings: Vec::new(),
-        })
+        decode::decode(self, document, mode)
+    }
+
+    /// As [`Kind::decode`], for an object that `patch` made.
+    ///
+    /// # Errors
+    /// 422 about the field `patch`, where a create would have 400.
+    pub fn decode_patched(
+        &self,
+        object: Value,
+        patch: &Value,
+        form: Form,
+        mode: FieldValidation,
+    ) -> Result<Decoded, Failure> {
+        decode::decode_patched(self, object, patch, form, mode)
+    }
+
+    /// An object in which nothing is set, as the real server's typed decoder would write it.
+    #[must_use]
+    pub(crate) fn empty(&self) -> Value {
+        decode::empty(self)
     }
 
     /// What the server itself sets in a new object, once `metadata` has its uid: generation, the initial status,
-    /// generated selectors and labels. The object must come from [`Kind::decode`].
+    /// generated selectors and labels, what admission adds to Pods. The object must come from [`Kind::decode`].
     pub fn prepare_create(&self, object: &mut Value) {
         if self.has_generation() {
             object["metadata"]["generation"] = 1.into();
         }
-        if self.has_status
-            && let Some(map) = object.as_object_mut()
-        {
-            map.remove("status");
+        match (self.group.as_str(), self.kind.as_str()) {
+            ("", "Namespace") => {
+                object["spec"]["finalizers"] = serde_json::json!(["kubernetes"]);
+                object["status"] = serde_json::json!({"phase": "Active"});
+            }
+            ("", "Pod") => pod::prepare_create(object),
+            ("", "PersistentVolumeClaim") => {
+                object["status"] = serde_json::json!({"phase": "Pending"})
+            }
+            ("", "Service") => object["status"] = serde_json::json!({"loadBalancer": {}}),
+            ("batch", "Job") => job::prepare_create(object),
+            ("apiextensions.k8s.io", "CustomResourceDefinition") => crd::prepare_create(object),
+            _ if self.has_status && self.custom => {
+                if let Some(map) = object.as_object_mut() {
+                    map.remove("status");
+                }
+            }
+            _ if self.has_status => object["status"] = serde_json::json!({}),
+            _ => {}
         }
     }
 
     /// What an update through the main resource (`subresource` is `None`) or through a subresource may change: the
-    /// rest is taken from `old`. Raises `metadata.generation` where the change asks for it.
+    /// rest is taken from `old`. Raises `metadata.generation` where the change asks for it, and keeps the metadata
+    /// that no request may change (uid if none is given, creation and deletion times).
     pub fn prepare_update(&self, new: &mut Value, old: &Value, subresource: Option<&str>) {
-        if subresource == Some("status") {
-            let status = new.get("status").cloned();
-            *new = old.clone();
-            if let Some(status) = status {
-                new["status"] = status;
+        match subresource {
+            Some("status") => self.prepare_status_update(new, old),
+            Some("finalize") => new["status"] = old["status"].clone(),
+            _ => self.prepare_main_update(new, old),
+        }
+        keep_metadata(new, old);
+        if subresource.is_none() && self.has_generation() && self.raises_generation(new, old) {
+            let generation = old["metadata"]["generation"].as_i64().unwrap_or_default() + 1;
+            new["metadata"]["generation"] = generation.into();
+        }
+    }
+
+    fn prepare_main_update(&self, new: &mut Value, old: &Value) {
+        if self.has_status {
+            copy_field(new, old, "status");
+        }
+        match (self.group.as_str(), self.kind.as_str()) {
+            ("", "Namespace") => copy_field(new, old, "spec"),
+            ("", "Pod") => pod::prepare_update(new),
+            ("apiextensions.k8s.io", "CustomResourceDefinition") => crd::prepare_update(new),
+            _ => {}
+        }
+    }
+
+    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
+        if !self.custom && self.group != "apiextensions.k8s.io" {
+            copy_field(new, old, "spec");
+            copy_field(&mut new["metadata"], &old["metadata"], "ownerReferences");
+            return;
+        }
+        let status = new.get("status").cloned();
+        let managed = new["metadata"].get("managedFields").cloned();
+        *new = old.clone();
+        match status {
+            Some(status) => new["status"] = status,
+            None => {
+                if let Some(map) = new.as_object_mut() {
+                    map.remove("status");
+                }
             }
         }
+        match managed {
+            Some(managed) => new["metadata"]["managedFields"] = managed,
+            None => {
+                if let Some(metadata) = new["metadata"].as_object_mut() {
+                    metadata.remove("managedFields");
+                }
+            }
+        }
+    }
+
+    fn raises_generation(&self, new: &Value, old: &Value) -> bool {
+        if !self.custom {
+            return new.get("spec") != old.get("spec");
+        }
+        let rest = |object: &Value| {
+            let mut object = object.clone();
+            if let Some(map) = object.as_object_mut() {
+                map.remove("metadata");
+                if self.has_status {
+                    map.remove("status");
+                }
+            }
+            object
+        };
+        rest(new) != rest(old)
     }
 
     /// Every fault of an object, in the order of the real server; `old` is the stored object of an update.
@@ -198,19 +311,159 @@ impl Kind {
         old: Option<&Value>,
         subresource: Option<&str>,
     ) -> Vec<Cause> {
-        let _ = (new, old, subresource);
-        Vec::new()
+        let mut causes = Vec::new();
+        self.validate_metadata(new, old, &mut causes);
+        if let Some(parts) = &self.custom_parts {
+            self.validate_custom(parts, new, old, &mut causes);
+            return causes;
+        }
+        match (self.group.as_str(), self.kind.as_str()) {
+            ("", "ConfigMap") => simple::check_config_map(new, old, &mut causes),
+            ("", "Secret") => simple::check_secret(new, old, &mut causes),
+            ("", "Event") => simple::check_event(new, false, old.is_some(), &mut causes),
+            ("events.k8s.io", "Event") => {
+                let core = event::to_core(new.clone());
+                simple::check_event(&core, true, old.is_some(), &mut causes);
+            }
+            ("", "Pod") => match (old, subresource) {
+                (None, _) => pod::check_spec(&new["spec"], "spec", &mut causes),
+                (Some(old), None) => {
+                    pod::check_spec(&new["spec"], "spec", &mut causes);
+                    pod::check_update(new, old, &mut causes);
+                }
+                (Some(_), Some(_)) => {}
+            },
+            ("batch", "Job") => match (old, subresource) {
+                (Some(old), Some("status")) => job::check_status(new, old, &mut causes),
+                _ => job::check(new, old, &mut causes),
+            },
+            ("coordination.k8s.io", "Lease") => simple::check_lease(new, &mut causes),
+            ("apiextensions.k8s.io", "CustomResourceDefinition") if subresource.is_none() => {
+                crd::check(new, &mut causes);
+            }
+            _ => {}
+        }
+        causes
+    }
+
+    fn validate_metadata(&self, new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+        if !self.is_stored() {
+            return;
+        }
+        let form = match (self.group.as_str(), self.kind.as_str()) {
+            ("", "Namespace") => NameForm::Label,
+            ("rbac.authorization.k8s.io", _) => NameForm::PathSegment,
+            _ => NameForm::Subdomain,
+        };
+        let mut checked = new["metadata"].clone();
+        if self.group == "batch"
+            && checked["labels"] == new["spec"]["template"]["metadata"]["labels"]
+        {
+            // Copied from the template, where they are checked.
+            checked["labels"] = Value::Null;
+        }
+        metadata::check(&checked, form, !self.custom, causes);
+        if let Some(old) = old {
+            // The real server looks twice: once for every resource, once for the kind.
+            metadata::check_update(new, old, causes);
+            metadata::check_update(new, old, causes);
+        }
+    }
+
+    fn validate_custom(
+        &self,
+        parts: &Custom,
+        new: &Value,
+        old: Option<&Value>,
+        causes: &mut Vec<Cause>,
+    ) {
+        if new["kind"] != self.kind {
+            causes.push(Cause::invalid(
+                "kind",
+                &new["kind"],
+                format!("must be {}", self.kind),
+            ));
+        }
+        let schema = self.schema();
+        let mut faults = validate::check(schema, new, "");
+        faults.extend(validate::check_lists(schema, new, ""));
+        if let Some(old) = old {
+            // An unchanged value may stay as wrong as it was.
+            let before = validate::check(schema, old, "");
+            let before_lists = validate::check_lists(schema, old, "");
+            faults.retain(|fault| !before.contains(fault) && !before_lists.contains(fault));
+        }
+        causes.extend(faults);
+        match validate::blocked_rules(causes) {
+            Some(cause) => causes.push(cause),
+            None => causes.extend(parts.rules.check(new, old)),
+        }
+    }
+
+    /// 422 about an object of this kind. Both API groups of events speak of the core kind.
+    #[must_use]
+    pub fn invalid(&self, object: &Value, causes: Vec<Cause>) -> Failure {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let kind = object["kind"].as_str().unwrap_or(&self.kind);
+        let group = if self.group == "events.k8s.io" {
+            ""
+        } else {
+            &self.group
+        };
+        Failure::invalid(group, kind, name, causes)
     }
 
     /// The form in which an object of this kind is kept (see [`Kind::stored_as`]).
     #[must_use]
-    pub fn to_stored(&self, object: Value) -> Value {
+    pub fn to_stored(&self, mut object: Value) -> Value {
+        if self.group == "events.k8s.io" {
+            return event::to_core(object);
+        }
+        if self.custom && self.version != self.stored_as.1 {
+            object["apiVersion"] = format!("{}/{}", self.group, self.stored_as.1).into();
+        }
         object
     }
 
     /// A kept object as this kind shows it: the reverse of [`Kind::to_stored`].
     #[must_use]
-    pub fn from_stored(&self, object: Value) -> Value {
+    pub fn from_stored(&self, mut object: Value) -> Value {
+        if self.group == "events.k8s.io" {
+            return event::from_core(object);
+        }
+        if self.custom && self.version != self.stored_as.1 {
+            object["apiVersion"] = self.api_version().into();
+        }
         object
+    }
+}
+
+/// Takes one field from `old`, also its absence.
+fn copy_field(new: &mut Value, old: &Value, field: &str) {
+    let Some(map) = new.as_object_mut() else {
+        return;
+    };
+    match old.get(field) {
+        Some(value) => {
+            map.insert(field.to_owned(), value.clone());
+        }
+        None => {
+            map.remove(field);
+        }
+    }
+}
+
+/// Metadata that no update changes.
+fn keep_metadata(new: &mut Value, old: &Value) {
+    let metadata = &mut new["metadata"];
+    if metadata["uid"].as_str().unwrap_or_default().is_empty() {
+        copy_field(metadata, &old["metadata"], "uid");
+    }
+    copy_field(metadata, &old["metadata"], "creationTimestamp");
+    copy_field(metadata, &old["metadata"], "generation");
+    copy_field(metadata, &old["metadata"], "deletionTimestamp");
+    copy_field(metadata, &old["metadata"], "deletionGracePeriodSeconds");
+    if let Some(metadata) = metadata.as_object_mut() {
+        metadata.retain(|_, value| !value.is_null());
     }
 }

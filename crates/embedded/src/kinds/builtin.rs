@@ -194,6 +194,18 @@ pub(super) fn kinds() -> Vec<Kind> {
     ROWS.iter().map(kind).collect()
 }
 
+/// Whether there is a built-in kind of this name.
+pub(super) fn exists(api_version: &str, kind: &str) -> bool {
+    ROWS.iter().any(|row| {
+        let group_version = if row.0.is_empty() {
+            "v1".to_owned()
+        } else {
+            format!("{}/v1", row.0)
+        };
+        group_version == api_version && row.1 == kind
+    })
+}
+
 fn kind(row: &Row) -> Kind {
     let (group, kind, plural, short_names, categories, namespaced, verbs) = *row;
     let subresources = subresources(kind);
@@ -216,6 +228,7 @@ fn kind(row: &Row) -> Kind {
         selectable_fields: Vec::new(),
         stored_as: (stored_group.to_owned(), "v1".to_owned(), plural.to_owned()),
         schema: OnceLock::new(),
+        custom_parts: None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Kind, builtin};
+use super::{Kind, builtin, custom};
 use crate::status::Failure;
 
 /// Group, plural and version, the order in which discovery lists them.
@@ -37,8 +37,13 @@ impl Registry {
     /// # Errors
     /// 422 if a schema cannot be compiled.
     pub fn install_crd(&self, crd: &Value) -> Result<Vec<Arc<Kind>>, Failure> {
-        let _ = crd;
-        Ok(Vec::new())
+        let added: Vec<Arc<Kind>> = custom::kinds(crd)?.into_iter().map(Arc::new).collect();
+        if let Some(first) = added.first() {
+            self.remove(&first.group, &first.plural);
+        }
+        let mut kinds = self.kinds.write().unwrap_or_else(PoisonError::into_inner);
+        kinds.extend(added.iter().map(|kind| (key(kind), kind.clone())));
+        Ok(added)
     }
 
     /// Stops serving a resource in all its versions.

@@ -1,0 +1,130 @@
+//! CEL rules (`x-kubernetes-validations`) of a custom resource.
+
+use kube::core::cel::{CompiledSchema, ErrorKind, Validator, compile_schema};
+use serde_json::{Map, Value};
+
+use crate::status::Cause;
+
+/// The compiled rules of one version of a custom resource; `None` inside if it has none.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    compiled: Option<CompiledSchema>,
+}
+
+impl Rules {
+    /// Compiles all rules of an `openAPIV3Schema`. A rule that does not compile refuses every object.
+    pub(crate) fn compile(schema: &Value) -> Self {
+        let compiled = has_rules(schema).then(|| compile_schema(&without_defaults(schema)));
+        Self { compiled }
+    }
+
+    /// The faults of `new`, with transition rules against `old`.
+    pub(crate) fn check(&self, new: &Value, old: Option<&Value>) -> Vec<Cause> {
+        let Some(compiled) = &self.compiled else {
+            return Vec::new();
+        };
+        let Err(errors) = Validator::new().validate_compiled(compiled, new, old) else {
+            return Vec::new();
+        };
+        errors.into_iter().map(|e| cause(&e, new)).collect()
+    }
+}
+
+fn cause(error: &kube::core::cel::ValidationError, object: &Value) -> Cause {
+    let path = error.field_path.as_str();
+    if error.kind == ErrorKind::ValidationFailure {
+        let message = &error.message;
+        return match error.reason.as_deref() {
+            Some("FieldValueForbidden") => {
+                Cause::new("FieldValueForbidden", path, format!("Forbidden: {message}"))
+            }
+            Some("FieldValueRequired") => Cause::new(
+                "FieldValueRequired",
+                path,
+                format!("Required value: {message}"),
+            ),
+            Some("FieldValueDuplicate") => {
+                let value = at(object, path).cloned().unwrap_or_default();
+                Cause::duplicate(path, &value)
+            }
+            _ => Cause::new(
+                "FieldValueInvalid",
+                path,
+                format!("Invalid value: {message}"),
+            ),
+        };
+    }
+    let rule = error.rule.trim();
+    let why = error
+        .message
+        .strip_prefix("rule evaluation error: ")
+        .unwrap_or(&error.message);
+    let why = match why.strip_prefix("No such key: ") {
+        Some(key) => format!("no such key: {key}"),
+        None => why.to_owned(),
+    };
+    let shown = at(object, path).map_or("object", type_name);
+    Cause::invalid(
+        path,
+        &shown.into(),
+        format!("{why} evaluating rule: {rule}"),
+    )
+}
+
+/// The value at a path such as `spec.ports[0].name`.
+fn at<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split(['.', '[', ']'])
+        .filter(|segment| !segment.is_empty())
+        .try_fold(object, |value, segment| match value {
+            Value::Array(items) => items.get(segment.parse::<usize>().ok()?),
+            _ => value.get(segment),
+        })
+}
+
+/// The schema word for the type of a value.
+pub(crate) fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(n) if n.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn has_rules(schema: &Value) -> bool {
+    match schema {
+        Value::Object(map) => {
+            map.contains_key("x-kubernetes-validations") || map.values().any(has_rules)
+        }
+        Value::Array(items) => items.iter().any(has_rules),
+        _ => false,
+    }
+}
+
+/// Objects have their defaults before the rules see them; filling them in again would hide what is missing.
+fn without_defaults(schema: &Value) -> Value {
+    let Value::Object(map) = schema else {
+        return schema.clone();
+    };
+    let mut result = Map::new();
+    for (key, value) in map {
+        let value = match (key.as_str(), value) {
+            ("default" | "enum", _) => continue,
+            ("properties", Value::Object(properties)) => properties
+                .iter()
+                .map(|(name, property)| (name.clone(), without_defaults(property)))
+                .collect::<Map<_, _>>()
+                .into(),
+            ("allOf" | "anyOf" | "oneOf", Value::Array(branches)) => {
+                branches.iter().map(without_defaults).collect()
+            }
+            (_, Value::Object(_)) => without_defaults(value),
+            _ => value.clone(),
+        };
+        result.insert(key.clone(), value);
+    }
+    Value::Object(result)
+}
