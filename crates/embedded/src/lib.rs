@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod discovery;
 pub mod kinds;
 pub mod logs;
+pub mod node;
 pub mod openapi;
 pub mod patch;
 pub mod protobuf;

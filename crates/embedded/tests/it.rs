@@ -1,8 +1,7 @@
-//! Integration tests of the embedded cluster, one binary.
+//! Integration tests of the embedded cluster, in one binary.
 
-#[path = "it/api.rs"]
-mod api;
-#[path = "it/logs.rs"]
-mod logs;
-#[path = "it/store.rs"]
-mod store;
+mod it {
+    mod logs;
+    mod sandbox;
+    mod store;
+}

@@ -50,6 +50,7 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// Reads one record; `None` when the line is not one (a torn write at a crash).
+    #[must_use]
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         let mut fields = line.splitn(4, |byte| *byte == b' ');
         let (time, source, tag) = (fields.next()?, fields.next()?, fields.next()?);
@@ -73,6 +74,7 @@ impl<'a> Record<'a> {
     }
 
     /// When it was written; `None` when the text is no time.
+    #[must_use]
     pub fn timestamp(&self) -> Option<Timestamp> {
         std::str::from_utf8(self.time).ok()?.parse().ok()
     }
