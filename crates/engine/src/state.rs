@@ -34,6 +34,45 @@ pub struct RunState {
     pub conditions: Vec<Condition>,
 }
 
+impl RunState {
+    /// The condition of that type.
+    #[must_use]
+    pub fn condition(&self, type_: &str) -> Option<&Condition> {
+        self.conditions
+            .iter()
+            .find(|condition| condition.type_ == type_)
+    }
+
+    /// Whether the condition of that type is known and true.
+    #[must_use]
+    pub fn is_true(&self, type_: &str) -> bool {
+        self.condition(type_)
+            .is_some_and(|condition| condition.status)
+    }
+
+    /// Set a condition; its transition time stays when its status does.
+    pub fn set_condition(&mut self, condition: Condition) {
+        match self
+            .conditions
+            .iter_mut()
+            .find(|known| known.type_ == condition.type_)
+        {
+            Some(known) => {
+                let last_transition = if known.status == condition.status {
+                    known.last_transition
+                } else {
+                    condition.last_transition
+                };
+                *known = Condition {
+                    last_transition,
+                    ..condition
+                };
+            }
+            None => self.conditions.push(condition),
+        }
+    }
+}
+
 /// The Job that was recorded for an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobRecord {
@@ -108,6 +147,24 @@ impl Reason {
             Self::JobLost => "JobLost",
             Self::RetriesExhausted => "RetriesExhausted",
         }
+    }
+
+    /// The reason of that word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [
+            Self::Succeeded,
+            Self::AgentExitNonZero,
+            Self::Timeout,
+            Self::UserStopped,
+            Self::ReferenceNotFound,
+            Self::InvalidSpec,
+            Self::InfrastructureError,
+            Self::JobLost,
+            Self::RetriesExhausted,
+        ]
+        .into_iter()
+        .find(|reason| reason.as_str() == word)
     }
 }
 

@@ -128,6 +128,9 @@ pub struct TaskResult {
     /// Name of the signal that ended the agent, for example SIGTERM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
+    /// Why the agent could not be started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// How long the agent ran, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_millis: Option<i64>,

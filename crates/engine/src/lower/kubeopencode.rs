@@ -1,9 +1,27 @@
 //! The front end of `kubeopencode.io/v1alpha1`.
 
-use kubeopencode_api::v1alpha1::Task;
+mod agent;
+mod contexts;
+mod git;
+mod status;
 
-use super::{FrontEnd, LowerError, Lowered, Reference, References, Settings};
-use crate::{run::Owner, state::RunState};
+use std::time::Duration;
+
+use kubeopencode_api::{
+    names,
+    v1alpha1::{Agent, ImageConfig, KubeOpenCodeConfigSpec, PullPolicy, Task},
+};
+
+use self::contexts::Contexts;
+use super::{
+    Found, FrontEnd, LowerError, Lowered, Missing, Reference, References, Settings,
+    context::task_md,
+    places::{Place, Places},
+};
+use crate::{
+    run::{AgentUsed, File, Image, Images, Owner, Run},
+    state::RunState,
+};
 
 /// `kubeopencode.io/v1alpha1`, kind Task.
 #[derive(Debug, Clone, Copy)]
@@ -12,27 +30,272 @@ pub struct TaskFrontEnd;
 impl FrontEnd for TaskFrontEnd {
     type Resource = Task;
 
-    fn owner(_task: &Task) -> Option<Owner> {
-        None
+    fn owner(task: &Task) -> Option<Owner> {
+        let metadata = &task.metadata;
+        Some(Owner {
+            group: names::GROUP.to_owned(),
+            version: "v1alpha1".to_owned(),
+            kind: "Task".to_owned(),
+            plural: "tasks".to_owned(),
+            name: metadata.name.clone()?,
+            namespace: metadata.namespace.clone()?,
+            uid: metadata.uid.clone()?,
+            generation: metadata.generation.unwrap_or_default(),
+        })
     }
 
-    fn lower(_task: &Task, _references: &References, _settings: &Settings) -> Lowered {
-        Lowered::Invalid(LowerError::NotAdmitted("uid"))
+    fn lower(task: &Task, references: &References, settings: &Settings) -> Lowered {
+        let Some(owner) = Self::owner(task) else {
+            return Lowered::Invalid(LowerError::NotAdmitted("uid, namespace or name"));
+        };
+        let mut lookup = Lookup::new(references);
+        let (run, timeout) = lower(task, owner, settings, &mut lookup);
+        // What is unknown comes first, because it may change everything; then what can never be valid; then what waits.
+        if !lookup.needs.is_empty() {
+            return Lowered::Needs(lookup.needs);
+        }
+        match run {
+            Err(error) => Lowered::Invalid(error),
+            Ok(_) if !lookup.missing.is_empty() => Lowered::Missing {
+                missing: lookup.missing,
+                timeout,
+            },
+            Ok(run) => Lowered::Ready(Box::new(run)),
+        }
     }
 
-    fn references(_task: &Task, _references: &References, _settings: &Settings) -> Vec<Reference> {
-        Vec::new()
+    fn references(task: &Task, references: &References, settings: &Settings) -> Vec<Reference> {
+        let Some(owner) = Self::owner(task) else {
+            return Vec::new();
+        };
+        let mut lookup = Lookup::new(references);
+        let _outcome = lower(task, owner, settings, &mut lookup);
+        lookup.asked
     }
 
-    fn state(_task: &Task) -> RunState {
-        RunState::default()
+    fn state(task: &Task) -> RunState {
+        task.status
+            .as_ref()
+            .map(status::to_state)
+            .unwrap_or_default()
     }
 
-    fn status(_state: &RunState) -> serde_json::Value {
-        serde_json::Value::Null
+    fn status(state: &RunState) -> serde_json::Value {
+        serde_json::to_value(status::of_state(state)).unwrap_or_default()
     }
 
-    fn stop_requested(_task: &Task) -> bool {
-        false
+    fn stop_requested(task: &Task) -> bool {
+        task.metadata
+            .annotations
+            .as_ref()
+            .and_then(|annotations| annotations.get(names::ANNOTATION_STOP))
+            .is_some_and(|value| value == "true")
     }
+}
+
+/// Looks things up in what is known, and notes what was asked for and what came of it.
+struct Lookup<'a> {
+    references: &'a References,
+    asked: Vec<Reference>,
+    needs: Vec<Reference>,
+    missing: Vec<Missing>,
+}
+
+impl<'a> Lookup<'a> {
+    fn new(references: &'a References) -> Self {
+        Self {
+            references,
+            asked: Vec::new(),
+            needs: Vec::new(),
+            missing: Vec::new(),
+        }
+    }
+
+    /// None: nobody has looked yet. Some(None): it does not exist.
+    fn get(&mut self, reference: &Reference) -> Option<Option<&'a Found>> {
+        if !self.asked.contains(reference) {
+            self.asked.push(reference.clone());
+        }
+        let known = self.references.get(reference);
+        if known.is_none() && !self.needs.contains(reference) {
+            self.needs.push(reference.clone());
+        }
+        known
+    }
+
+    fn miss(&mut self, reference: Reference, key: Option<String>) {
+        let missing = Missing { reference, key };
+        if !self.missing.contains(&missing) {
+            self.missing.push(missing);
+        }
+    }
+}
+
+/// The Run as far as it is known (what is not is noted in `lookup`), and how long it may wait for what is missing.
+fn lower(
+    task: &Task,
+    owner: Owner,
+    settings: &Settings,
+    lookup: &mut Lookup<'_>,
+) -> (Result<Run, LowerError>, Duration) {
+    let config = configuration(lookup, &owner.namespace, settings);
+    let timeout = config
+        .reference_timeout_seconds
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .map_or(settings.reference_timeout, Duration::from_secs);
+    let (agent, used) = find_agent(lookup, task, &owner.namespace);
+    let run = run(task, owner, agent, used, &config, settings, lookup);
+    (run, timeout)
+}
+
+/// The configuration that applies: field by field, the namespace's own before the operator's.
+fn configuration(
+    lookup: &mut Lookup<'_>,
+    namespace: &str,
+    settings: &Settings,
+) -> KubeOpenCodeConfigSpec {
+    let mut config = KubeOpenCodeConfigSpec::default();
+    for namespace in [namespace, settings.system_namespace.as_str()] {
+        let reference = Reference::config(namespace, names::DEFAULT);
+        if let Some(Some(Found::KubeOpenCodeConfig(found))) = lookup.get(&reference) {
+            let spec = &found.spec;
+            config.system_image = merge_image(config.system_image, spec.system_image.as_ref());
+            config.opencode_image =
+                merge_image(config.opencode_image, spec.opencode_image.as_ref());
+            config.reference_timeout_seconds = config
+                .reference_timeout_seconds
+                .or(spec.reference_timeout_seconds);
+        }
+    }
+    config
+}
+
+fn merge_image(nearer: Option<ImageConfig>, further: Option<&ImageConfig>) -> Option<ImageConfig> {
+    let Some(nearer) = nearer else {
+        return further.cloned();
+    };
+    Some(ImageConfig {
+        image: nearer
+            .image
+            .or_else(|| further.and_then(|further| further.image.clone())),
+        image_pull_policy: nearer
+            .image_pull_policy
+            .or_else(|| further.and_then(|further| further.image_pull_policy)),
+    })
+}
+
+fn configured(image: Option<&ImageConfig>, built_in: &Image) -> Image {
+    Image {
+        reference: image
+            .and_then(|image| image.image.clone())
+            .unwrap_or_else(|| built_in.reference.clone()),
+        pull_policy: image
+            .and_then(|image| image.image_pull_policy)
+            .map(|policy| {
+                match policy {
+                    PullPolicy::Always => "Always",
+                    PullPolicy::Never => "Never",
+                    PullPolicy::IfNotPresent => "IfNotPresent",
+                }
+                .to_owned()
+            })
+            .or_else(|| built_in.pull_policy.clone()),
+    }
+}
+
+/// The Agent, and what to remember of it. Without `agentRef` and without an Agent `default`, the built-in one.
+fn find_agent<'a>(
+    lookup: &mut Lookup<'a>,
+    task: &Task,
+    namespace: &str,
+) -> (Option<&'a Agent>, AgentUsed) {
+    let named = task
+        .spec
+        .agent_ref
+        .as_deref()
+        .filter(|name| !name.is_empty());
+    let name = named.unwrap_or(names::DEFAULT);
+    let mut used = AgentUsed {
+        name: name.to_owned(),
+        generation: None,
+    };
+    let reference = Reference::agent(namespace, name);
+    match lookup.get(&reference) {
+        Some(Some(Found::Agent(agent))) => {
+            used.generation = agent.metadata.generation;
+            (Some(agent), used)
+        }
+        Some(_) => {
+            if named.is_some() {
+                lookup.miss(reference, None);
+            }
+            (None, used)
+        }
+        None => (None, used),
+    }
+}
+
+/// The Run of what was found.
+fn run(
+    task: &Task,
+    owner: Owner,
+    agent: Option<&Agent>,
+    used: AgentUsed,
+    config: &KubeOpenCodeConfigSpec,
+    settings: &Settings,
+    lookup: &mut Lookup<'_>,
+) -> Result<Run, LowerError> {
+    let task_item = format!("Task {}", owner.name);
+    let agent_item = format!("Agent {}", used.name);
+    let builtin;
+    let spec = if let Some(agent) = agent {
+        &agent.spec
+    } else {
+        builtin = agent::built_in();
+        &builtin
+    };
+
+    let mut places = Places::new(spec.workspace_dir.as_deref().unwrap_or("/workspace"))?;
+    let task_md_path = places.take(
+        &format!("{task_item}: description (task.md)"),
+        "task.md",
+        Place::File,
+    )?;
+    let mut contexts = Contexts::new(&owner.namespace, settings, places, lookup);
+    contexts.add_all(&agent_item, &used.name, &spec.contexts)?;
+    contexts.add_all(&task_item, &owner.name, &task.spec.contexts)?;
+    let mut gathered = contexts.finish();
+    let credentials = agent::credentials(&agent_item, spec, &mut gathered.places)?;
+
+    let mut files = vec![File {
+        path: task_md_path,
+        content: task_md(task.spec.description.as_deref(), &gathered.elements).into_bytes(),
+        mode: None,
+    }];
+    files.append(&mut gathered.files);
+
+    let command = agent::command(spec);
+    let opencode = agent::uses_opencode(&command)
+        .then(|| configured(config.opencode_image.as_ref(), &settings.opencode_image));
+    let timeout = match (&task.spec.timeout, &spec.timeout) {
+        (Some(timeout), _) => Some(agent::duration(&format!("{task_item}: timeout"), timeout)?),
+        (None, Some(timeout)) => Some(agent::duration(&format!("{agent_item}: timeout"), timeout)?),
+        (None, None) => None,
+    };
+    Ok(Run {
+        owner,
+        agent: used,
+        images: Images {
+            system: configured(config.system_image.as_ref(), &settings.system_image),
+            opencode,
+            agent: agent::image(spec, settings),
+        },
+        workspace_dir: gathered.places.workspace().to_owned(),
+        command: Some(command),
+        files,
+        checkouts: gathered.checkouts,
+        credentials,
+        pod: agent::pod_options(spec, gathered.runtime),
+        timeout,
+    })
 }
