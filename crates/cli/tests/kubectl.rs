@@ -1,0 +1,190 @@
+//! The real kubectl against `kubeopencode local`: the terminal sessions of `tests/kubectl`, whose README has the form.
+
+#[path = "support/local.rs"]
+mod local;
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::{Arguments, Failed, Trial};
+use local::Local;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/kubectl");
+    let mut sessions: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("tests/kubectl is part of the repository")
+        .map(|entry| entry.expect("a readable folder").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
+        .collect();
+    sessions.sort();
+    let mut trials = Vec::new();
+    for kubectl in kubectls() {
+        for path in &sessions {
+            let name = format!(
+                "{} with {}",
+                path.file_stem().unwrap_or_default().to_string_lossy(),
+                version(&kubectl)
+            );
+            let (kubectl, path) = (kubectl.clone(), path.clone());
+            trials.push(Trial::test(name, move || {
+                run(&kubectl, &path).map_err(|error| Failed::from(format!("{error:#}")))
+            }));
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The kubectls of this machine. None is an error where the environment requires them, and told loudly elsewhere.
+fn kubectls() -> Vec<PathBuf> {
+    let listed = std::env::var_os("KUBEOPENCODE_TEST_KUBECTL");
+    let found: Vec<PathBuf> = match &listed {
+        Some(paths) => std::env::split_paths(paths).collect(),
+        None => std::env::var_os("PATH")
+            .iter()
+            .flat_map(std::env::split_paths)
+            .map(|folder| folder.join("kubectl"))
+            .find(|program| program.is_file())
+            .into_iter()
+            .collect(),
+    };
+    if found.is_empty() {
+        let required = std::env::var("KUBEOPENCODE_TEST_REQUIRE")
+            .is_ok_and(|list| list.split(',').any(|item| item == "kubectl"));
+        assert!(
+            !required,
+            "no kubectl: neither on PATH nor in KUBEOPENCODE_TEST_KUBECTL"
+        );
+        eprintln!(
+            "LEFT OUT: there is no kubectl on PATH or in KUBEOPENCODE_TEST_KUBECTL, so nothing is tested with it"
+        );
+    }
+    found
+}
+
+fn version(kubectl: &Path) -> String {
+    let output = Command::new(kubectl)
+        .args(["version", "--client", "-o", "json"])
+        .output()
+        .expect("kubectl runs");
+    let version: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("kubectl version prints JSON");
+    version["clientVersion"]["gitVersion"]
+        .as_str()
+        .unwrap_or("unknown")
+        .to_owned()
+}
+
+/// One command of a session.
+struct Line {
+    number: usize,
+    command: String,
+    status: i32,
+    expected: Vec<String>,
+}
+
+fn run(kubectl: &Path, path: &Path) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let bin = folder.path().join("bin");
+    let work = folder.path().join("work");
+    std::fs::create_dir_all(&bin)?;
+    std::fs::create_dir_all(&work)?;
+    std::os::unix::fs::symlink(kubectl, bin.join("kubectl"))?;
+    let lines = parse(&std::fs::read_to_string(path)?, &work)?;
+    let data = folder.path().join("data");
+    let local = Local::start(&data)?;
+    let search = format!("{}:{}", bin.display(), std::env::var("PATH")?);
+    for line in &lines {
+        let output = Command::new("sh")
+            .args(["-c", &format!("exec 2>&1; {}", line.command)])
+            .current_dir(&work)
+            .env("PATH", &search)
+            .env("HOME", folder.path())
+            .env("KUBECONFIG", local.kubeconfig())
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let place = format!("{}:{}: $ {}", path.display(), line.number, line.command);
+        ensure!(
+            output.status.code() == Some(line.status),
+            "{place}\nexit {:?}, expected {}:\n{text}",
+            output.status.code(),
+            line.status
+        );
+        let found: Vec<String> = text.lines().map(squeeze).collect();
+        ensure!(
+            matches(&line.expected, &found),
+            "{place}\nexpected:\n{}\nfound:\n{text}",
+            line.expected.join("\n")
+        );
+    }
+    Ok(())
+}
+
+/// Reads a session; writes its files into the folder.
+fn parse(text: &str, folder: &Path) -> Result<Vec<Line>> {
+    let mut lines: Vec<Line> = Vec::new();
+    let mut source = text.lines().enumerate();
+    while let Some((index, line)) = source.next() {
+        if let Some(name) = line.strip_prefix("--- ") {
+            let content: Vec<&str> = source
+                .by_ref()
+                .map(|(_, line)| line)
+                .take_while(|line| *line != "---")
+                .collect();
+            std::fs::write(folder.join(name), content.join("\n"))?;
+        } else if let Some(command) = line.strip_prefix("$ ") {
+            lines.push(Line {
+                number: index + 1,
+                command: command.to_owned(),
+                status: 0,
+                expected: Vec::new(),
+            });
+        } else if let Some(last) = lines.last_mut() {
+            match line.strip_prefix("? ") {
+                Some(status) => {
+                    last.status = status
+                        .parse()
+                        .with_context(|| format!("line {}", index + 1))?
+                }
+                None => last.expected.push(squeeze(line)),
+            }
+        }
+    }
+    Ok(lines)
+}
+
+/// Runs of spaces become one, and none is left at the ends: columns move with the lengths of names.
+fn squeeze(line: &str) -> String {
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn matches(expected: &[String], found: &[String]) -> bool {
+    match (expected.split_first(), found.split_first()) {
+        (None, None) => true,
+        (Some((first, rest)), _) if first == "..." => {
+            matches(rest, found)
+                || found
+                    .split_first()
+                    .is_some_and(|(_, more)| matches(expected, more))
+        }
+        (Some((pattern, rest)), Some((line, more))) => {
+            line_matches(pattern, line) && matches(rest, more)
+        }
+        _ => false,
+    }
+}
+
+fn line_matches(pattern: &str, line: &str) -> bool {
+    match pattern.split_once("[..]") {
+        None => pattern == line,
+        Some((before, after)) => line.strip_prefix(before).is_some_and(|rest| {
+            rest.char_indices()
+                .map(|(at, _)| at)
+                .chain([rest.len()])
+                .any(|at| line_matches(after, &rest[at..]))
+        }),
+    }
+}

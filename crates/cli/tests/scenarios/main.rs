@@ -1,0 +1,64 @@
+//! The scenarios of `tests/scenarios`: manifests, what happens to them, and how they end.
+//!
+//! Each file is a test of its own, in a namespace of its own, on one cluster that all share: the embedded one, or,
+//! with `KUBEOPENCODE_SCENARIO_CONTEXT` set, the cluster of that kubeconfig context, where the operator already runs.
+//! `tests/scenarios/README.md` describes the form.
+
+mod cluster;
+#[path = "../support/local.rs"]
+mod local;
+mod matching;
+mod repository;
+mod runner;
+mod scenario;
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/scenarios");
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .expect("tests/scenarios is part of the repository")
+        .map(|entry| entry.expect("a readable folder").path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "yaml")
+        })
+        .collect();
+    paths.sort();
+    if arguments.list {
+        let trials = paths
+            .iter()
+            .map(|path| Trial::test(scenario::name(path), || Ok(())))
+            .collect();
+        return libtest_mimic::run(&arguments, trials).exit_code();
+    }
+
+    let runtime = Arc::new(
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .expect("a tokio runtime"),
+    );
+    let cluster = Arc::new(
+        runtime
+            .block_on(cluster::Cluster::start())
+            .expect("the cluster starts"),
+    );
+    let trials = paths
+        .into_iter()
+        .map(|path| {
+            let (runtime, cluster) = (runtime.clone(), cluster.clone());
+            Trial::test(scenario::name(&path), move || {
+                runtime
+                    .block_on(runner::run(&cluster, &path))
+                    .map_err(|error| Failed::from(format!("{error:#}")))
+            })
+        })
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(cluster);
+    conclusion.exit_code()
+}

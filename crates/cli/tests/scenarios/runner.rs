@@ -1,0 +1,474 @@
+//! Performs a scenario: applies, waits for what has to be seen by watching, compares.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{
+        DeleteParams, DynamicObject, ListParams, LogParams, ObjectMeta, Patch, PatchParams,
+        PostParams, PropagationPolicy,
+    },
+    core::{ApiResource, GroupVersionKind},
+    runtime::{WatchStreamExt as _, watcher},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::Cluster,
+    matching::difference,
+    repository,
+    scenario::{self, Ends, Logs, ObjectName, Scenario, Step},
+};
+
+/// How long anything may take before the scenario is given up. A guard, not a measure: everything waits for events.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Performs the scenario of this file.
+pub async fn run(cluster: &Cluster, path: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(path)?;
+    let name = scenario::name(path);
+    let first: Scenario = scenario::parse(&text, path)?;
+    if let Some(only) = &first.only
+        && only.cluster != cluster.kind()
+    {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let namespace = format!("{}-{}", &name[..name.len().min(40)], std::process::id());
+    let mut text = fill(&text.replace("${namespace}", &namespace))?;
+    for wanted in &first.repositories {
+        let made = repository::make(folder.path(), wanted)?;
+        for (what, value) in [
+            ("url", cluster.repository_url(&made.path)),
+            ("first", made.first),
+            ("head", made.head),
+        ] {
+            text = text.replace(&format!("${{{}.{what}}}", wanted.name), &value);
+        }
+    }
+    let scenario = scenario::parse(&text, path)?;
+
+    let client = cluster.client();
+    let stage = Stage {
+        client: client.clone(),
+        namespace: namespace.clone(),
+    };
+    let namespaces: Api<Namespace> = Api::all(client);
+    let object = Namespace {
+        metadata: ObjectMeta {
+            name: Some(namespace.clone()),
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    namespaces
+        .create(&PostParams::default(), &object)
+        .await
+        .context("creating the namespace")?;
+    let outcome = stage
+        .perform(&scenario)
+        .await
+        .with_context(|| scenario.title.clone());
+    let outcome = match outcome {
+        Err(error) => Err(anyhow!("{error:#}\n{}", stage.describe().await)),
+        Ok(()) => Ok(()),
+    };
+    namespaces
+        .delete(&namespace, &DeleteParams::default())
+        .await?;
+    stage
+        .gone(&namespaces, &namespace)
+        .await
+        .context("the namespace goes away with all that is in it")?;
+    outcome
+}
+
+/// Replaces `${fill:N}` by N characters.
+fn fill(text: &str) -> Result<String> {
+    let mut parts = text.split("${fill:");
+    let mut filled = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (count, rest) = part.split_once('}').context("${fill:N} is not closed")?;
+        filled.push_str(&"x".repeat(count.parse()?));
+        filled.push_str(rest);
+    }
+    Ok(filled)
+}
+
+/// Where a scenario plays: a cluster and a namespace of its own.
+struct Stage {
+    client: Client,
+    namespace: String,
+}
+
+impl Stage {
+    async fn perform(&self, scenario: &Scenario) -> Result<()> {
+        for manifest in &scenario.given {
+            self.apply(manifest).await.context("given")?;
+        }
+        for (index, step) in scenario.steps.iter().enumerate() {
+            tokio::time::timeout(PATIENCE, self.step(step))
+                .await
+                .unwrap_or_else(|_| Err(anyhow!("nothing happened for {} s", PATIENCE.as_secs())))
+                .with_context(|| format!("step {}: {step:?}", index + 1))?;
+        }
+        Ok(())
+    }
+
+    async fn step(&self, step: &Step) -> Result<()> {
+        match step {
+            Step::Apply(manifests) => {
+                for manifest in manifests {
+                    self.apply(manifest).await?;
+                }
+                Ok(())
+            }
+            Step::Refused { apply, message } => match self.apply(apply).await {
+                Ok(()) => bail!("the API server took it"),
+                Err(error) => {
+                    let text = format!("{error:#}");
+                    ensure!(text.contains(message.as_str()), "the message is: {text}");
+                    Ok(())
+                }
+            },
+            Step::Until(expected) => self.until(expected).await.map(|_| ()),
+            Step::Expect(expected) => {
+                let (api, name) = self.object(expected).await?;
+                let actual = serde_json::to_value(api.get(&name).await?)?;
+                difference(&subset(expected), &actual, "").map_or(Ok(()), |text| Err(anyhow!(text)))
+            }
+            Step::Ends(ends) => self.ends(ends).await,
+            Step::Stop(task) => {
+                self.patch(&json!({
+                    "apiVersion": "kubeopencode.io/v1alpha1", "kind": "Task",
+                    "metadata": {"name": task, "annotations": {"kubeopencode.io/stop": "true"}},
+                }))
+                .await
+            }
+            Step::Patch(patch) => self.patch(patch).await,
+            Step::Delete(object) => {
+                let (api, name) = self.named(object).await?;
+                let propagation_policy = match object.propagation.as_deref() {
+                    Some("Foreground") => Some(PropagationPolicy::Foreground),
+                    Some("Orphan") => Some(PropagationPolicy::Orphan),
+                    _ => Some(PropagationPolicy::Background),
+                };
+                api.delete(
+                    &name,
+                    &DeleteParams {
+                        propagation_policy,
+                        ..Default::default()
+                    },
+                )
+                .await?;
+                Ok(())
+            }
+            Step::Gone(object) => {
+                let (api, name) = self.named(object).await?;
+                self.gone(&api, &name).await
+            }
+            Step::Logs(logs) => self.logs(logs).await,
+            Step::Events { task, reasons } => self.events(task, reasons).await,
+            Step::Empty(kinds) => {
+                for kind in kinds {
+                    self.empty(kind).await?;
+                }
+                Ok(())
+            }
+            Step::NoPod(task) => {
+                let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+                let found = pods.list(&ListParams::default()).await?;
+                let of_task: Vec<String> = found
+                    .iter()
+                    .filter(|pod| pod.name_any().starts_with(&format!("{task}-")))
+                    .map(kube::ResourceExt::name_any)
+                    .collect();
+                ensure!(of_task.is_empty(), "there is {of_task:?}");
+                Ok(())
+            }
+        }
+    }
+
+    /// The API and name of the object that a manifest speaks of.
+    async fn object(&self, manifest: &Value) -> Result<(Api<DynamicObject>, String)> {
+        let kind = manifest["kind"].as_str().context("kind is missing")?;
+        let name = manifest["metadata"]["name"]
+            .as_str()
+            .context("metadata.name is missing")?;
+        self.named(&ObjectName {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            propagation: None,
+        })
+        .await
+    }
+
+    async fn named(&self, object: &ObjectName) -> Result<(Api<DynamicObject>, String)> {
+        let (group, version, kind) = match object.kind.as_str() {
+            "Task" | "Agent" | "KubeOpenCodeConfig" => {
+                ("kubeopencode.io", "v1alpha1", object.kind.as_str())
+            }
+            "Job" => ("batch", "v1", "Job"),
+            "Role" | "RoleBinding" => ("rbac.authorization.k8s.io", "v1", object.kind.as_str()),
+            kind => ("", "v1", kind),
+        };
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let api = Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
+        let name = match object.name.strip_prefix("of:") {
+            None => object.name.clone(),
+            Some(task) => {
+                let job = self.job_of(task).await?;
+                if kind == "Pod" {
+                    self.pod_of(&job).await?
+                } else {
+                    job
+                }
+            }
+        };
+        Ok((api, name))
+    }
+
+    fn tasks(&self) -> Api<DynamicObject> {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(
+            "kubeopencode.io",
+            "v1alpha1",
+            "Task",
+        ));
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+    }
+
+    /// The name of the Task's Job, waited for.
+    async fn job_of(&self, task: &str) -> Result<String> {
+        let config = watcher::Config::default().fields(&format!("metadata.name={task}"));
+        let mut stream = watcher(self.tasks(), config).applied_objects().boxed();
+        while let Some(task) = stream.try_next().await? {
+            if let Some(job) = task.data["status"]["jobName"].as_str() {
+                return Ok(job.to_owned());
+            }
+        }
+        bail!("the watch ended")
+    }
+
+    async fn pod_of(&self, job: &str) -> Result<String> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let config =
+            watcher::Config::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+        let mut stream = watcher(pods, config).applied_objects().boxed();
+        Ok(stream
+            .try_next()
+            .await?
+            .context("the watch ended")?
+            .name_any())
+    }
+
+    async fn apply(&self, manifest: &Value) -> Result<()> {
+        let (api, name) = self.object(manifest).await?;
+        api.patch(
+            &name,
+            &PatchParams::apply("scenario").force(),
+            &Patch::Apply(manifest),
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn patch(&self, patch: &Value) -> Result<()> {
+        let (api, name) = self.object(patch).await?;
+        let mut patch = patch.clone();
+        if let Some(metadata) = patch["metadata"].as_object_mut() {
+            metadata.remove("name");
+        }
+        api.patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+            .await?;
+        Ok(())
+    }
+
+    /// Watches an object until it contains what is expected; the whole object then.
+    async fn until(&self, expected: &Value) -> Result<Value> {
+        let (api, name) = self.object(expected).await?;
+        let expected = subset(expected);
+        let mut stream = watcher(
+            api,
+            watcher::Config::default().fields(&format!("metadata.name={name}")),
+        )
+        .applied_objects()
+        .boxed();
+        while let Some(object) = stream.try_next().await? {
+            let actual = serde_json::to_value(object)?;
+            if difference(&expected, &actual, "").is_none() {
+                return Ok(actual);
+            }
+        }
+        bail!("the watch ended")
+    }
+
+    async fn ends(&self, ends: &Ends) -> Result<()> {
+        let config = watcher::Config::default().fields(&format!("metadata.name={}", ends.task));
+        let mut stream = watcher(self.tasks(), config).applied_objects().boxed();
+        while let Some(task) = stream.try_next().await? {
+            let status = task.data["status"].clone();
+            if !matches!(status["phase"].as_str(), Some("Completed" | "Failed")) {
+                continue;
+            }
+            let mut expected = json!({"phase": ends.phase, "reason": ends.reason});
+            if let Some(message) = &ends.message {
+                expected["message"] = json!(format!("~ {message}"));
+            }
+            ensure!(
+                status["completionTime"].is_string(),
+                "there is no completionTime in {status}"
+            );
+            let miss = difference(&expected, &status, "status").or_else(|| {
+                ends.status
+                    .as_ref()
+                    .and_then(|more| difference(more, &status, "status"))
+            });
+            return miss.map_or(Ok(()), |text| {
+                Err(anyhow!(
+                    "{text}\n{}",
+                    serde_json::to_string_pretty(&status).unwrap_or_default()
+                ))
+            });
+        }
+        bail!("the watch ended")
+    }
+
+    async fn gone<K>(&self, api: &Api<K>, name: &str) -> Result<()>
+    where
+        K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+    {
+        let wait = kube::runtime::wait::await_condition(api.clone(), name, |object: Option<&K>| {
+            object.is_none()
+        });
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .context("it is still there")??;
+        Ok(())
+    }
+
+    /// Waits until there is no object of this kind.
+    async fn empty(&self, kind: &str) -> Result<()> {
+        let (api, _) = self
+            .named(&ObjectName {
+                kind: kind.to_owned(),
+                name: String::new(),
+                propagation: None,
+            })
+            .await?;
+        for object in api.list(&ListParams::default()).await?.items {
+            self.gone(&api, &object.name_any()).await?;
+        }
+        Ok(())
+    }
+
+    async fn logs(&self, logs: &Logs) -> Result<()> {
+        let pod = self.pod_of(&self.job_of(&logs.task).await?).await?;
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let container = logs.container.clone().unwrap_or_else(|| "agent".to_owned());
+        if let Some(wanted) = &logs.follow {
+            let follow = LogParams {
+                container: Some(container),
+                follow: true,
+                ..Default::default()
+            };
+            let mut lines = pods.log_stream(&pod, &follow).await?.lines();
+            while let Some(line) = lines.try_next().await? {
+                if line.contains(wanted.as_str()) {
+                    return Ok(());
+                }
+            }
+            bail!("the logs ended without {wanted:?}");
+        }
+        let text = pods
+            .logs(
+                &pod,
+                &LogParams {
+                    container: Some(container),
+                    ..Default::default()
+                },
+            )
+            .await?;
+        let mut rest = text.as_str();
+        for part in &logs.has {
+            let at = rest.find(part.as_str()).with_context(|| {
+                format!("{part:?} is not in the logs, or not in this order:\n{text}")
+            })?;
+            rest = &rest[at + part.len()..];
+        }
+        for part in &logs.lacks {
+            ensure!(
+                !text.contains(part.as_str()),
+                "{part:?} is in the logs:\n{text}"
+            );
+        }
+        Ok(())
+    }
+
+    async fn events(&self, task: &str, reasons: &[String]) -> Result<()> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let config = watcher::Config::default().fields(&format!(
+            "involvedObject.kind=Task,involvedObject.name={task}"
+        ));
+        let mut stream = watcher(events, config).applied_objects().boxed();
+        let mut missing = reasons.to_vec();
+        while let Some(event) = stream.try_next().await? {
+            missing.retain(|reason| event.reason.as_ref() != Some(reason));
+            if missing.is_empty() {
+                return Ok(());
+            }
+        }
+        bail!("the watch ended; missing: {missing:?}")
+    }
+
+    /// What there is, for the message of a scenario that failed.
+    async fn describe(&self) -> String {
+        let mut text = String::new();
+        for kind in ["Task", "Job", "Pod", "Event"] {
+            let Ok((api, _)) = self
+                .named(&ObjectName {
+                    kind: kind.to_owned(),
+                    name: String::new(),
+                    propagation: None,
+                })
+                .await
+            else {
+                continue;
+            };
+            for object in api
+                .list(&ListParams::default())
+                .await
+                .map(|list| list.items)
+                .unwrap_or_default()
+            {
+                let shown = match kind {
+                    "Event" => {
+                        json!({"reason": object.data["reason"], "message": object.data["message"]})
+                    }
+                    _ => json!({"name": object.name_any(), "status": object.data["status"]}),
+                };
+                text.push_str(&format!("{kind} {shown}\n"));
+            }
+        }
+        text
+    }
+}
+
+/// An expectation without the parts that only name the object.
+fn subset(expected: &Value) -> Value {
+    let mut expected = expected.clone();
+    if let Some(fields) = expected.as_object_mut() {
+        fields.remove("apiVersion");
+        fields.remove("kind");
+    }
+    if expected["metadata"]["name"]
+        .as_str()
+        .is_some_and(|name| name.starts_with("of:"))
+        && let Some(metadata) = expected["metadata"].as_object_mut()
+    {
+        metadata.remove("name");
+    }
+    expected
+}

@@ -1,0 +1,167 @@
+//! The form of a scenario file.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// One file of `tests/scenarios`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Scenario {
+    /// What it shows, in one sentence.
+    pub title: String,
+    /// The cluster that it can only run on, and why.
+    #[serde(default)]
+    pub only: Option<Only>,
+    /// Repositories that exist before anything is applied. In the file, `${NAME.url}` stands for their URL,
+    /// `${NAME.first}` for their first commit, `${NAME.head}` for the last on `main`.
+    #[serde(default)]
+    pub repositories: Vec<Repository>,
+    /// Manifests applied at the beginning, in order, into the scenario's own namespace.
+    #[serde(default)]
+    pub given: Vec<Value>,
+    /// What happens, and what has to be seen, in order.
+    pub steps: Vec<Step>,
+}
+
+/// A restriction to one cluster.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Only {
+    /// `embedded` or `kubernetes`.
+    pub cluster: String,
+    /// Why not on the other.
+    #[expect(dead_code, reason = "it is there for the reader")]
+    pub because: String,
+}
+
+/// A Git repository made for the scenario: one commit on `main`, then what is listed.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Repository {
+    /// Its name.
+    pub name: String,
+    /// Commits, oldest first.
+    pub commits: Vec<Commit>,
+}
+
+/// A commit.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Commit {
+    /// The branch it is made on; created from the last commit when it is new. Default `main`.
+    #[serde(default)]
+    pub branch: Option<String>,
+    /// A tag for it.
+    #[serde(default)]
+    pub tag: Option<String>,
+    /// File contents by path. A value that begins with `-> ` makes a symbolic link.
+    pub files: std::collections::BTreeMap<String, String>,
+}
+
+/// One thing that happens, or has to be seen.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Step {
+    /// Create or change objects by server-side apply.
+    Apply(Vec<Value>),
+    /// The API server refuses this manifest, and its message contains this text.
+    Refused {
+        /// The manifest.
+        apply: Value,
+        /// What the message has to contain.
+        message: String,
+    },
+    /// Wait until an object contains this (a subset of it).
+    Until(Value),
+    /// An object contains this now.
+    Expect(Value),
+    /// Wait until a Task has ended, then compare.
+    Ends(Box<Ends>),
+    /// Annotate a Task `kubeopencode.io/stop=true`.
+    Stop(String),
+    /// Merge this into an object.
+    Patch(Value),
+    /// Delete an object.
+    Delete(ObjectName),
+    /// Wait until an object is gone.
+    Gone(ObjectName),
+    /// Look at the logs of a container of a Task's Pod.
+    Logs(Logs),
+    /// Wait until a Task has Events with these reasons, in this order.
+    Events {
+        /// The Task.
+        task: String,
+        /// Reasons, in order; others may stand between.
+        reasons: Vec<String>,
+    },
+    /// A Task never had a Pod.
+    NoPod(String),
+    /// Wait until the namespace has no objects of these kinds.
+    Empty(Vec<String>),
+}
+
+/// An object, by kind and name; a Pod may be named by its Task.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObjectName {
+    /// For example Task.
+    pub kind: String,
+    /// Its name, or `of:TASK` for the Job or Pod of a Task.
+    pub name: String,
+    /// Background, Foreground or Orphan.
+    #[serde(default)]
+    pub propagation: Option<String>,
+}
+
+/// How a Task ends.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ends {
+    /// The Task.
+    pub task: String,
+    /// Completed or Failed.
+    pub phase: String,
+    /// The terminal reason.
+    pub reason: String,
+    /// What the message has to contain.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// A subset of the whole status.
+    #[serde(default)]
+    pub status: Option<Value>,
+}
+
+/// What the logs have to contain.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Logs {
+    /// The Task.
+    pub task: String,
+    /// The container; default `agent`.
+    #[serde(default)]
+    pub container: Option<String>,
+    /// Follow them until this text is there.
+    #[serde(default)]
+    pub follow: Option<String>,
+    /// Texts that are in them, in this order.
+    #[serde(default)]
+    pub has: Vec<String>,
+    /// Texts that are not.
+    #[serde(default)]
+    pub lacks: Vec<String>,
+}
+
+/// The name of the test: the file's name.
+pub fn name(path: &Path) -> String {
+    path.file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// Reads a scenario, with `${…}` replaced.
+pub fn parse(text: &str, path: &Path) -> Result<Scenario> {
+    serde_saphyr::from_str(text).with_context(|| format!("{}", path.display()))
+}
