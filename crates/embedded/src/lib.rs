@@ -8,6 +8,7 @@ pub mod api;
 pub mod apply;
 pub mod clock;
 pub mod cluster;
+pub mod controllers;
 pub mod discovery;
 pub mod kinds;
 pub mod logs;

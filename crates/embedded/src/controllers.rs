@@ -1,0 +1,3 @@
+//! The controllers of the embedded cluster.
+
+mod job;
