@@ -1,8 +1,26 @@
 //! Field ownership: server-side apply, and the `managedFields` that every write leaves behind.
+//!
+//! Who last set a field owns it. An applied configuration is merged into the object field by field; what its manager
+//! applied before and no longer does goes away, unless others own it too; what others own with another value is a
+//! conflict. The rules are those of <https://kubernetes.io/docs/reference/using-api/server-side-apply/>.
 
 use serde_json::Value;
 
-use crate::{kinds::Kind, status::Failure};
+use crate::{
+    kinds::Kind,
+    schema::Schema,
+    status::{Cause, Details, Failure},
+};
+
+mod compare;
+mod managers;
+mod merge;
+mod set;
+mod shape;
+
+use compare::Changes;
+use managers::{Managers, Operation};
+use set::Set;
 
 /// Who writes, when and through what.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +38,7 @@ pub struct Writer<'a> {
 ///
 /// # Errors
 /// 409 with a cause for each field that another manager owns with another value, unless `force`;
-/// 500 or 422 for a configuration that does not fit the schema.
+/// 500 for a configuration that does not fit the schema.
 pub fn apply(
     kind: &Kind,
     live: Option<&Value>,
@@ -28,16 +46,179 @@ pub fn apply(
     writer: Writer<'_>,
     force: bool,
 ) -> Result<Value, Failure> {
-    let _ = (kind, force, writer);
-    let mut result = live
-        .cloned()
-        .unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-    json_patch::merge(&mut result, applied);
-    Ok(result)
+    let schema = kind.schema().as_ref();
+    let configuration = in_scope(kind, applied, writer.subresource);
+    shape::check(schema, &without_bookkeeping(applied)).map_err(|fault| {
+        let text = |key: &str| applied["metadata"][key].as_str().unwrap_or_default();
+        Failure::internal(format!(
+            "failed to create typed patch object ({}/{}; {}/{}, Kind={}): {fault}",
+            text("namespace"),
+            text("name"),
+            kind.group,
+            kind.version,
+            kind.kind
+        ))
+    })?;
+    let mut managers = live.map(Managers::of).unwrap_or_default();
+    let before = match live {
+        Some(live) => without_bookkeeping(live),
+        None => kind.empty(),
+    };
+    if live.is_some() && managers.is_empty() {
+        let all = Changes::between(schema, &kind.empty(), &before).gained();
+        managers.own(
+            "before-first-apply",
+            Operation::Update,
+            &kind.api_version(),
+            None,
+            owned(all),
+        );
+    }
+    let last = managers.applied_set(writer.manager, writer.subresource);
+    let set = owned(Set::of_configuration(schema, &configuration));
+    managers.replace_applied(writer, &kind.api_version(), set);
+    let mut merged = merge::merge(Some(schema), &before, &configuration);
+    if let Some(last) = last {
+        let kept = managers.union();
+        merge::prune(Some(schema), &mut merged, &last, &kept);
+    }
+    let changes = Changes::between(schema, &before, &merged);
+    let gained = changes.gained();
+    let conflicts = managers.conflicts(writer, &gained);
+    if !conflicts.is_empty() && !force {
+        return Err(refuse(&conflicts));
+    }
+    managers.yield_fields(writer, &gained, &changes.removed);
+    if live.is_none() || before != merged {
+        managers.stamp_applied(writer);
+    }
+    managers.write_into(&mut merged);
+    Ok(merged)
+}
+
+fn refuse(conflicts: &[managers::Conflict]) -> Failure {
+    let causes = conflicts
+        .iter()
+        .map(|conflict| {
+            let message = format!("conflict with {}", conflict.manager);
+            Cause::new("FieldManagerConflict", conflict.path.as_str(), message)
+        })
+        .collect();
+    let message = match conflicts {
+        [only] => format!(
+            "Apply failed with 1 conflict: conflict with {}: {}",
+            only.manager, only.path
+        ),
+        _ => {
+            let mut lines = Vec::new();
+            let mut last = None;
+            for conflict in conflicts {
+                if last != Some(&conflict.manager) {
+                    lines.push(format!("conflicts with {}:", conflict.manager));
+                    last = Some(&conflict.manager);
+                }
+                lines.push(format!("- {}", conflict.path));
+            }
+            format!(
+                "Apply failed with {} conflicts: {}",
+                conflicts.len(),
+                lines.join("\n")
+            )
+        }
+    };
+    let details = Details {
+        causes,
+        ..Details::default()
+    };
+    Failure::status(409, "Conflict", message, Some(details))
 }
 
 /// Writes into `new` the `managedFields` that follow from a create, update or patch by `writer`; `live` is the object
 /// as stored before. To be called with everything but `resourceVersion` in place.
 pub fn track_update(kind: &Kind, live: Option<&Value>, new: &mut Value, writer: Writer<'_>) {
-    let _ = (kind, live, new, writer);
+    let given = new["metadata"]["managedFields"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let reset = matches!(given.as_slice(), [Value::Object(entry)] if entry.is_empty());
+    let mut managers = match live {
+        _ if reset => Managers::default(),
+        Some(live) if given.is_empty() => Managers::of(live),
+        _ => Managers::of(new),
+    };
+    let untracked = reset || (live.is_some() && managers.is_empty());
+    if !untracked {
+        let schema = kind.schema().as_ref();
+        let before = match live {
+            Some(live) => in_scope(kind, &without_bookkeeping(live), writer.subresource),
+            None => kind.empty(),
+        };
+        let after = in_scope(kind, &without_bookkeeping(new), writer.subresource);
+        let changes = Changes::between(schema, &before, &after);
+        let gained = owned(changes.gained());
+        managers.yield_all(&gained, &changes.removed);
+        if !gained.is_empty() {
+            managers.add(writer, &kind.api_version(), gained);
+        }
+    }
+    managers.write_into(new);
+}
+
+/// The part of an object that a write through the main resource or through a subresource is about.
+fn in_scope(kind: &Kind, object: &Value, subresource: Option<&str>) -> Value {
+    let mut object = object.clone();
+    let Some(map) = object.as_object_mut() else {
+        return object;
+    };
+    match subresource {
+        Some("status") => {
+            map.retain(|key, _| {
+                kind.custom && matches!(key.as_str(), "apiVersion" | "kind" | "status")
+                    || !kind.custom && key != "spec"
+            });
+        }
+        _ if kind.has_status => {
+            map.remove("status");
+        }
+        _ => {}
+    }
+    object
+}
+
+/// An object without its `managedFields`.
+fn without_bookkeeping(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    object
+}
+
+/// A set without the fields that nobody owns: identity and what the server itself sets.
+fn owned(mut set: Set) -> Set {
+    for field in ["f:apiVersion", "f:kind"] {
+        set.remove_below(&[field]);
+    }
+    set.disown(&["f:metadata"]);
+    for field in [
+        "f:name",
+        "f:namespace",
+        "f:creationTimestamp",
+        "f:selfLink",
+        "f:uid",
+        "f:generation",
+        "f:managedFields",
+        "f:resourceVersion",
+    ] {
+        set.remove_below(&["f:metadata", field]);
+    }
+    set
+}
+
+/// The schema of a field; metadata has its own also where a custom resource says nothing about it.
+fn field_schema<'a>(schema: Option<&'a Schema>, at_root: bool, name: &str) -> Option<&'a Schema> {
+    if at_root && name == "metadata" {
+        return Some(crate::schema::builtin::object_meta());
+    }
+    schema?.field(name)
 }

@@ -203,7 +203,7 @@ impl Kind {
     }
 
     /// What the server itself sets in a new object, once `metadata` has its uid: generation, the initial status,
-    /// generated selectors and labels, what admission adds to Pods. The object must come from [`Kind::decode`].
+    /// generated selectors and labels. The object must come from [`Kind::decode`].
     pub fn prepare_create(&self, object: &mut Value) {
         if self.has_generation() {
             object["metadata"]["generation"] = 1.into();

@@ -1,4 +1,4 @@
-//! Pods and Pod templates: the defaults, what admission adds, and what may be changed.
+//! Pods and Pod templates: the defaults, the first status, and what may be changed.
 
 use serde_json::{Map, Value, json};
 
@@ -7,9 +7,6 @@ use crate::{schema::path, status::Cause};
 mod check;
 
 pub(super) use check::{check_spec, check_template_spec};
-
-/// Where a Pod finds the token of its service account.
-const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 fn default(object: &mut Map<String, Value>, key: &str, value: impl Into<Value>) {
     object.entry(key).or_insert_with(|| value.into());
@@ -191,78 +188,6 @@ fn default_host_ports(spec: &mut Map<String, Value>) {
     }
 }
 
-/// What admission adds to a new Pod: its service account with the token, the priority, the default tolerations.
-pub(super) fn admit(pod: &mut Value) {
-    let uid = pod["metadata"]["uid"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
-    let Some(Value::Object(spec)) = pod.get_mut("spec") else {
-        return;
-    };
-    default(spec, "serviceAccountName", "default");
-    let name = spec.get("serviceAccountName").cloned().unwrap_or_default();
-    spec.insert("serviceAccount".into(), name);
-    if spec.get("automountServiceAccountToken") != Some(&Value::Bool(false)) {
-        mount_token(spec, &suffix(&uid));
-    }
-    default(spec, "priority", 0);
-    default(spec, "preemptionPolicy", "PreemptLowerPriority");
-    tolerate(spec);
-}
-
-/// Five characters for a generated name, from a uid, so that the same Pod gets the same.
-fn suffix(uid: &str) -> String {
-    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    let digits: Vec<u8> = uid.bytes().filter(u8::is_ascii_hexdigit).collect();
-    let pick = |i: usize| {
-        let pair = digits
-            .iter()
-            .skip(i * 2)
-            .take(2)
-            .fold(0usize, |sum, b| sum * 31 + usize::from(*b));
-        char::from(ALPHABET[pair % ALPHABET.len()])
-    };
-    (0..5).map(pick).collect()
-}
-
-fn mount_token(spec: &mut Map<String, Value>, suffix: &str) {
-    let name = format!("kube-api-access-{suffix}");
-    let mut mounted = false;
-    for list in ["initContainers", "containers"] {
-        let containers = spec.get_mut(list).and_then(Value::as_array_mut);
-        for container in containers
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_object_mut)
-        {
-            let mounts = container.entry("volumeMounts").or_insert_with(|| json!([]));
-            let Some(mounts) = mounts.as_array_mut() else {
-                continue;
-            };
-            if mounts.iter().any(|mount| mount["mountPath"] == TOKEN_PATH) {
-                continue;
-            }
-            mounts.push(json!({"name": name, "readOnly": true, "mountPath": TOKEN_PATH}));
-            mounted = true;
-        }
-    }
-    if !mounted {
-        return;
-    }
-    let volume = json!({"name": name, "projected": {"defaultMode": 0o644, "sources": [
-        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
-        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
-        {"downwardAPI": {"items": [
-            {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}},
-        ]}},
-    ]}});
-    let volumes = spec.entry("volumes").or_insert_with(|| json!([]));
-    if let Some(volumes) = volumes.as_array_mut() {
-        volumes.push(volume);
-    }
-}
-
 /// Tolerations that every Pod gets, on each write, unless it has its own for the same taint.
 fn tolerate(spec: &mut Map<String, Value>) {
     let tolerations = spec.entry("tolerations").or_insert_with(|| json!([]));
@@ -287,7 +212,6 @@ fn tolerate(spec: &mut Map<String, Value>) {
 
 /// The status of a new Pod.
 pub(super) fn prepare_create(pod: &mut Value) {
-    admit(pod);
     pod["status"] = json!({"phase": "Pending", "qosClass": qos_class(&pod["spec"])});
 }
 

@@ -1,0 +1,120 @@
+//! Merging an applied configuration into an object, and taking away what is no longer applied.
+
+use serde_json::Value;
+
+use super::{field_schema, set::Set, shape};
+use crate::schema::{ListType, Schema};
+
+/// The object with the configuration merged in: structs and maps by field, lists by their type.
+pub(super) fn merge(schema: Option<&Schema>, object: &Value, configuration: &Value) -> Value {
+    node(schema, object, configuration, true)
+}
+
+fn node(schema: Option<&Schema>, old: &Value, new: &Value, root: bool) -> Value {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) if !schema.is_some_and(|s| s.atomic) => {
+            let mut result = old.clone();
+            for (name, value) in new {
+                let inner = field_schema(schema, root, name);
+                let merged = match old.get(name) {
+                    Some(old) => node(inner, old, value, false),
+                    None => value.clone(),
+                };
+                result.insert(name.clone(), merged);
+            }
+            Value::Object(result)
+        }
+        (Value::Array(old), Value::Array(new)) => match schema {
+            Some(list) if list.list_type != ListType::Atomic => {
+                Value::Array(merge_list(list, old, new))
+            }
+            _ => Value::Array(new.clone()),
+        },
+        (_, new) => new.clone(),
+    }
+}
+
+fn merge_list(list: &Schema, old: &[Value], new: &[Value]) -> Vec<Value> {
+    let mut result = old.to_vec();
+    for item in new {
+        let element = shape::element(list, item);
+        let there = result
+            .iter()
+            .position(|old| element.is_some() && shape::element(list, old) == element);
+        match there {
+            Some(at) => result[at] = node(list.items.as_deref(), &result[at], item, false),
+            None => result.push(item.clone()),
+        }
+    }
+    result
+}
+
+/// Takes from `value` what is in `last` and not in `kept`. A struct, map or item goes when nothing in it is kept.
+pub(super) fn prune(schema: Option<&Schema>, value: &mut Value, last: &Set, kept: &Set) {
+    let empty = Set::default();
+    prune_node(schema, value, last, kept, &empty, true);
+}
+
+fn prune_node(
+    schema: Option<&Schema>,
+    value: &mut Value,
+    last: &Set,
+    kept: &Set,
+    empty: &Set,
+    root: bool,
+) {
+    match value {
+        Value::Object(map) if !schema.is_some_and(|s| s.atomic) => {
+            map.retain(|name, child| {
+                let element = format!("f:{name}");
+                let Some(last) = last.child(&element) else {
+                    return true;
+                };
+                let kept = kept.child(&element).unwrap_or(empty);
+                if kept.is_empty() && goes(last, child) {
+                    return false;
+                }
+                prune_node(
+                    field_schema(schema, root, name),
+                    child,
+                    last,
+                    kept,
+                    empty,
+                    false,
+                );
+                !(kept.is_empty() && is_empty(child))
+            });
+        }
+        Value::Array(items) => {
+            let Some(list) = schema else { return };
+            items.retain_mut(|item| {
+                let Some(element) = shape::element(list, item) else {
+                    return true;
+                };
+                let Some(last) = last.child(&element) else {
+                    return true;
+                };
+                let kept = kept.child(&element).unwrap_or(empty);
+                if kept.is_empty() && last.is_member() {
+                    return false;
+                }
+                prune_node(list.items.as_deref(), item, last, kept, empty, false);
+                true
+            });
+        }
+        _ => {}
+    }
+}
+
+/// Whether a field goes whole: it was applied as such, not only something inside it.
+fn goes(last: &Set, value: &Value) -> bool {
+    last.is_member() || !(value.is_object() || value.is_array())
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
