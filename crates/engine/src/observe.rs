@@ -5,7 +5,16 @@
 //! only by a cache.
 
 use jiff::Timestamp;
-use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use k8s_openapi::{
+    api::{
+        batch::v1::Job,
+        core::v1::{ContainerStatus, Pod},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kubeopencode_api::names;
+
+use crate::run::AgentUsed;
 
 /// The world, as far as one Run is concerned.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -64,7 +73,7 @@ pub struct JobView {
     /// How it ended.
     pub end: Option<JobEnd>,
     /// Name and generation of the Agent that it was rendered for.
-    pub agent: Option<crate::run::AgentUsed>,
+    pub agent: Option<AgentUsed>,
 }
 
 /// How a Job ended.
@@ -84,9 +93,60 @@ pub enum JobEnd {
 impl JobView {
     /// Read it from the object.
     #[must_use]
-    pub fn of(_job: &Job) -> Self {
-        unimplemented!()
+    pub fn of(job: &Job) -> Self {
+        let metadata = &job.metadata;
+        let annotation = |name: &str| {
+            metadata
+                .annotations
+                .as_ref()
+                .and_then(|annotations| annotations.get(name))
+        };
+        let status = job.status.as_ref();
+        let ended = |type_: &str| {
+            status
+                .and_then(|status| status.conditions.as_ref())
+                .into_iter()
+                .flatten()
+                .find(|condition| condition.type_ == type_ && condition.status == "True")
+        };
+        let end = if ended("Complete").is_some() {
+            Some(JobEnd::Complete)
+        } else {
+            ended("Failed").map(|condition| JobEnd::Failed {
+                reason: condition.reason.clone().unwrap_or_default(),
+                message: condition.message.clone().unwrap_or_default(),
+            })
+        };
+        Self {
+            name: metadata.name.clone().unwrap_or_default(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+            resource_version: metadata.resource_version.clone().unwrap_or_default(),
+            owner_uid: controller_uid(metadata),
+            suspended: job
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.suspend)
+                .unwrap_or(false),
+            released: annotation(names::ANNOTATION_RELEASED).is_some(),
+            deleting: metadata.deletion_timestamp.is_some(),
+            active: status.and_then(|status| status.active).unwrap_or_default(),
+            end,
+            agent: annotation(names::ANNOTATION_AGENT).map(|name| AgentUsed {
+                name: name.clone(),
+                generation: annotation(names::ANNOTATION_AGENT_GENERATION)
+                    .and_then(|generation| generation.parse().ok()),
+            }),
+        }
     }
+}
+
+fn controller_uid(metadata: &ObjectMeta) -> Option<String> {
+    metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true))
+        .map(|owner| owner.uid.clone())
 }
 
 /// What a decision needs to know of a Pod.
@@ -173,11 +233,93 @@ pub enum ContainerState {
     },
 }
 
+impl ContainerView {
+    fn of(status: &ContainerStatus) -> Self {
+        let state = status.state.as_ref();
+        let state = if let Some(ended) = state.and_then(|state| state.terminated.as_ref()) {
+            ContainerState::Terminated {
+                exit_code: ended.exit_code,
+                reason: ended.reason.clone().unwrap_or_default(),
+                message: ended.message.clone().unwrap_or_default(),
+                finished: ended.finished_at.as_ref().map(|time| time.0),
+            }
+        } else if state.is_some_and(|state| state.running.is_some()) {
+            ContainerState::Running
+        } else {
+            // The API's own rule: no state is Waiting.
+            let waiting = state.and_then(|state| state.waiting.clone());
+            let waiting = waiting.unwrap_or_default();
+            ContainerState::Waiting {
+                reason: waiting.reason.unwrap_or_default(),
+                message: waiting.message.unwrap_or_default(),
+            }
+        };
+        Self {
+            name: status.name.clone(),
+            image: status.image.clone(),
+            state,
+        }
+    }
+}
+
 impl PodView {
     /// Read it from the object.
     #[must_use]
-    pub fn of(_pod: &Pod) -> Self {
-        unimplemented!()
+    pub fn of(pod: &Pod) -> Self {
+        let metadata = &pod.metadata;
+        let spec = pod.spec.as_ref();
+        let status = pod.status.as_ref();
+        let condition = |type_: &str, value: &str| {
+            status
+                .and_then(|status| status.conditions.as_ref())
+                .into_iter()
+                .flatten()
+                .find(|condition| condition.type_ == type_ && condition.status == value)
+                .map(|condition| {
+                    let words = condition.message.clone().filter(|text| !text.is_empty());
+                    words.or(condition.reason.clone()).unwrap_or_default()
+                })
+        };
+        Self {
+            name: metadata.name.clone().unwrap_or_default(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+            job_uid: controller_uid(metadata),
+            created: metadata.creation_timestamp.as_ref().map(|time| time.0),
+            started: status
+                .and_then(|status| status.start_time.as_ref())
+                .map(|time| time.0),
+            deletion: metadata.deletion_timestamp.as_ref().map(|time| time.0),
+            active_deadline_seconds: spec.and_then(|spec| spec.active_deadline_seconds),
+            grace_seconds: spec
+                .and_then(|spec| spec.termination_grace_period_seconds)
+                .unwrap_or(30),
+            phase: match status.and_then(|status| status.phase.as_deref()) {
+                Some("Succeeded") => PodPhase::Succeeded,
+                Some("Failed") => PodPhase::Failed,
+                Some("Running" | "Unknown") => PodPhase::Running,
+                _ => PodPhase::Pending,
+            },
+            reason: status
+                .and_then(|status| status.reason.clone())
+                .filter(|reason| !reason.is_empty()),
+            message: status
+                .and_then(|status| status.message.clone())
+                .filter(|message| !message.is_empty()),
+            disruption: condition("DisruptionTarget", "True"),
+            unschedulable: condition("PodScheduled", "False"),
+            init: status
+                .and_then(|status| status.init_container_statuses.as_ref())
+                .into_iter()
+                .flatten()
+                .map(ContainerView::of)
+                .collect(),
+            agent: status
+                .and_then(|status| status.container_statuses.as_ref())
+                .into_iter()
+                .flatten()
+                .find(|container| container.name == names::container::AGENT)
+                .map(ContainerView::of),
+        }
     }
 
     /// Succeeded or Failed: no process of it runs any more.

@@ -1,8 +1,30 @@
-//! render: from a Run to the ConfigMaps and the Job that Kubernetes is given. Deterministic: the same Run gives the same bytes.
+//! render: from a Run to the ConfigMaps and the Job that Kubernetes is given. Deterministic: the same Run gives the
+//! same bytes.
+//!
+//! The Job is rendered suspended; [`decide`](crate::decide) says when it is released. Names follow from what they name:
+//! the Job's from the owner's UID and the attempt, a ConfigMap's from the Job and from its own content. So a Job always
+//! finds the files that it was rendered with, even when an Agent changed between two attempts to create it.
 
-use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
+mod config_maps;
+mod name;
+mod pod;
+mod security;
+mod volumes;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        batch::v1::{Job, JobSpec},
+        core::v1::{ConfigMap, PodTemplateSpec},
+    },
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kubeopencode_api::names;
 
 use crate::run::{Owner, Run};
+
+pub use name::{job_name, label_value};
 
 /// What Kubernetes is given for one attempt of a Run.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,19 +50,128 @@ pub enum RenderError {
         /// The limit in bytes.
         limit: usize,
     },
-}
-
-/// Name of the Job of an attempt, counted from 1. It follows from the owner's name, UID and the attempt, is at most 63
-/// characters long (it becomes a label value) and a valid DNS label.
-#[must_use]
-pub fn job_name(_owner: &Owner, _attempt: u32) -> String {
-    String::new()
+    /// More files than a Pod can be given one by one.
+    #[error(
+        "{count} context files, and no more than {limit} are possible: bring them in a Git repository"
+    )]
+    TooManyFiles {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
 }
 
 /// Render one attempt, counted from 1.
-pub fn render(_run: &Run, _attempt: u32) -> Result<Rendered, RenderError> {
-    Ok(Rendered {
-        config_maps: Vec::new(),
-        job: Job::default(),
-    })
+pub fn render(run: &Run, attempt: u32) -> Result<Rendered, RenderError> {
+    let job_name = job_name(&run.owner, attempt);
+    let volumes = volumes::plan(run);
+    let config_maps = config_maps::render(&job_name, &volumes.contents).map(|contents| {
+        contents
+            .into_iter()
+            .map(|config_map| ConfigMap {
+                metadata: ObjectMeta {
+                    name: config_map.metadata.name,
+                    ..metadata(run, attempt)
+                },
+                ..config_map
+            })
+            .collect::<Vec<_>>()
+    })?;
+    let config_map_names: Vec<String> = config_maps
+        .iter()
+        .filter_map(|config_map| config_map.metadata.name.clone())
+        .collect();
+
+    let template = ObjectMeta {
+        labels: Some(over(&run.pod.labels, labels(&run.owner, &run.agent.name))),
+        annotations: Some(over(&run.pod.annotations, annotations(run, attempt))),
+        ..ObjectMeta::default()
+    };
+    let job = Job {
+        metadata: ObjectMeta {
+            name: Some(job_name),
+            ..metadata(run, attempt)
+        },
+        spec: Some(JobSpec {
+            suspend: Some(true),
+            backoff_limit: Some(0),
+            completions: Some(1),
+            parallelism: Some(1),
+            // A Pod that is on its way out may still be at work: no other one beside it.
+            pod_replacement_policy: Some("Failed".to_owned()),
+            template: PodTemplateSpec {
+                metadata: Some(template),
+                spec: Some(pod::spec(run, volumes, &config_map_names)),
+            },
+            ..JobSpec::default()
+        }),
+        status: None,
+    };
+    Ok(Rendered { config_maps, job })
+}
+
+/// Everything but the name, for the objects that the owner controls.
+fn metadata(run: &Run, attempt: u32) -> ObjectMeta {
+    let owner = &run.owner;
+    ObjectMeta {
+        namespace: Some(owner.namespace.clone()),
+        labels: Some(labels(owner, &run.agent.name)),
+        annotations: Some(annotations(run, attempt)),
+        owner_references: Some(vec![OwnerReference {
+            api_version: format!("{}/{}", owner.group, owner.version),
+            kind: owner.kind.clone(),
+            name: owner.name.clone(),
+            uid: owner.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        }]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn labels(owner: &Owner, agent: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (
+            names::LABEL_MANAGED_BY.to_owned(),
+            names::MANAGER.to_owned(),
+        ),
+        (
+            format!("{}/{}", owner.group, owner.kind.to_ascii_lowercase()),
+            label_value(&owner.name),
+        ),
+        (format!("{}/agent", owner.group), label_value(agent)),
+    ])
+}
+
+fn annotations(run: &Run, attempt: u32) -> BTreeMap<String, String> {
+    let owner = &run.owner;
+    let mut annotations = BTreeMap::from([
+        (
+            names::ANNOTATION_OWNER.to_owned(),
+            format!(
+                "{}/{}/{}/{}",
+                owner.group, owner.version, owner.plural, owner.name
+            ),
+        ),
+        (names::ANNOTATION_ATTEMPT.to_owned(), attempt.to_string()),
+        (names::ANNOTATION_AGENT.to_owned(), run.agent.name.clone()),
+    ]);
+    if let Some(generation) = run.agent.generation {
+        annotations.insert(
+            names::ANNOTATION_AGENT_GENERATION.to_owned(),
+            generation.to_string(),
+        );
+    }
+    annotations
+}
+
+/// The user's entries with the system's over them.
+fn over(
+    user: &BTreeMap<String, String>,
+    system: BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut all = user.clone();
+    all.extend(system);
+    all
 }

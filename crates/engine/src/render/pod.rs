@@ -1,0 +1,217 @@
+//! The Pod: its containers, their environment, and what the Agent says of it.
+
+use k8s_openapi::api::core::v1::{
+    Affinity, Container, EnvFromSource, EnvVar, EnvVarSource, PodSpec, SecretEnvSource,
+    SecretKeySelector, VolumeMount,
+};
+use kubeopencode_api::names::container;
+
+use super::{security, volumes};
+use crate::{
+    handover,
+    run::{Credential, Image, Run},
+};
+
+/// Kubernetes' own default, in seconds.
+const GRACE_SECONDS: i64 = 30;
+
+/// The Pod of a Run.
+pub fn spec(run: &Run, volumes: volumes::Plan, config_maps: &[String]) -> PodSpec {
+    let pod = &run.pod;
+    PodSpec {
+        volumes: Some(volumes.volumes(config_maps)),
+        init_containers: Some(init_containers(run, &volumes)),
+        containers: vec![agent(run, volumes.agent)],
+        restart_policy: Some("Never".to_owned()),
+        active_deadline_seconds: run.timeout.map(|timeout| {
+            let whole = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
+            i64::try_from(whole.max(1)).unwrap_or(i64::from(i32::MAX))
+        }),
+        automount_service_account_token: Some(pod.service_account_token),
+        service_account_name: pod.service_account_name.clone(),
+        enable_service_links: Some(false),
+        node_selector: Some(pod.node_selector.clone()).filter(|labels| !labels.is_empty()),
+        tolerations: Some(pod.tolerations.clone()).filter(|tolerations| !tolerations.is_empty()),
+        affinity: pod
+            .affinity
+            .clone()
+            .filter(|affinity| *affinity != Affinity::default()),
+        runtime_class_name: pod.runtime_class_name.clone(),
+        security_context: Some(security::of_pod(pod.pod_security_context.as_ref())),
+        image_pull_secrets: Some(pod.image_pull_secrets.clone())
+            .filter(|secrets| !secrets.is_empty()),
+        termination_grace_period_seconds: pod.termination_grace_period_seconds,
+        ..PodSpec::default()
+    }
+}
+
+/// In the order in which they run: git before context, so that files win over a checkout.
+fn init_containers(run: &Run, volumes: &volumes::Plan) -> Vec<Container> {
+    let mut containers = Vec::with_capacity(3);
+    if let Some(image) = &run.images.opencode {
+        containers.push(init(
+            run,
+            container::OPENCODE_INIT,
+            image,
+            &["cp", handover::OPENCODE_PROGRAM, handover::OPENCODE],
+            &volumes.opencode,
+        ));
+    }
+    let system = &run.images.system;
+    if !run.checkouts.is_empty() {
+        containers.push(Container {
+            env: Some(vec![value("HOME", "/tmp")]),
+            ..init(
+                run,
+                container::GIT_INIT,
+                system,
+                &[handover::PROGRAM, "git-init"],
+                &volumes.git,
+            )
+        });
+    }
+    containers.push(init(
+        run,
+        container::CONTEXT_INIT,
+        system,
+        &[handover::PROGRAM, "context-init"],
+        &volumes.context,
+    ));
+    containers
+}
+
+fn init(
+    run: &Run,
+    name: &str,
+    image: &Image,
+    command: &[&str],
+    mounts: &[VolumeMount],
+) -> Container {
+    Container {
+        name: name.to_owned(),
+        image: Some(image.reference.clone()),
+        image_pull_policy: image.pull_policy.clone(),
+        command: Some(command.iter().map(|&word| word.to_owned()).collect()),
+        volume_mounts: Some(mounts.to_vec()),
+        security_context: Some(security::of_system(run.pod.security_context.as_ref())),
+        // Their last lines say why they failed.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        ..Container::default()
+    }
+}
+
+fn agent(run: &Run, mounts: Vec<VolumeMount>) -> Container {
+    let command = run.command.as_ref().map(|command| {
+        [handover::SUPERVISOR, "supervise", "--"]
+            .into_iter()
+            .map(str::to_owned)
+            .chain(command.iter().cloned())
+            .collect()
+    });
+    let env_from: Vec<EnvFromSource> = run
+        .credentials
+        .iter()
+        .filter_map(|credential| match credential {
+            Credential::AllAsEnv { secret } => Some(EnvFromSource {
+                secret_ref: Some(SecretEnvSource {
+                    name: secret.clone(),
+                    optional: None,
+                }),
+                ..EnvFromSource::default()
+            }),
+            _ => None,
+        })
+        .collect();
+    Container {
+        name: container::AGENT.to_owned(),
+        image: Some(run.images.agent.reference.clone()),
+        image_pull_policy: run.images.agent.pull_policy.clone(),
+        command,
+        working_dir: Some(run.workspace_dir.clone()),
+        env: Some(environment(run)),
+        env_from: Some(env_from).filter(|sources| !sources.is_empty()),
+        volume_mounts: Some(mounts),
+        resources: run.pod.resources.clone(),
+        security_context: Some(security::of_agent(run.pod.security_context.as_ref())),
+        ..Container::default()
+    }
+}
+
+/// The variables in a fixed order. A name that a credential sets is the credential's.
+fn environment(run: &Run) -> Vec<EnvVar> {
+    let credentials: Vec<EnvVar> = run
+        .credentials
+        .iter()
+        .filter_map(|credential| match credential {
+            Credential::Key {
+                secret,
+                key,
+                env: Some(name),
+                ..
+            } => Some(EnvVar {
+                name: name.clone(),
+                value: None,
+                value_from: Some(EnvVarSource {
+                    secret_key_ref: Some(SecretKeySelector {
+                        name: secret.clone(),
+                        key: key.clone(),
+                        optional: None,
+                    }),
+                    ..EnvVarSource::default()
+                }),
+            }),
+            _ => None,
+        })
+        .collect();
+
+    let before = vec![
+        value("HOME", "/tmp"),
+        value("SHELL", "/bin/bash"),
+        value("TASK_NAME", &run.owner.name),
+        value("TASK_NAMESPACE", &run.owner.namespace),
+        value("WORKSPACE_DIR", &run.workspace_dir),
+    ];
+    let mut after = Vec::new();
+    if !run.checkouts.is_empty() {
+        after.push(value("GIT_CONFIG_GLOBAL", handover::GIT_CONFIG));
+    }
+    if run.images.opencode.is_some() {
+        // Nobody is there to answer: without this it waits, or gives up half-way, at the first question.
+        after.push(value("OPENCODE_PERMISSION", r#"{"*":"allow"}"#));
+        after.push(value("OPENCODE_DISABLE_AUTOUPDATE", "1"));
+        after.push(value("OPENCODE_DISABLE_MODELS_FETCH", "1"));
+        after.push(value("OPENCODE_DISABLE_SHARE", "1"));
+        // The operator's word over an opencode.json that a checkout brings. A Secret of which all keys are taken may
+        // bring it too, and a variable would win over that unseen.
+        let unseen = |credential: &Credential| matches!(credential, Credential::AllAsEnv { .. });
+        if !run.credentials.iter().any(unseen) {
+            after.push(value(
+                "OPENCODE_CONFIG_CONTENT",
+                r#"{"autoupdate":false,"share":"disabled"}"#,
+            ));
+        }
+    }
+    if run.command.is_some() {
+        let grace = run.pod.termination_grace_period_seconds;
+        after.push(value(
+            handover::GRACE_VARIABLE,
+            &grace.unwrap_or(GRACE_SECONDS).to_string(),
+        ));
+    }
+    let ours = |variable: &EnvVar| {
+        !credentials
+            .iter()
+            .any(|theirs| theirs.name == variable.name)
+    };
+    let before: Vec<EnvVar> = before.into_iter().filter(&ours).collect();
+    let after: Vec<EnvVar> = after.into_iter().filter(&ours).collect();
+    [before, credentials, after].concat()
+}
+
+fn value(name: &str, value: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: Some(value.to_owned()),
+        value_from: None,
+    }
+}

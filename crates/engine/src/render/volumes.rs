@@ -1,0 +1,274 @@
+//! Which volumes the Pod has, and what each container sees of them.
+//!
+//! | volume | git-init | context-init | agent |
+//! |---|---|---|---|
+//! | `workspace`, `checkout-<n>` (outside the workspace) | at its path | at its path | at its path |
+//! | `tools` | written | written | read-only |
+//! | `context` (the ConfigMaps) | read | read | – |
+//! | `files` (files that are mounted alone) | – | at [`handover::FILES_DIR`] | each by subPath |
+//! | `git-secret-<n>`, `repository-<n>` | read | – | – |
+//! | `credential-<n>` | – | – | read |
+//!
+//! A file outside every volume is mounted alone: mounting a directory there would hide what the image has.
+
+use k8s_openapi::api::core::v1::{
+    ConfigMapProjection, EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath,
+    ProjectedVolumeSource, SecretVolumeSource, Volume, VolumeMount, VolumeProjection,
+};
+
+use super::config_maps::{self, Entry};
+use crate::{
+    handover::{self, ContextPlan, GitPlan, PlannedCheckout, PlannedFile},
+    lower::places::inside,
+    run::{Checkout, Credential, File, Run},
+};
+
+/// Name of the volume with the ConfigMaps.
+const CONTEXT: &str = "context";
+/// Name of the file in a volume with one key of a Secret.
+const CREDENTIAL_FILE: &str = "credential";
+/// Git refuses nothing here: only git-init sees it, under whatever user its image has.
+const GIT_SECRET_MODE: i32 = 0o444;
+/// Permission bits of a context file when nothing is said.
+const FILE_MODE: u32 = 0o644;
+
+/// Volumes, mounts, and the content of the ConfigMaps.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// All but `context`, which needs the names of the ConfigMaps.
+    volumes: Vec<Volume>,
+    /// Mounts of opencode-init.
+    pub opencode: Vec<VolumeMount>,
+    /// Mounts of git-init.
+    pub git: Vec<VolumeMount>,
+    /// Mounts of context-init.
+    pub context: Vec<VolumeMount>,
+    /// Mounts of the agent, parents before what is inside them.
+    pub agent: Vec<VolumeMount>,
+    /// The plans and the files.
+    pub contents: Vec<Entry>,
+}
+
+impl Plan {
+    /// All volumes; the ConfigMaps appear as one.
+    pub fn volumes(&self, config_maps: &[String]) -> Vec<Volume> {
+        let sources = config_maps
+            .iter()
+            .map(|name| VolumeProjection {
+                config_map: Some(ConfigMapProjection {
+                    name: name.clone(),
+                    ..ConfigMapProjection::default()
+                }),
+                ..VolumeProjection::default()
+            })
+            .collect();
+        let mut volumes = self.volumes.clone();
+        volumes.push(Volume {
+            name: CONTEXT.to_owned(),
+            projected: Some(ProjectedVolumeSource {
+                sources: Some(sources),
+                default_mode: None,
+            }),
+            ..Volume::default()
+        });
+        volumes
+    }
+
+    fn shared(&mut self, name: &str, path: &str) {
+        self.volumes.push(empty_dir(name));
+        for mounts in [&mut self.git, &mut self.context, &mut self.agent] {
+            mounts.push(mount(name, path));
+        }
+    }
+}
+
+/// Plan the volumes of a Run.
+pub fn plan(run: &Run) -> Plan {
+    let mut plan = Plan::default();
+    plan.shared("workspace", &run.workspace_dir);
+    let mut directories = vec![run.workspace_dir.as_str()];
+    for (index, checkout) in run.checkouts.iter().enumerate() {
+        if checkout.path != run.workspace_dir && !inside(&checkout.path, &run.workspace_dir) {
+            plan.shared(&format!("checkout-{index}"), &checkout.path);
+            directories.push(&checkout.path);
+        }
+    }
+
+    plan.volumes.push(empty_dir("tools"));
+    for mounts in [&mut plan.opencode, &mut plan.git, &mut plan.context] {
+        mounts.push(mount("tools", handover::TOOLS_DIR));
+    }
+    plan.agent
+        .push(read_only(mount("tools", handover::TOOLS_DIR)));
+    for mounts in [&mut plan.git, &mut plan.context] {
+        mounts.push(read_only(mount(CONTEXT, handover::CONTEXT_DIR)));
+    }
+
+    let checkouts = plan_checkouts(&mut plan, &run.checkouts);
+    let files = plan_files(&mut plan, &run.files, &directories);
+    if !checkouts.checkouts.is_empty() {
+        let entry = config_maps::plan_entry(handover::GIT_PLAN, &checkouts);
+        plan.contents.insert(0, entry);
+    }
+    let entry = config_maps::plan_entry(handover::CONTEXT_PLAN, &files);
+    plan.contents.insert(0, entry);
+    plan_credentials(&mut plan, &run.credentials);
+    // Not every container runtime sorts mounts; a parent mounted last would hide what is inside it.
+    plan.agent.sort_by(|a, b| a.mount_path.cmp(&b.mount_path));
+    plan
+}
+
+fn plan_checkouts(plan: &mut Plan, checkouts: &[Checkout]) -> GitPlan {
+    let mut secrets: Vec<&str> = Vec::new();
+    let mut planned = Vec::with_capacity(checkouts.len());
+    for (index, checkout) in checkouts.iter().enumerate() {
+        let secret_dir = checkout.secret.as_deref().map(|secret| {
+            let number = secrets
+                .iter()
+                .position(|known| *known == secret)
+                .unwrap_or_else(|| {
+                    let number = secrets.len();
+                    secrets.push(secret);
+                    let name = format!("git-secret-{number}");
+                    plan.volumes.push(Volume {
+                        name: name.clone(),
+                        secret: Some(SecretVolumeSource {
+                            secret_name: Some(secret.to_owned()),
+                            default_mode: Some(GIT_SECRET_MODE),
+                            ..SecretVolumeSource::default()
+                        }),
+                        ..Volume::default()
+                    });
+                    let path = format!("{}/{number}", handover::GIT_SECRETS_DIR);
+                    plan.git.push(read_only(mount(&name, &path)));
+                    number
+                });
+            format!("{}/{number}", handover::GIT_SECRETS_DIR)
+        });
+        let host = checkout.host_path.as_ref().map(|host_path| {
+            let name = format!("repository-{index}");
+            plan.volumes.push(Volume {
+                name: name.clone(),
+                host_path: Some(HostPathVolumeSource {
+                    path: host_path.clone(),
+                    type_: Some("Directory".to_owned()),
+                }),
+                ..Volume::default()
+            });
+            let path = format!("{}/{index}", handover::HOST_REPOSITORIES_DIR);
+            plan.git.push(read_only(mount(&name, &path)));
+            format!("file://{path}")
+        });
+        planned.push(PlannedCheckout {
+            path: checkout.path.clone(),
+            origin: host.as_ref().map(|_| checkout.repository.clone()),
+            repository: host.unwrap_or_else(|| checkout.repository.clone()),
+            reference: checkout.reference.clone(),
+            depth: checkout.depth,
+            sub_path: checkout.sub_path.clone(),
+            submodules: checkout.submodules,
+            secret_dir,
+            mode: checkout.mode,
+        });
+    }
+    GitPlan { checkouts: planned }
+}
+
+fn plan_files(plan: &mut Plan, files: &[File], directories: &[&str]) -> ContextPlan {
+    let mut alone = 0_usize;
+    let mut planned = Vec::with_capacity(files.len());
+    for (number, file) in files.iter().enumerate() {
+        let key = config_maps::key(number, &file.path);
+        let in_volume = directories
+            .iter()
+            .any(|directory| inside(&file.path, directory));
+        let target = if in_volume {
+            file.path.clone()
+        } else {
+            if alone == 0 {
+                plan.volumes.push(empty_dir("files"));
+                plan.context.push(mount("files", handover::FILES_DIR));
+            }
+            let sub_path = alone.to_string();
+            alone += 1;
+            let target = format!("{}/{sub_path}", handover::FILES_DIR);
+            plan.agent.push(VolumeMount {
+                sub_path: Some(sub_path),
+                ..mount("files", &file.path)
+            });
+            target
+        };
+        planned.push(PlannedFile {
+            source: key.clone(),
+            path: file.path.clone(),
+            target,
+            mode: file.mode.unwrap_or(FILE_MODE),
+        });
+        plan.contents.push(Entry {
+            key,
+            path: file.path.clone(),
+            content: file.content.clone(),
+        });
+    }
+    ContextPlan { files: planned }
+}
+
+fn plan_credentials(plan: &mut Plan, credentials: &[Credential]) {
+    for (index, credential) in credentials.iter().enumerate() {
+        let (secret, path, mode, key) = match credential {
+            Credential::Directory { secret, path, mode } => (secret, path, *mode, None),
+            Credential::Key {
+                secret,
+                key,
+                file: Some((path, mode)),
+                ..
+            } => (secret, path, *mode, Some(key)),
+            Credential::Key { file: None, .. } | Credential::AllAsEnv { .. } => continue,
+        };
+        let name = format!("credential-{index}");
+        let mode = i32::try_from(mode).ok();
+        plan.volumes.push(Volume {
+            name: name.clone(),
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(secret.clone()),
+                default_mode: mode,
+                items: key.map(|key| {
+                    vec![KeyToPath {
+                        key: key.clone(),
+                        path: CREDENTIAL_FILE.to_owned(),
+                        mode,
+                    }]
+                }),
+                optional: None,
+            }),
+            ..Volume::default()
+        });
+        plan.agent.push(VolumeMount {
+            sub_path: key.map(|_| CREDENTIAL_FILE.to_owned()),
+            ..read_only(mount(&name, path))
+        });
+    }
+}
+
+fn empty_dir(name: &str) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource::default()),
+        ..Volume::default()
+    }
+}
+
+fn mount(name: &str, path: &str) -> VolumeMount {
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        ..VolumeMount::default()
+    }
+}
+
+fn read_only(mount: VolumeMount) -> VolumeMount {
+    VolumeMount {
+        read_only: Some(true),
+        ..mount
+    }
+}
