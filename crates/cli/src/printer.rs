@@ -1,0 +1,178 @@
+//! Everything that is printed goes through here: data to standard output, everything else to standard error.
+//!
+//! Colours and moving progress are for terminals; elsewhere there are plain lines. A reader that has gone away
+//! (`kubeopencode … | head`) is no error.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use owo_colors::{OwoColorize as _, Style};
+
+use crate::{
+    cli::ColorWhen,
+    failure::{Failure, Problem},
+};
+
+/// Where output goes. Cheap to clone; clones share the progress line.
+#[derive(Clone)]
+pub(crate) struct Printer {
+    color: bool,
+    progress: Arc<Mutex<Option<ProgressBar>>>,
+    moving: bool,
+}
+
+impl Printer {
+    /// A printer for this process' terminal.
+    pub(crate) fn new(when: ColorWhen) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let color = match when {
+            ColorWhen::Always => true,
+            ColorWhen::Never => false,
+            ColorWhen::Auto => {
+                anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
+            }
+        };
+        Self {
+            color,
+            progress: Arc::default(),
+            moving: color && terminal,
+        }
+    }
+
+    /// Data, as it is, to standard output.
+    pub(crate) fn data(&self, bytes: &[u8]) {
+        self.suspended(|| {
+            let mut out = std::io::stdout().lock();
+            let _ = out.write_all(bytes).and_then(|()| out.flush());
+        });
+    }
+
+    /// Text to standard output; a newline is added where there is none.
+    pub(crate) fn text(&self, text: &str) {
+        self.data(text.as_bytes());
+        if !text.ends_with('\n') {
+            self.data(b"\n");
+        }
+    }
+
+    /// Bytes as they are, to standard error.
+    pub(crate) fn aside(&self, bytes: &[u8]) {
+        self.suspended(|| {
+            let mut out = std::io::stderr().lock();
+            let _ = out.write_all(bytes).and_then(|()| out.flush());
+        });
+    }
+
+    /// A line for the person, to standard error.
+    pub(crate) fn line(&self, text: &str) {
+        self.aside(format!("{text}\n").as_bytes());
+    }
+
+    /// A line about one subject, such as a Task.
+    pub(crate) fn about(&self, subject: &str, text: &str) {
+        self.line(&format!(
+            "{} {text}",
+            self.paint(subject, Style::new().bold())
+        ));
+    }
+
+    /// A warning.
+    pub(crate) fn warn(&self, text: &str) {
+        self.line(&format!(
+            "{} {text}",
+            self.paint("warning:", Style::new().yellow().bold())
+        ));
+    }
+
+    /// Good and bad ends.
+    pub(crate) fn good(&self, text: &str) -> String {
+        self.paint(text, Style::new().green())
+    }
+
+    /// See [`Printer::good`].
+    pub(crate) fn bad(&self, text: &str) -> String {
+        self.paint(text, Style::new().red())
+    }
+
+    /// Why a command failed.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        self.progress_end();
+        for problem in &failure.problems {
+            self.problem(problem);
+        }
+    }
+
+    fn problem(&self, problem: &Problem) {
+        let Problem {
+            place,
+            message,
+            hint,
+        } = problem;
+        let label = self.paint("error:", Style::new().red().bold());
+        let place = if place.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", self.paint(place, Style::new().bold()))
+        };
+        self.line(&format!("{label} {place}{message}"));
+        if let Some(hint) = hint {
+            self.line(&format!(
+                "{} {hint}",
+                self.paint("hint:", Style::new().cyan().bold())
+            ));
+        }
+    }
+
+    /// Shows what is going on, on a terminal only, until the next such line or [`Printer::progress_end`].
+    pub(crate) fn progress(&self, text: &str) {
+        if !self.moving {
+            return;
+        }
+        let mut bar = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let bar = bar.get_or_insert_with(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        bar.set_message(text.to_owned());
+    }
+
+    /// Takes the progress line away.
+    pub(crate) fn progress_end(&self) {
+        let bar = self
+            .progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn suspended(&self, write: impl FnOnce()) {
+        let bar = self
+            .progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        match bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    fn paint(&self, text: &str, style: Style) -> String {
+        if self.color {
+            text.style(style).to_string()
+        } else {
+            text.to_owned()
+        }
+    }
+}
