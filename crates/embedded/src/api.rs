@@ -125,6 +125,15 @@ impl Api {
         }
     }
 
+    /// The same service, where callers are told apart by their tokens.
+    #[must_use]
+    pub fn for_token_holders(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            identity: None,
+        }
+    }
+
     /// The store behind it.
     #[must_use]
     pub fn store(&self) -> &Store {

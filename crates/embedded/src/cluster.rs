@@ -9,7 +9,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::api::{Api, Options as ApiOptions, User};
+use crate::api::{Api, Options as ApiOptions, Token, User};
 use crate::clock::{Clock, Entropy, system_clock, system_entropy};
 use crate::status::Failure;
 use crate::store::{Location, Retention, Store, StoreError};
@@ -27,6 +27,8 @@ pub struct Options {
     pub clock: Clock,
     /// For UIDs and generated names.
     pub entropy: Entropy,
+    /// Who may come in with which token.
+    pub tokens: Vec<Token>,
 }
 
 impl Default for Options {
@@ -36,6 +38,7 @@ impl Default for Options {
             definitions: Vec::new(),
             clock: system_clock(),
             entropy: system_entropy(),
+            tokens: Vec::new(),
         }
     }
 }
@@ -77,7 +80,7 @@ impl Cluster {
             clock: options.clock,
             entropy: options.entropy,
             logs: None,
-            tokens: Vec::new(),
+            tokens: options.tokens,
             address: "127.0.0.1:6443".to_owned(),
         })
         .map_err(|failure| ClusterError::SetUp {

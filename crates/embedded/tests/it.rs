@@ -1,7 +1,10 @@
-//! Integration tests of the embedded cluster, in one binary.
+//! Integration tests of the embedded cluster, one binary.
 
-mod it {
-    mod logs;
-    mod sandbox;
-    mod store;
-}
+#[path = "it/api.rs"]
+mod api;
+#[path = "it/logs.rs"]
+mod logs;
+#[path = "it/replay.rs"]
+mod replay;
+#[path = "it/store.rs"]
+mod store;

@@ -1,0 +1,306 @@
+//! What a real kube-apiserver 1.36 answered, asked again.
+//!
+//! The recorded exchanges run in their order against the service. Every difference must stand in
+//! `known-differences.txt` with its reason, and nothing may stand there that no longer differs.
+
+#[path = "replay/matching.rs"]
+mod matching;
+#[path = "replay/recording.rs"]
+mod recording;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use kubeopencode_embedded::api::{Api, Body, Token, User};
+use kubeopencode_embedded::cluster::{Cluster, Options};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tower::ServiceExt as _;
+
+use matching::Bindings;
+use recording::Exchange;
+
+const REQUESTS: &str = include_str!("../data/requests.jsonl");
+const KNOWN: &str = include_str!("../data/known-differences.txt");
+
+/// Only against a hang; nothing waits for it to pass.
+const GUARD: Duration = Duration::from_secs(8);
+
+fn tokens() -> Vec<Token> {
+    let token = |secret: &str, user| Token {
+        secret: secret.to_owned(),
+        user,
+    };
+    vec![
+        token("admin", User::administrator("recorder")),
+        token("viewer", User::new("viewer", &["", "system:authenticated"])),
+    ]
+}
+
+struct Answer {
+    code: u16,
+    warnings: Vec<String>,
+    body: Body,
+}
+
+/// A watch that is open while other requests are made.
+struct Open {
+    exchange: Exchange,
+    code: u16,
+    lines: mpsc::UnboundedReceiver<Value>,
+}
+
+struct Replay {
+    api: Api,
+    bindings: Bindings,
+    open: Vec<Open>,
+    differences: BTreeMap<String, Vec<String>>,
+}
+
+impl Replay {
+    async fn send(&self, exchange: &Exchange) -> Answer {
+        let newest = self.api.store().revision();
+        let fill = |text: &str| self.bindings.fill(text, newest);
+        let mut request = http::Request::builder()
+            .method(exchange.method.as_str())
+            .uri(fill(&exchange.path).replace(' ', "%20"))
+            .header("user-agent", "recorder/1.0");
+        for (name, value) in &exchange.request_headers {
+            request = request.header(name, fill(value));
+        }
+        let token = match exchange.who.as_deref() {
+            Some("nobody") => None,
+            Some("bad-token") => Some("wrong"),
+            Some(user) => Some(user),
+            None => Some("admin"),
+        };
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request
+            .body(Full::new(Bytes::from(fill(&exchange.body))))
+            .expect("a request");
+        let response = match self.api.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        let warnings = response.headers().get_all("warning");
+        Answer {
+            code: response.status().as_u16(),
+            warnings: warnings
+                .iter()
+                .map(|w| w.to_str().expect("text").to_owned())
+                .collect(),
+            body: response.into_body(),
+        }
+    }
+
+    /// One exchange: sent, and compared at once unless it is a watch that others run beside.
+    async fn exchange(&mut self, exchange: &Exchange) {
+        let answer = self.send(exchange).await;
+        if !exchange.response_body.is_array() {
+            let differences = self.compared(exchange, answer).await;
+            self.note(&exchange.id, differences);
+            return;
+        }
+        let (sender, lines) = mpsc::unbounded_channel();
+        tokio::spawn(pump(answer.body, sender));
+        self.open.push(Open {
+            exchange: exchange.clone(),
+            code: answer.code,
+            lines,
+        });
+        if exchange.requests_while_open.is_empty() {
+            self.close(&exchange.id).await;
+        }
+    }
+
+    /// Repeats an exchange after every change of the store until it is what was recorded.
+    async fn exchange_when_ready(&mut self, exchange: &Exchange) {
+        let store = self.api.store().clone();
+        let mut news = store
+            .watch("/", store.revision())
+            .expect("the present can be watched");
+        let until = tokio::time::Instant::now() + GUARD;
+        loop {
+            let answer = self.send(exchange).await;
+            let differences = self.compared(exchange, answer).await;
+            let again = !differences.is_empty()
+                && tokio::time::timeout_at(until, news.next()).await.is_ok();
+            if !again {
+                self.note(&exchange.id, differences);
+                return;
+            }
+        }
+    }
+
+    async fn compared(&mut self, exchange: &Exchange, answer: Answer) -> Vec<String> {
+        let mut differences = Vec::new();
+        if answer.code != exchange.status {
+            differences.push(format!(
+                "code {} instead of {}",
+                answer.code, exchange.status
+            ));
+        }
+        if answer.warnings != exchange.warnings() {
+            differences.push(format!("warnings {:?}", answer.warnings));
+        }
+        let read = tokio::time::timeout(GUARD, answer.body.collect()).await;
+        let bytes = match read {
+            Ok(Ok(collected)) => collected.to_bytes(),
+            other => return vec![format!("the body does not end: {:?}", other.is_err())],
+        };
+        let actual = match &exchange.response_body {
+            Value::String(_) => Value::from(String::from_utf8_lossy(&bytes).into_owned()),
+            _ => serde_json::from_slice(&bytes)
+                .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&bytes).into_owned())),
+        };
+        differences.extend(self.bindings.compare(&exchange.response_body, &actual));
+        differences
+    }
+
+    /// The end of a watch: what it has sent by now.
+    async fn close(&mut self, id: &str) {
+        let Some(at) = self.open.iter().position(|open| open.exchange.id == id) else {
+            return;
+        };
+        let mut open = self.open.remove(at);
+        let expected = open.exchange.response_body.as_array().map_or(0, Vec::len);
+        let mut events = Vec::new();
+        let mut differences = Vec::new();
+        loop {
+            if events.len() >= expected && !open.exchange.closed_by_server() {
+                break;
+            }
+            match tokio::time::timeout(GUARD, open.lines.recv()).await {
+                Ok(Some(event)) => events.push(event),
+                Ok(None) => break,
+                Err(_) => {
+                    differences.push("the watch waits for more".to_owned());
+                    break;
+                }
+            }
+        }
+        while let Ok(event) = open.lines.try_recv() {
+            events.push(event);
+        }
+        if open.code != open.exchange.status {
+            differences.push(format!(
+                "code {} instead of {}",
+                open.code, open.exchange.status
+            ));
+        }
+        differences.extend(
+            self.bindings
+                .compare(&open.exchange.response_body, &Value::from(events)),
+        );
+        self.note(id, differences);
+    }
+
+    fn note(&mut self, id: &str, differences: Vec<String>) {
+        if !differences.is_empty() {
+            self.differences.insert(id.to_owned(), differences);
+        }
+    }
+}
+
+/// Reads a stream of JSON lines.
+async fn pump(mut body: Body, lines: mpsc::UnboundedSender<Value>) {
+    let mut rest = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        rest.extend_from_slice(&data);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = rest.drain(..=end).collect();
+            let value = serde_json::from_slice(&line).unwrap_or_default();
+            if lines.send(value).is_err() {
+                return;
+            }
+        }
+    }
+    if let Ok(value) = serde_json::from_slice(&rest) {
+        let _ = lines.send(value);
+    }
+}
+
+/// `id: reason` lines; `#` begins a comment.
+fn known() -> BTreeMap<&'static str, &'static str> {
+    KNOWN
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(": "))
+        .collect()
+}
+
+async fn run(exchanges: &[Exchange]) -> BTreeMap<String, Vec<String>> {
+    let cluster = Cluster::start(Options {
+        tokens: tokens(),
+        ..Options::default()
+    })
+    .await
+    .expect("a cluster starts");
+    let mut replay = Replay {
+        api: cluster.api().for_token_holders(),
+        bindings: Bindings::default(),
+        open: Vec::new(),
+        differences: BTreeMap::new(),
+    };
+    let mut last_of: HashMap<&str, Vec<&str>> = HashMap::new();
+    for exchange in exchanges {
+        if let Some(last) = exchange.requests_while_open.last() {
+            last_of.entry(last).or_default().push(&exchange.id);
+        }
+    }
+    for exchange in exchanges {
+        if exchange.id == "page-expired" {
+            let store = replay.api.store();
+            store.compact(store.revision()).await.expect("compaction");
+        }
+        if exchange.before.is_some() {
+            replay.exchange_when_ready(exchange).await;
+        } else {
+            replay.exchange(exchange).await;
+        }
+        for watch in last_of.remove(exchange.id.as_str()).unwrap_or_default() {
+            replay.close(watch).await;
+        }
+    }
+    let differences = replay.differences;
+    cluster.shutdown().await;
+    differences
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_those_of_a_real_api_server() {
+    let exchanges = recording::load(REQUESTS);
+    let differences = run(&exchanges).await;
+    let known = known();
+    let mut groups: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for exchange in &exchanges {
+        let group = groups.entry(&exchange.group).or_default();
+        group.0 += usize::from(!differences.contains_key(&exchange.id));
+        group.1 += 1;
+    }
+    println!(
+        "{} of {} exchanges match",
+        exchanges.len() - differences.len(),
+        exchanges.len()
+    );
+    for (group, (same, all)) in groups {
+        println!("  {group}: {same} of {all}");
+    }
+    let mut wrong = Vec::new();
+    for (id, why) in &differences {
+        if !known.contains_key(id.as_str()) {
+            wrong.push(format!("{id} differs:\n    {}", why.join("\n    ")));
+        }
+    }
+    for id in known.keys().filter(|id| !differences.contains_key(**id)) {
+        wrong.push(format!("{id} is listed as a known difference and matches"));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
