@@ -1,3 +1,61 @@
-//! The controllers of the embedded cluster.
+//! The controllers that a controller-manager would run: Jobs with their TTL, garbage collection by owner
+//! reference, deletion of namespaces, and what every namespace gets.
+//!
+//! They talk to the API through a [`kube::Client`] alone, as any controller does, and are driven by watch
+//! events and timers; nothing polls. Time and randomness come from outside.
 
+use kube::Client;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Clock, Entropy, system_clock, system_entropy};
+
+mod cache;
+mod events;
 mod job;
+mod queue;
+
+/// The field manager of everything that the controllers write.
+const MANAGER: &str = "kube-controller-manager";
+
+/// What the controllers need besides a client.
+#[derive(Clone)]
+pub struct ControllerOptions {
+    /// For timestamps and deadlines. Waiting is tokio's; both should go at the same pace.
+    pub clock: Clock,
+    /// For names.
+    pub entropy: Entropy,
+    /// PEM of the authority that signed the API's certificate, for the ConfigMap `kube-root-ca.crt` of every
+    /// namespace.
+    pub root_ca: String,
+    /// How many objects each controller works on at the same time.
+    pub concurrency: usize,
+}
+
+impl Default for ControllerOptions {
+    fn default() -> Self {
+        Self {
+            clock: system_clock(),
+            entropy: system_entropy(),
+            root_ca: String::new(),
+            concurrency: 16,
+        }
+    }
+}
+
+/// Runs the controllers until `shutdown`. They may be ended at any moment: whatever they do can be taken up again
+/// from what the API holds.
+pub fn spawn(
+    client: Client,
+    options: ControllerOptions,
+    shutdown: CancellationToken,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let (recorder, events) = events::recorder(client.clone(), options.clone());
+        let jobs = job::JobController::new(client, options, recorder);
+        tokio::select! {
+            () = jobs.run(&shutdown) => {}
+            () = events => {}
+        }
+    })
+}
