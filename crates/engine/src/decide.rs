@@ -15,12 +15,29 @@
 //!    has suspended it again. A Job of ours with another UID never runs and is deleted.
 //! 4. From then on a missing Job is lost, not forgotten: the Run fails, it is never started again.
 
+mod ended;
+mod explain;
+mod outcome;
+mod pending;
+mod problem;
+mod record;
+mod running;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 
-use crate::{lower::Lowered, observe::Observation, render, run::Owner, state::RunState};
+use kubeopencode_api::names::condition;
+
+use crate::{
+    handover::Report,
+    lower::Lowered,
+    observe::Observation,
+    render,
+    run::Owner,
+    state::{Reason, RunState},
+};
 
 /// Everything that a decision is made from.
 #[derive(Debug, Clone, Copy)]
@@ -147,14 +164,79 @@ pub fn job_name(owner: &Owner, state: &RunState) -> String {
     }
 }
 
+/// How long a Run may be in a state in which nothing of it runs and something is visibly wrong (an image that cannot
+/// be pulled, a node that cannot be found, a quota), before it fails.
+pub const STALL_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// How long after the time at which a Pod should have been gone it is given up as lost with its node.
+pub const LOST_LIMIT: Duration = Duration::from_secs(5 * 60);
+
 /// The next step. The same input gives the same step.
 #[must_use]
-pub fn decide(_input: &Input<'_>) -> Step {
+pub fn decide(input: &Input<'_>) -> Step {
+    let state = input.state;
+    if input.deleting {
+        Step::Rest { again: None }
+    } else if state.phase.is_terminal() {
+        ended::decide(input)
+    } else if let Some(job) = &state.job {
+        running::decide(input, job)
+    } else if state.attempts > 0 {
+        // Somebody has edited the status. What was begun is not begun again.
+        record::end(
+            input,
+            Outcome::new(
+                Reason::JobLost,
+                "the record of its Job is gone from its status",
+            ),
+        )
+    } else {
+        pending::decide(input)
+    }
+}
+
+pub use explain::explain;
+
+/// How a Run ended.
+#[derive(Debug, Clone, PartialEq)]
+struct Outcome {
+    reason: Reason,
+    message: String,
+    result: Option<Report>,
+}
+
+impl Outcome {
+    fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            result: None,
+        }
+    }
+}
+
+impl Input<'_> {
+    /// A person wants it to end, now or before: taking the annotation off again does not start it again.
+    fn stopping(&self) -> bool {
+        self.stop_requested || self.state.is_true(condition::STOPPED)
+    }
+
+    fn elapsed_since(&self, since: Timestamp) -> Duration {
+        Duration::try_from(self.now.duration_since(since)).unwrap_or_default()
+    }
+
+    /// The time left of `limit` from `since` on; None when it is over.
+    fn left(&self, since: Timestamp, limit: Duration) -> Option<Duration> {
+        limit
+            .checked_sub(self.elapsed_since(since))
+            .filter(|left| !left.is_zero())
+    }
+}
+
+fn rest() -> Step {
     Step::Rest { again: None }
 }
 
-/// Where the Run stands and what it waits for, in sentences.
-#[must_use]
-pub fn explain(_input: &Input<'_>) -> Vec<String> {
-    Vec::new()
+fn rest_for(again: Duration) -> Step {
+    Step::Rest { again: Some(again) }
 }

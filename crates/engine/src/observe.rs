@@ -283,7 +283,11 @@ impl PodView {
         Self {
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
-            job_uid: controller_uid(metadata),
+            job_uid: controller_uid(metadata).or_else(|| {
+                // A Pod that was orphaned still has the Job controller's label.
+                let labels = metadata.labels.as_ref()?;
+                labels.get("batch.kubernetes.io/controller-uid").cloned()
+            }),
             created: metadata.creation_timestamp.as_ref().map(|time| time.0),
             started: status
                 .and_then(|status| status.start_time.as_ref())

@@ -135,7 +135,7 @@ pub enum Reason {
 impl Reason {
     /// The word that stands in `status.reason`, in conditions and in Events.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Succeeded => "Succeeded",
             Self::AgentExitNonZero => "AgentExitNonZero",

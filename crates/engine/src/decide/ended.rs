@@ -1,0 +1,54 @@
+//! After the end: nothing of a Run that has ended keeps running, and nothing of it is released any more.
+
+use kubeopencode_api::names::condition;
+
+use super::{Action, Input, Step, rest, running};
+use crate::observe::{JobView, PodView};
+
+pub fn decide(input: &Input<'_>) -> Step {
+    let state = input.state;
+    let recorded = state.job.as_ref();
+    let ours = |job: &&JobView| job.owner_uid.as_deref() == Some(&input.owner.uid);
+    let job = input.observation.job.as_ref().filter(ours);
+    if let Some(job) = job
+        && recorded.is_none_or(|recorded| recorded.uid != job.uid)
+    {
+        // Created by somebody who did not know that it was over. It never ran.
+        return if job.deleting {
+            rest()
+        } else {
+            Step::Act(vec![Action::DeleteJob {
+                name: job.name.clone(),
+                uid: job.uid.clone(),
+                resource_version: job.resource_version.clone(),
+            }])
+        };
+    }
+    let Some(recorded) = recorded else {
+        return rest();
+    };
+    let pods: Vec<&PodView> = running::of_job(input, recorded).collect();
+    let alive = pods
+        .iter()
+        .copied()
+        .find(|pod| !pod.ended() && pod.deletion.is_none());
+    match (alive, job) {
+        (Some(pod), Some(job)) if job.end.is_none() => {
+            let since = state.completion_time.unwrap_or(input.now);
+            running::end_pod(input, job, pod, since)
+        }
+        (Some(pod), _) if pod.started.is_some() => running::deadline(pod).unwrap_or_else(rest),
+        (Some(_), _) => rest(),
+        (None, Some(job)) => {
+            let idle = !job.suspended && !job.deleting && job.end.is_none();
+            // A Job with an ended Pod ends by itself. One without could still make one; and people expect a stopped
+            // Job to be suspended.
+            if idle && (pods.is_empty() || state.is_true(condition::STOPPED)) {
+                running::suspend(job)
+            } else {
+                rest()
+            }
+        }
+        (None, None) => rest(),
+    }
+}

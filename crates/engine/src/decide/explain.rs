@@ -1,0 +1,159 @@
+//! Where a Run stands and what it waits for, in sentences: what `task why` says.
+
+use kubeopencode_api::names::condition;
+
+use super::{Input, job_name, problem, running};
+use crate::{
+    lower::Lowered,
+    observe::{ContainerState, PodView},
+    render,
+    state::{Phase, RunState},
+};
+
+/// Where the Run stands and what it waits for, in sentences. The first says where it stands; the others why, and what
+/// would change it.
+#[must_use]
+pub fn explain(input: &Input<'_>) -> Vec<String> {
+    let state = input.state;
+    let mut sentences = Vec::new();
+    if input.deleting {
+        sentences.push("It is being deleted; its Job, Pod and files go with it.".to_owned());
+    }
+    if state.phase.is_terminal() {
+        ended(state, &mut sentences);
+    } else if state.job.is_some() {
+        started(input, &mut sentences);
+    } else {
+        not_started(input, &mut sentences);
+    }
+    if !state.phase.is_terminal() && input.stopping() {
+        sentences.push("A person asked for it to stop; it ends as soon as its Pod has.".to_owned());
+    }
+    sentences
+}
+
+fn ended(state: &RunState, sentences: &mut Vec<String>) {
+    let phase = if state.phase == Phase::Completed {
+        "completed"
+    } else {
+        "failed"
+    };
+    let reason = state
+        .reason
+        .map_or("an unknown reason", |reason| reason.as_str());
+    let message = state.message.as_deref().unwrap_or("no more is known");
+    sentences.push(format!("It has {phase} ({reason}): {message}."));
+    if let Some(result) = &state.result {
+        for checkout in &result.checkouts {
+            let commits = checkout.commits.unwrap_or_default();
+            let branch = checkout.branch.as_deref().unwrap_or("no branch");
+            let dirty = match checkout.dirty {
+                Some(true) => ", with changes that were not committed",
+                _ => "",
+            };
+            sentences.push(format!(
+                "In {} the agent left {commits} new commits on {branch}{dirty}.",
+                checkout.path
+            ));
+        }
+    }
+    sentences.push("An ended Task never starts again; create a new one.".to_owned());
+}
+
+fn not_started(input: &Input<'_>, sentences: &mut Vec<String>) {
+    sentences.push("It has not started.".to_owned());
+    let state = input.state;
+    match input.lowered {
+        Some(Lowered::Missing { missing, timeout }) => {
+            for missing in missing {
+                sentences.push(format!("{missing} does not exist; it waits for it."));
+            }
+            let since = state
+                .condition(condition::READY)
+                .filter(|ready| !ready.status)
+                .map_or(input.now, |ready| ready.last_transition);
+            let left = input.left(since, *timeout).unwrap_or_default();
+            sentences.push(format!(
+                "It goes on the moment everything is there, and fails in {} s otherwise.",
+                left.as_secs()
+            ));
+        }
+        Some(Lowered::Invalid(error)) => {
+            sentences.push(format!("It can never run as it is written: {error}."));
+        }
+        Some(Lowered::Ready(run)) => match render::render(run, state.attempts + 1) {
+            Err(error) => {
+                sentences.push(format!("It can never run as it is written: {error}."));
+            }
+            Ok(_) => {
+                sentences.push("Everything that it refers to is there.".to_owned());
+                match &input.observation.job {
+                    None => sentences.push(format!(
+                        "Its Job {} does not exist yet: the operator creates it. If this stays so, the operator does not run or does not watch this namespace.",
+                        job_name(input.owner, state)
+                    )),
+                    Some(job) => sentences.push(format!(
+                        "Its Job {} exists and waits to be recorded and released.",
+                        job.name
+                    )),
+                }
+            }
+        },
+        Some(Lowered::Needs(_)) | None => {}
+    }
+    if let Some(message) = &state.message {
+        sentences.push(format!("The operator says: {message}."));
+    }
+}
+
+fn started(input: &Input<'_>, sentences: &mut Vec<String>) {
+    let state = input.state;
+    let Some(recorded) = &state.job else { return };
+    let elapsed = state
+        .start_time
+        .map(|start| input.elapsed_since(start).as_secs());
+    sentences.push(match elapsed {
+        Some(elapsed) => format!("It started {elapsed} s ago, as Job {}.", recorded.name),
+        None => format!("It started, as Job {}.", recorded.name),
+    });
+    let job = input.observation.job.as_ref();
+    let Some(job) = job.filter(|job| job.uid == recorded.uid) else {
+        sentences.push("That Job does not exist any more; the Task fails as lost.".to_owned());
+        return;
+    };
+    if job.suspended && !job.released {
+        sentences.push("The Job is not released yet; the operator does that next.".to_owned());
+    }
+    let pods: Vec<&PodView> = running::of_job(input, recorded).collect();
+    let Some(pod) = pods.last() else {
+        sentences.push("The Job has no Pod yet; its Events say why if this stays so.".to_owned());
+        return;
+    };
+    sentences.push(pod_sentence(pod));
+    if let Some(problem) = problem::of_pod(pod) {
+        sentences.push(format!("Something is in the way: {}.", problem.message));
+    }
+}
+
+fn pod_sentence(pod: &PodView) -> String {
+    let running = pod
+        .init
+        .iter()
+        .chain(&pod.agent)
+        .find(|container| container.state == ContainerState::Running);
+    if pod.ended() {
+        format!(
+            "Its Pod {} has ended; the result is being recorded.",
+            pod.name
+        )
+    } else if pod.deletion.is_some() {
+        format!("Its Pod {} is being deleted.", pod.name)
+    } else if let Some(container) = running {
+        format!(
+            "In its Pod {} the container {} runs.",
+            pod.name, container.name
+        )
+    } else {
+        format!("Its Pod {} has not started a container yet.", pod.name)
+    }
+}

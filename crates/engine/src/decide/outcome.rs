@@ -1,0 +1,169 @@
+//! What an ended Pod says of the Run.
+
+use kubeopencode_api::names::condition;
+
+use super::{Input, Outcome};
+use crate::{
+    handover::Report,
+    observe::{ContainerState, PodPhase, PodView},
+    state::Reason,
+};
+
+/// Whether the agent container ever did anything. Where it did not, another attempt repeats nothing.
+pub fn agent_ran(pod: &PodView) -> bool {
+    match pod.agent.as_ref().map(|agent| &agent.state) {
+        Some(ContainerState::Running) => true,
+        Some(ContainerState::Terminated { reason, .. }) => !never_started(reason),
+        Some(ContainerState::Waiting { .. }) | None => false,
+    }
+}
+
+/// The container runtime could not start the container.
+fn never_started(reason: &str) -> bool {
+    matches!(reason, "StartError" | "ContainerCannotRun")
+}
+
+/// How the Run ended.
+///
+/// A Run whose stop was on record when its Pod ended is stopped, with the result that the agent left; one whose Pod had
+/// ended when the stop was first seen ended by itself.
+pub fn of_pod(pod: &PodView, input: &Input<'_>) -> Outcome {
+    let result = report(pod);
+    let (reason, message) = if input.state.is_true(condition::STOPPED) {
+        (Reason::UserStopped, "stopped by a person".to_owned())
+    } else {
+        judge(pod, result.as_ref())
+    };
+    Outcome {
+        reason,
+        message,
+        result,
+    }
+}
+
+fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {
+    if pod.phase == PodPhase::Succeeded {
+        return (
+            Reason::Succeeded,
+            "the agent ended with exit code 0".to_owned(),
+        );
+    }
+    let words = |reason: &str| match &pod.message {
+        Some(message) => format!("{reason}: {message}"),
+        None => reason.to_owned(),
+    };
+    match pod.reason.as_deref() {
+        Some("DeadlineExceeded") => {
+            let allowed = pod
+                .active_deadline_seconds
+                .map_or_else(String::new, |seconds| format!(" of {seconds} s"));
+            return (
+                Reason::Timeout,
+                format!("it ran longer than its timeout{allowed}"),
+            );
+        }
+        Some(reason) => return (Reason::InfrastructureError, words(reason)),
+        None => {}
+    }
+    if let Some(disruption) = &pod.disruption {
+        return (
+            Reason::InfrastructureError,
+            format!("its Pod was disrupted: {disruption}"),
+        );
+    }
+    for container in &pod.init {
+        if let ContainerState::Terminated {
+            exit_code,
+            reason,
+            message,
+            ..
+        } = &container.state
+            && *exit_code != 0
+        {
+            let why = match (message.trim(), reason.as_str()) {
+                ("", reason) => format!("exit code {exit_code} {reason}"),
+                (message, _) => message.to_owned(),
+            };
+            return (
+                Reason::InfrastructureError,
+                format!("{} failed: {}", container.name, why.trim_end()),
+            );
+        }
+    }
+    match pod.agent.as_ref().map(|agent| &agent.state) {
+        Some(ContainerState::Terminated {
+            exit_code,
+            reason,
+            message,
+            ..
+        }) => judge_agent(pod, *exit_code, reason, message, report),
+        _ => (
+            Reason::InfrastructureError,
+            words("its Pod ended before the agent started"),
+        ),
+    }
+}
+
+fn judge_agent(
+    pod: &PodView,
+    exit_code: i32,
+    reason: &str,
+    message: &str,
+    report: Option<&Report>,
+) -> (Reason, String) {
+    if never_started(reason) {
+        return (
+            Reason::InfrastructureError,
+            format!("the agent's container could not be started: {message}"),
+        );
+    }
+    if reason == "ContainerStatusUnknown" {
+        return (
+            Reason::InfrastructureError,
+            "its node lost sight of the agent".to_owned(),
+        );
+    }
+    if exit_code == 0 {
+        return (
+            Reason::Succeeded,
+            "the agent ended with exit code 0".to_owned(),
+        );
+    }
+    if pod.deletion.is_some() {
+        return (
+            Reason::InfrastructureError,
+            "its Pod was deleted while the agent worked".to_owned(),
+        );
+    }
+    let why = if reason == "OOMKilled" {
+        "the agent was killed: it needed more memory than its limit".to_owned()
+    } else if let Some(error) = report.and_then(|report| report.error.as_ref()) {
+        format!("the agent could not be started: {error}")
+    } else if let Some(signal) = report.and_then(|report| report.signal.as_ref()) {
+        format!("the agent was ended by {signal}")
+    } else {
+        format!("the agent ended with exit code {exit_code}")
+    };
+    (Reason::AgentExitNonZero, why)
+}
+
+/// The report in the termination message; without one, what the kubelet knows.
+fn report(pod: &PodView) -> Option<Report> {
+    let Some(ContainerState::Terminated {
+        exit_code,
+        reason,
+        message,
+        ..
+    }) = pod.agent.as_ref().map(|agent| &agent.state)
+    else {
+        return None;
+    };
+    if never_started(reason) {
+        return None;
+    }
+    let report = serde_json::from_str(message).unwrap_or_else(|_| Report {
+        exit_code: Some(*exit_code),
+        ..Report::default()
+    });
+    Some(report)
+}

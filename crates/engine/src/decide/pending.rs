@@ -1,0 +1,146 @@
+//! Before the commit point: references, rendering, creating the Job, recording it.
+
+use kubeopencode_api::names::condition;
+
+use super::{Action, Input, Outcome, STALL_LIMIT, Step, record, rest, rest_for};
+use crate::{
+    lower::{Lowered, Missing},
+    observe::{JobView, Refusal, RefusalKind},
+    render::{Rendered, render},
+    run::Run,
+    state::{Condition, Reason},
+};
+
+/// How long until a refused creation is tried again.
+const REFUSED_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
+
+pub fn decide(input: &Input<'_>) -> Step {
+    let ours = |job: &JobView| job.owner_uid.as_deref() == Some(&input.owner.uid);
+    match &input.observation.job {
+        Some(job) if ours(job) => created(input, job),
+        _ if input.stopping() => stopped(input),
+        Some(job) => record::end(
+            input,
+            Outcome::new(
+                Reason::InfrastructureError,
+                format!("a Job {} exists and belongs to somebody else", job.name),
+            ),
+        ),
+        None => match &input.observation.refused {
+            Some(refusal) => refused(input, refusal),
+            None => absent(input),
+        },
+    }
+}
+
+/// The Job exists, suspended, and is not on record yet.
+fn created(input: &Input<'_>, job: &JobView) -> Step {
+    if job.deleting {
+        rest()
+    } else if input.stopping() && job.suspended {
+        if input.state.is_true(condition::STOPPED) {
+            Step::Act(vec![Action::DeleteJob {
+                name: job.name.clone(),
+                uid: job.uid.clone(),
+                resource_version: job.resource_version.clone(),
+            }])
+        } else {
+            record::stopping(input)
+        }
+    } else {
+        // Also when somebody has released it by hand: then it runs, and has to be followed.
+        record::job(input, job)
+    }
+}
+
+fn stopped(input: &Input<'_>) -> Step {
+    record::end(
+        input,
+        Outcome::new(Reason::UserStopped, "stopped by a person before it started"),
+    )
+}
+
+fn absent(input: &Input<'_>) -> Step {
+    match input.lowered {
+        None | Some(Lowered::Needs(_)) => Step::Lower,
+        Some(Lowered::Invalid(error)) => {
+            record::end(input, Outcome::new(Reason::InvalidSpec, error.to_string()))
+        }
+        Some(Lowered::Missing { missing, timeout }) => wait_for(input, missing, *timeout),
+        Some(Lowered::Ready(run)) => {
+            let waited = input.state.condition(condition::READY);
+            if waited.is_some_and(|ready| !ready.status) {
+                record::ready(input)
+            } else {
+                create(input, run)
+            }
+        }
+    }
+}
+
+/// Visible, and not for ever.
+fn wait_for(input: &Input<'_>, missing: &[Missing], timeout: std::time::Duration) -> Step {
+    let list: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    let list = list.join(", ");
+    let since =
+        since(input.state.condition(condition::READY), record::NOT_FOUND).unwrap_or(input.now);
+    let Some(left) = input.left(since, timeout) else {
+        return record::end(
+            input,
+            Outcome::new(
+                Reason::ReferenceNotFound,
+                format!("not found within {} s: {list}", timeout.as_secs()),
+            ),
+        );
+    };
+    let message = format!("waits for {list}");
+    record::waiting(input, condition::READY, record::NOT_FOUND, &message)
+        .unwrap_or_else(|| rest_for(left))
+}
+
+/// This is where a limit on the Tasks of an Agent belongs: a Run that is ready but has no slot goes to Queued.
+fn create(input: &Input<'_>, run: &Run) -> Step {
+    match render(run, input.state.attempts + 1) {
+        Err(error) => record::end(input, Outcome::new(Reason::InvalidSpec, error.to_string())),
+        Ok(Rendered { config_maps, job }) => {
+            let files = config_maps
+                .into_iter()
+                .map(|config_map| Action::CreateConfigMap(Box::new(config_map)));
+            Step::Act(files.chain([Action::CreateJob(Box::new(job))]).collect())
+        }
+    }
+}
+
+/// The API server refused a ConfigMap or the Job.
+fn refused(input: &Input<'_>, refusal: &Refusal) -> Step {
+    let Refusal {
+        what,
+        kind,
+        message,
+    } = refusal;
+    let reason = match kind {
+        RefusalKind::Invalid => Reason::InvalidSpec,
+        RefusalKind::NameTaken => Reason::InfrastructureError,
+        RefusalKind::Forbidden => {
+            let known = input.state.condition(condition::JOB_CREATED);
+            let since = since(known, record::REFUSED).unwrap_or(input.now);
+            if input.left(since, STALL_LIMIT).is_some() {
+                let message = format!("{what} is refused: {message}");
+                return record::waiting(input, condition::JOB_CREATED, record::REFUSED, &message)
+                    .unwrap_or_else(|| rest_for(REFUSED_AGAIN));
+            }
+            Reason::InfrastructureError
+        }
+    };
+    record::end(
+        input,
+        Outcome::new(reason, format!("{what} is refused: {message}")),
+    )
+}
+
+/// Since when the condition is false for that reason.
+fn since(condition: Option<&Condition>, reason: &str) -> Option<jiff::Timestamp> {
+    condition
+        .filter(|condition| !condition.status && condition.reason == reason)
+        .map(|condition| condition.last_transition)
+}

@@ -1,0 +1,80 @@
+//! What keeps a Pod from starting, as far as its status tells.
+
+use jiff::Timestamp;
+
+use crate::observe::{ContainerState, ContainerView, PodPhase, PodView};
+
+/// Something that is wrong now, and may pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The part of the message that stays the same while the problem does: the kubelet changes its words at every
+    /// attempt, and each change of a status wakes everybody up.
+    subject: String,
+    /// For a person.
+    pub message: String,
+}
+
+impl Problem {
+    fn new(subject: String, detail: &str) -> Self {
+        let message = match detail.trim() {
+            "" => subject.clone(),
+            detail => format!("{subject}: {detail}"),
+        };
+        Self { subject, message }
+    }
+
+    /// Whether this message is about the same problem.
+    pub fn is_told_by(&self, message: &str) -> bool {
+        message.starts_with(&self.subject)
+    }
+}
+
+/// The first problem of a Pod that has not ended.
+pub fn of_pod(pod: &PodView) -> Option<Problem> {
+    if let Some(why) = &pod.unschedulable {
+        return Some(Problem::new("no node takes its Pod".to_owned(), why));
+    }
+    pod.init.iter().chain(&pod.agent).find_map(of_container)
+}
+
+fn of_container(container: &ContainerView) -> Option<Problem> {
+    let ContainerState::Waiting { reason, message } = &container.state else {
+        return None;
+    };
+    let ContainerView { name, image, .. } = container;
+    match reason.as_str() {
+        "" | "PodInitializing" | "ContainerCreating" => None,
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "ImageInspectError"
+        | "RegistryUnavailable" => Some(Problem::new(
+            format!("the image {image} of {name} cannot be pulled"),
+            message,
+        )),
+        reason => Some(Problem::new(
+            format!("{name} cannot start ({reason})"),
+            message,
+        )),
+    }
+}
+
+/// Since when nothing of the Pod runs although the agent has not started; None while something runs or has run.
+pub fn stalled_since(pod: &PodView) -> Option<Timestamp> {
+    let waits =
+        |container: &ContainerView| matches!(container.state, ContainerState::Waiting { .. });
+    let runs = |container: &ContainerView| matches!(container.state, ContainerState::Running);
+    let agent_waits = pod.agent.as_ref().is_none_or(waits);
+    if pod.phase != PodPhase::Pending || !agent_waits || pod.init.iter().any(runs) {
+        return None;
+    }
+    let last_end = pod
+        .init
+        .iter()
+        .filter_map(|container| match container.state {
+            ContainerState::Terminated { finished, .. } => finished,
+            _ => None,
+        });
+    last_end.chain(pod.created).max()
+}

@@ -1,0 +1,203 @@
+//! The states that are recorded, and what people hear of them.
+
+use jiff::Timestamp;
+use kubeopencode_api::names::condition;
+
+use super::{Event, EventType, Input, Outcome, Step};
+use crate::{
+    observe::JobView,
+    state::{Condition, JobRecord, Phase, Reason, RunState},
+};
+
+/// Messages are cut to this many bytes: a status has to stay small, and what others write has no limit.
+const LONGEST_MESSAGE: usize = 1000;
+
+/// Reason of the condition Ready while something is missing.
+pub const NOT_FOUND: &str = Reason::ReferenceNotFound.as_str();
+/// Reason of the condition JobCreated while the API server refuses.
+pub const REFUSED: &str = "Refused";
+
+/// The Run has ended.
+pub fn end(input: &Input<'_>, outcome: Outcome) -> Step {
+    let Outcome {
+        reason,
+        message,
+        result,
+    } = outcome;
+    let message = cut(&message);
+    let well = matches!(reason, Reason::Succeeded | Reason::UserStopped);
+    let mut state = next(input);
+    state.phase = if well {
+        Phase::Completed
+    } else {
+        Phase::Failed
+    };
+    state.completion_time = Some(whole_seconds(input.now));
+    state.reason = Some(reason);
+    state.message = Some(message.clone());
+    state.result = result;
+    let word = reason.as_str();
+    match reason {
+        Reason::InvalidSpec | Reason::ReferenceNotFound => {
+            set(input, &mut state, condition::READY, false, word, &message);
+        }
+        Reason::UserStopped => {
+            set(input, &mut state, condition::STOPPED, true, word, &message);
+        }
+        _ => {}
+    }
+    let type_ = if well {
+        condition::COMPLETE
+    } else {
+        condition::FAILED
+    };
+    set(input, &mut state, type_, true, word, &message);
+    let type_ = if well {
+        EventType::Normal
+    } else {
+        EventType::Warning
+    };
+    record(state, vec![event(type_, word, &message)])
+}
+
+/// The Job of the next attempt is on record: the commit point.
+pub fn job(input: &Input<'_>, job: &JobView) -> Step {
+    let mut state = next(input);
+    state.phase = Phase::Running;
+    state.attempts += 1;
+    state.job = Some(JobRecord {
+        name: job.name.clone(),
+        uid: job.uid.clone(),
+    });
+    state.agent.clone_from(&job.agent);
+    state.start_time = state.start_time.or(Some(whole_seconds(input.now)));
+    state.message = None;
+    let found = "everything that it refers to was found";
+    set(input, &mut state, condition::READY, true, "Resolved", found);
+    let note = format!("Job {} runs attempt {}", job.name, state.attempts);
+    set(
+        input,
+        &mut state,
+        condition::JOB_CREATED,
+        true,
+        "JobCreated",
+        &note,
+    );
+    record(state, vec![event(EventType::Normal, "Started", &note)])
+}
+
+/// A person asked for a stop, and it is on its way.
+pub fn stopping(input: &Input<'_>) -> Step {
+    let mut state = next(input);
+    let message = "a person asked for it to stop";
+    set(
+        input,
+        &mut state,
+        condition::STOPPED,
+        true,
+        "StopRequested",
+        message,
+    );
+    record(state, vec![event(EventType::Normal, "Stopping", message)])
+}
+
+/// A condition that explains why it does not go on, if that is news.
+pub fn waiting(
+    input: &Input<'_>,
+    type_: &'static str,
+    reason: &'static str,
+    message: &str,
+) -> Option<Step> {
+    let message = cut(message);
+    let mut state = next(input);
+    set(input, &mut state, type_, false, reason, &message);
+    state.message = Some(message.clone());
+    (state != *input.state)
+        .then(|| record(state, vec![event(EventType::Warning, reason, &message)]))
+}
+
+/// What it waited for is there.
+pub fn ready(input: &Input<'_>) -> Step {
+    let mut state = next(input);
+    let message = "everything that it refers to was found";
+    set(
+        input,
+        &mut state,
+        condition::READY,
+        true,
+        "Resolved",
+        message,
+    );
+    state.message = None;
+    record(state, vec![event(EventType::Normal, "Resolved", message)])
+}
+
+/// What is wrong with its Pod, or None for nothing any more.
+pub fn problem(input: &Input<'_>, message: Option<String>) -> Step {
+    let mut state = next(input);
+    state.message = message.map(|message| cut(&message));
+    let events = state
+        .message
+        .iter()
+        .map(|message| event(EventType::Warning, "Waiting", message))
+        .collect();
+    record(state, events)
+}
+
+fn next(input: &Input<'_>) -> RunState {
+    RunState {
+        observed_generation: Some(input.owner.generation),
+        ..input.state.clone()
+    }
+}
+
+fn set(
+    input: &Input<'_>,
+    state: &mut RunState,
+    type_: &str,
+    status: bool,
+    reason: &str,
+    message: &str,
+) {
+    state.set_condition(Condition {
+        type_: type_.to_owned(),
+        status,
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        last_transition: whole_seconds(input.now),
+        observed_generation: Some(input.owner.generation),
+    });
+}
+
+fn record(state: RunState, events: Vec<Event>) -> Step {
+    Step::Record {
+        state: Box::new(state),
+        events,
+    }
+}
+
+fn event(type_: EventType, reason: &str, note: &str) -> Event {
+    Event {
+        type_,
+        reason: reason.to_owned(),
+        note: note.to_owned(),
+    }
+}
+
+/// The API keeps times in whole seconds; the state is to survive a round trip.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// At most [`LONGEST_MESSAGE`] bytes, cut between characters.
+pub fn cut(message: &str) -> String {
+    let message = message.trim();
+    if message.len() <= LONGEST_MESSAGE {
+        return message.to_owned();
+    }
+    let mut end = LONGEST_MESSAGE;
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", message.get(..end).unwrap_or_default())
+}

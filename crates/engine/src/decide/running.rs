@@ -1,0 +1,249 @@
+//! After the commit point: release, follow, stop.
+
+use std::time::Duration;
+
+use kubeopencode_api::names::condition;
+
+use super::{
+    Action, Input, LOST_LIMIT, Outcome, STALL_LIMIT, Step, outcome, problem, record, rest, rest_for,
+};
+use crate::{
+    observe::{JobEnd, JobView, PodView},
+    state::{JobRecord, Reason},
+};
+
+/// How long a Job may be without a Pod before that is worth a word.
+const NO_POD_PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
+    let pods: Vec<&PodView> = of_job(input, recorded).collect();
+    // What has ended has ended, whatever became of the Job since.
+    if let Some(pod) = last_ended(&pods) {
+        return record::end(input, outcome::of_pod(pod, input));
+    }
+    let marked = input.state.is_true(condition::STOPPED);
+    let job = input.observation.job.as_ref();
+    let Some(job) = job.filter(|job| job.uid == recorded.uid) else {
+        let outcome = if input.stopping() {
+            Outcome::new(Reason::UserStopped, "stopped by a person; its Job is gone")
+        } else {
+            Outcome::new(
+                Reason::JobLost,
+                format!("its Job {} was deleted", recorded.name),
+            )
+        };
+        return record::end(input, outcome);
+    };
+    let pod = newest(&pods);
+    match (pod, &job.end) {
+        (None, Some(end)) => record::end(input, of_job_end(job, end, marked)),
+        _ if input.stopping() && !marked => record::stopping(input),
+        _ if marked => stop(input, job, pod),
+        (Some(pod), _) if pod.deletion.is_some() => wait_until_gone(input, pod),
+        _ if job.deleting => rest(),
+        _ if job.suspended => suspended(input, job, pod),
+        (Some(pod), None) => follow(input, pod),
+        (Some(_), Some(_)) => rest(),
+        (None, None) => wait_for_pod(input, job),
+    }
+}
+
+/// The Pods of the recorded Job.
+pub fn of_job<'a>(input: &Input<'a>, job: &'a JobRecord) -> impl Iterator<Item = &'a PodView> {
+    input
+        .observation
+        .pods
+        .iter()
+        .filter(|pod| pod.job_uid.as_deref() == Some(&job.uid))
+}
+
+/// Of the Pods that ended, one whose agent did something, else the newest.
+fn last_ended<'a>(pods: &[&'a PodView]) -> Option<&'a PodView> {
+    pods.iter()
+        .copied()
+        .filter(|pod| pod.ended())
+        .max_by_key(|pod| (outcome::agent_ran(pod), pod.created, &pod.uid))
+}
+
+fn newest<'a>(pods: &[&'a PodView]) -> Option<&'a PodView> {
+    pods.iter()
+        .copied()
+        .max_by_key(|pod| (pod.created, &pod.uid))
+}
+
+/// The Job ended and no Pod is left to tell how.
+fn of_job_end(job: &JobView, end: &JobEnd, stopped: bool) -> Outcome {
+    match end {
+        _ if stopped => Outcome::new(Reason::UserStopped, "stopped by a person"),
+        JobEnd::Complete => Outcome::new(
+            Reason::Succeeded,
+            "its Job is complete; its Pod was gone before the result was read",
+        ),
+        JobEnd::Failed { reason, message } => Outcome::new(
+            Reason::InfrastructureError,
+            format!(
+                "its Pod was gone before the result was read; Job {}: {reason}: {message}",
+                job.name
+            ),
+        ),
+    }
+}
+
+/// Recorded and suspended: released once, and never again.
+fn suspended(input: &Input<'_>, job: &JobView, pod: Option<&PodView>) -> Step {
+    if !job.released {
+        return Step::Act(vec![Action::ReleaseJob {
+            name: job.name.clone(),
+            uid: job.uid.clone(),
+            resource_version: job.resource_version.clone(),
+        }]);
+    }
+    if pod.is_some() || job.active > 0 {
+        return rest();
+    }
+    record::end(
+        input,
+        Outcome::new(
+            Reason::JobLost,
+            format!(
+                "its Job {} was suspended by somebody, and its Pod deleted with that",
+                job.name
+            ),
+        ),
+    )
+}
+
+/// The Pod is there and has not ended.
+fn follow(input: &Input<'_>, pod: &PodView) -> Step {
+    let seen = problem::of_pod(pod);
+    let known = input.state.message.as_deref();
+    let news = match &seen {
+        Some(problem) => !known.is_some_and(|known| problem.is_told_by(known)),
+        None => known.is_some(),
+    };
+    let stalled = problem::stalled_since(pod);
+    if let Some(since) = stalled
+        && input.left(since, STALL_LIMIT).is_none()
+    {
+        let why = seen.map_or_else(
+            || "its containers did not start".to_owned(),
+            |problem| problem.message,
+        );
+        return record::end(input, Outcome::new(Reason::InfrastructureError, why));
+    }
+    if news {
+        return record::problem(input, seen.map(|problem| problem.message));
+    }
+    Step::Rest {
+        again: stalled.and_then(|since| input.left(since, STALL_LIMIT)),
+    }
+}
+
+/// Released, and the Job controller has made no Pod (yet).
+fn wait_for_pod(input: &Input<'_>, job: &JobView) -> Step {
+    let since = input.state.start_time.unwrap_or(input.now);
+    let message = format!(
+        "its Job {} has no Pod: the Events of the Job say why (often a missing ServiceAccount or a quota)",
+        job.name
+    );
+    let Some(left) = input.left(since, STALL_LIMIT) else {
+        return record::end(input, Outcome::new(Reason::InfrastructureError, message));
+    };
+    match input.left(since, NO_POD_PATIENCE) {
+        Some(patience) => rest_for(patience),
+        None if input.state.message.as_deref() == Some(&message) => rest_for(left),
+        None => record::problem(input, Some(message)),
+    }
+}
+
+/// The Pod is being deleted. When its node does not answer, nobody ever takes it away.
+fn wait_until_gone(input: &Input<'_>, pod: &PodView) -> Step {
+    let since = pod.deletion.unwrap_or(input.now);
+    match input.left(since, LOST_LIMIT) {
+        Some(left) => rest_for(left),
+        None => record::end(
+            input,
+            if input.stopping() {
+                Outcome::new(Reason::UserStopped, "stopped by a person; its node is lost")
+            } else {
+                Outcome::new(
+                    Reason::InfrastructureError,
+                    format!("its Pod {} was lost with its node", pod.name),
+                )
+            },
+        ),
+    }
+}
+
+/// A stop is on record. A Pod that its kubelet has taken is ended by a deadline, so that its logs stay; suspending the
+/// Job would delete it. Where there are no logs yet, suspending is all it takes.
+fn stop(input: &Input<'_>, job: &JobView, pod: Option<&PodView>) -> Step {
+    let Some(pod) = pod else {
+        return if job.deleting {
+            rest()
+        } else if job.suspended && !job.released {
+            Step::Act(vec![Action::DeleteJob {
+                name: job.name.clone(),
+                uid: job.uid.clone(),
+                resource_version: job.resource_version.clone(),
+            }])
+        } else if !job.suspended {
+            suspend(job)
+        } else if job.active > 0 {
+            rest()
+        } else {
+            record::end(
+                input,
+                Outcome::new(
+                    Reason::UserStopped,
+                    "stopped by a person before the agent started",
+                ),
+            )
+        };
+    };
+    if pod.deletion.is_some() {
+        return wait_until_gone(input, pod);
+    }
+    let since = input
+        .state
+        .condition(condition::STOPPED)
+        .map_or(input.now, |stopped| stopped.last_transition);
+    end_pod(input, job, pod, since)
+}
+
+/// End a Pod that has not ended, and keep its logs if that is possible.
+pub fn end_pod(input: &Input<'_>, job: &JobView, pod: &PodView, since: jiff::Timestamp) -> Step {
+    if job.suspended || job.deleting {
+        return rest();
+    }
+    if pod.started.is_none() {
+        return suspend(job);
+    }
+    if let Some(deadline) = deadline(pod) {
+        return deadline;
+    }
+    let grace = Duration::from_secs(u64::try_from(pod.grace_seconds).unwrap_or_default());
+    match input.left(since, grace + LOST_LIMIT) {
+        Some(left) => rest_for(left),
+        // Its node does not answer.
+        None => suspend(job),
+    }
+}
+
+/// Set the deadline that ends the Pod now, unless it is set.
+pub fn deadline(pod: &PodView) -> Option<Step> {
+    (pod.active_deadline_seconds != Some(1)).then(|| {
+        Step::Act(vec![Action::SetPodDeadline {
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            seconds: 1,
+        }])
+    })
+}
+
+pub fn suspend(job: &JobView) -> Step {
+    Step::Act(vec![Action::SuspendJob {
+        name: job.name.clone(),
+        uid: job.uid.clone(),
+    }])
+}
