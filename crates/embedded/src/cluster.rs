@@ -3,32 +3,48 @@
 //! [`Cluster::start`] assembles one, [`Cluster::client`] is how everything talks to it, and
 //! [`Cluster::shutdown`] ends all of it. There is no global state: a process can have many.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 
 use kube::Client;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt as _;
 
 use crate::api::{Api, Options as ApiOptions, Token, User};
 use crate::clock::{Clock, Entropy, system_clock, system_entropy};
+use crate::lock::{DirectoryLock, LockError};
+use crate::logs::LogStore;
+use crate::serve::{Bound, Credentials, ServeError, write_private};
 use crate::status::Failure;
 use crate::store::{Location, Retention, Store, StoreError};
 
 /// The namespaces that every cluster has.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
+/// Who the holder of a cluster's own token is.
+const ADMINISTRATOR: &str = "kubernetes-admin";
+
 /// What a cluster is made of.
 pub struct Options {
-    /// Where everything is kept; `None`: in memory.
+    /// Where everything is kept, for one process at a time; `None`: in memory.
     pub data_dir: Option<PathBuf>,
-    /// Custom resource definitions to serve.
+    /// Custom resource definitions to serve; stored ones that differ are brought up to date.
     pub definitions: Vec<Value>,
+    /// Offers HTTPS on this port of the loopback device; 0 takes any free one.
+    pub listen: Option<u16>,
+    /// Who may come in over HTTPS, beside the cluster's own administrator.
+    pub tokens: Vec<Token>,
+    /// What containers print.
+    pub logs: Option<LogStore>,
     /// For timestamps.
     pub clock: Clock,
-    /// For UIDs and generated names.
+    /// For UIDs, generated names and the token.
     pub entropy: Entropy,
-    /// Who may come in with which token.
-    pub tokens: Vec<Token>,
 }
 
 impl Default for Options {
@@ -36,9 +52,11 @@ impl Default for Options {
         Self {
             data_dir: None,
             definitions: Vec::new(),
+            listen: None,
+            tokens: Vec::new(),
+            logs: None,
             clock: system_clock(),
             entropy: system_entropy(),
-            tokens: Vec::new(),
         }
     }
 }
@@ -46,9 +64,24 @@ impl Default for Options {
 /// Why a cluster does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
+    /// The data directory.
+    #[error("cannot use the data directory {}", path.display())]
+    Directory {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process, mostly.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The store.
     #[error("cannot open the store")]
     Store(#[from] StoreError),
+    /// HTTPS.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     /// The API refused something that every cluster has, or a definition.
     #[error("cannot set up {what}: {failure}")]
     SetUp {
@@ -62,44 +95,117 @@ pub enum ClusterError {
 /// A running cluster. Dropping it ends it without waiting; [`Cluster::shutdown`] waits.
 pub struct Cluster {
     api: Api,
+    kubeconfig: Option<String>,
+    address: Option<SocketAddr>,
+    tasks: Vec<JoinHandle<()>>,
+    end: DropGuard,
+    _lock: Option<DirectoryLock>,
+}
+
+/// How clients from outside come in.
+struct Door {
+    bound: Bound,
+    credentials: Credentials,
+}
+
+impl Door {
+    async fn open(
+        port: u16,
+        data_dir: Option<&Path>,
+        entropy: &Entropy,
+    ) -> Result<Self, ClusterError> {
+        let bound = Bound::new(port).await?;
+        let credentials = match data_dir {
+            Some(dir) => Credentials::open(&dir.join("pki"), entropy)?,
+            None => Credentials::temporary(entropy)?,
+        };
+        if let Some(dir) = data_dir {
+            let text = credentials.kubeconfig(bound.address());
+            write_private(&dir.join("kubeconfig"), &text)?;
+        }
+        Ok(Self { bound, credentials })
+    }
 }
 
 impl Cluster {
     /// Starts a cluster.
     ///
     /// # Errors
-    /// The store cannot be opened, or a definition is refused.
+    /// The data directory is in use or cannot be used, the port is taken, or a definition is refused.
     pub async fn start(options: Options) -> Result<Self, ClusterError> {
-        let location = match &options.data_dir {
+        let data_dir = options.data_dir.as_deref();
+        let lock = data_dir.map(claim).transpose()?;
+        let location = match data_dir {
             Some(dir) => Location::File(dir.join("store.db")),
             None => Location::Memory,
         };
         let store = Store::open(&location, Retention::default())?;
+        let door = match options.listen {
+            Some(port) => Some(Door::open(port, data_dir, &options.entropy).await?),
+            None => None,
+        };
+        let address = door.as_ref().map(|door| door.bound.address());
+        let mut tokens = options.tokens;
+        tokens.extend(door.as_ref().map(|door| Token {
+            secret: door.credentials.token().to_owned(),
+            user: User::administrator(ADMINISTRATOR),
+        }));
         let api = Api::new(ApiOptions {
             store,
             clock: options.clock,
             entropy: options.entropy,
-            logs: None,
-            tokens: options.tokens,
-            address: "127.0.0.1:6443".to_owned(),
+            logs: options.logs,
+            tokens,
+            address: address.map_or_else(String::new, |address| address.to_string()),
         })
         .map_err(|failure| ClusterError::SetUp {
             what: "stored definitions".to_owned(),
             failure,
-        })?
-        .for_user(User::administrator("system:admin"));
-        let cluster = Self { api };
+        })?;
+        let token = CancellationToken::new();
+        let mut cluster = Self {
+            api: api.for_user(User::administrator("system:admin")),
+            kubeconfig: None,
+            address,
+            tasks: Vec::new(),
+            end: token.clone().drop_guard(),
+            _lock: lock,
+        };
+        cluster.set_up(&options.definitions).await?;
+        if let Some(door) = door {
+            cluster.kubeconfig = Some(door.credentials.kubeconfig(door.bound.address()));
+            let served = door.bound.serve(api, &door.credentials, token.clone())?;
+            cluster.tasks.push(tokio::spawn(served));
+        }
+        Ok(cluster)
+    }
+
+    /// What every cluster has, and the definitions.
+    async fn set_up(&self, definitions: &[Value]) -> Result<(), ClusterError> {
         for name in NAMESPACES {
             let namespace = json!({
                 "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name},
             });
-            cluster.ensure("/api/v1/namespaces", &namespace).await?;
+            self.ensure("/api/v1/namespaces", &namespace).await?;
         }
-        for definition in &options.definitions {
+        for definition in definitions {
             let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-            cluster.ensure(path, definition).await?;
+            self.ensure(path, definition).await?;
         }
-        Ok(cluster)
+        Ok(())
+    }
+
+    /// A kubeconfig for the HTTPS port, if there is one. Holds a secret. With a data directory it is
+    /// also the file `kubeconfig` in it.
+    #[must_use]
+    pub fn kubeconfig(&self) -> Option<&str> {
+        self.kubeconfig.as_deref()
+    }
+
+    /// Where HTTPS is offered.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
     }
 
     /// The API service, whose callers are administrators.
@@ -162,8 +268,26 @@ impl Cluster {
 
     /// Ends everything and waits until it has ended.
     pub async fn shutdown(self) {
+        drop(self.end);
+        for task in self.tasks {
+            // A task that panicked has ended, which is what is waited for.
+            let _ = task.await;
+        }
         self.api.store().close().await;
     }
+}
+
+/// Makes a data directory that only its owner can read, and takes it.
+fn claim(dir: &Path) -> Result<DirectoryLock, ClusterError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|source| ClusterError::Directory {
+            path: dir.to_owned(),
+            source,
+        })?;
+    Ok(DirectoryLock::take(dir)?)
 }
 
 fn refused(code: u16, name: &str, text: String) -> Result<(), ClusterError> {

@@ -48,7 +48,9 @@ pub enum ServeError {
     #[error("cannot make a certificate")]
     Certificate(#[from] rcgen::Error),
     /// What the files hold is no certificate or key.
-    #[error("the certificate or key in {0} is damaged; remove that directory to have new ones made")]
+    #[error(
+        "the certificate or key in {0} is damaged; remove that directory to have new ones made"
+    )]
     Damaged(PathBuf),
     /// The port is taken or not allowed.
     #[error("cannot listen on 127.0.0.1:{port}")]
@@ -78,9 +80,12 @@ impl Credentials {
     pub fn open(directory: &Path, entropy: &Entropy) -> Result<Self, ServeError> {
         let read = |name: &str| fs::read_to_string(directory.join(name)).ok();
         // The token is written last: with it, everything is there.
-        if let (Some(authority), Some(certificate), Some(key), Some(token)) =
-            (read("ca.crt"), read("server.crt"), read("server.key"), read("token"))
-        {
+        if let (Some(authority), Some(certificate), Some(key), Some(token)) = (
+            read("ca.crt"),
+            read("server.crt"),
+            read("server.key"),
+            read("token"),
+        ) {
             return Ok(Self {
                 directory: directory.to_owned(),
                 authority,
@@ -107,6 +112,14 @@ impl Credentials {
             write_private(&directory.join(name), text)?;
         }
         Ok(made)
+    }
+
+    /// Some that are kept nowhere.
+    ///
+    /// # Errors
+    /// A certificate cannot be made.
+    pub fn temporary(entropy: &Entropy) -> Result<Self, ServeError> {
+        Self::make(Path::new("memory"), entropy)
     }
 
     fn make(directory: &Path, entropy: &Entropy) -> Result<Self, ServeError> {

@@ -5,5 +5,6 @@ mod it {
     mod logs;
     mod replay;
     mod sandbox;
+    mod serve;
     mod store;
 }

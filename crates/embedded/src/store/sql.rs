@@ -1,5 +1,7 @@
 //! The database: schema and statements. Nothing here knows of threads or watchers.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,7 +42,10 @@ pub(super) struct NewRow<'a> {
 impl Database {
     pub(super) fn open(path: Option<&Path>) -> Result<Self, StoreError> {
         let connection = match path {
-            Some(path) => Connection::open(path)?,
+            Some(path) => {
+                make_private(path)?;
+                Connection::open(path)?
+            }
             None => Connection::open_in_memory()?,
         };
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
@@ -193,6 +198,17 @@ impl Database {
         }
         done
     }
+}
+
+/// Makes the file before `SQLite` does, which would let everybody read it. Its log files get the same mode.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .map(|_| ())
+        .map_err(|error| StoreError::Database(format!("{}: {error}", path.display())))
 }
 
 fn read(row: &Row<'_>, at: usize) -> Result<Revised, StoreError> {

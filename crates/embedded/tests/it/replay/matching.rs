@@ -235,7 +235,8 @@ impl Bindings {
             }
             (Value::Array(recorded), Value::Array(actual)) => {
                 if kept.starts_with(|c: char| c.is_ascii_digit())
-                    && !recorded.iter().all(Value::is_string) {
+                    && !recorded.iter().all(Value::is_string)
+                {
                     return self.some_of(path, recorded, actual, out);
                 }
                 if recorded.len() != actual.len() {
