@@ -166,10 +166,10 @@ pub fn job_name(owner: &Owner, state: &RunState) -> String {
 
 /// How long a Run may be in a state in which nothing of it runs and something is visibly wrong (an image that cannot
 /// be pulled, a node that cannot be found, a quota), before it fails.
-pub const STALL_LIMIT: Duration = Duration::from_secs(30 * 60);
+pub const STALL_LIMIT: Duration = Duration::from_mins(30);
 
 /// How long after the time at which a Pod should have been gone it is given up as lost with its node.
-pub const LOST_LIMIT: Duration = Duration::from_secs(5 * 60);
+pub const LOST_LIMIT: Duration = Duration::from_mins(5);
 
 /// The next step. The same input gives the same step.
 #[must_use]

@@ -17,7 +17,7 @@ use crate::{
     state::RunState,
 };
 
-pub use reference::{Found, Missing, Reference, ReferenceKind, References};
+pub use reference::{Found, Known, Missing, Reference, ReferenceKind, References};
 
 /// What an installation is set up with; the same for every API group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Default for Settings {
                 ..image("kubeopencode-agent-devbox")
             },
             host_repositories: false,
-            reference_timeout: Duration::from_secs(300),
+            reference_timeout: Duration::from_mins(5),
         }
     }
 }

@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::{ContextItem, DURATION_PATTERN};
 
 /// How Tasks are executed: image, command, context that every Task gets, credentials, and the Pod around them.
+#[expect(
+    clippy::duplicated_attributes,
+    reason = "each printer column has a type of its own"
+)]
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[kube(
     group = "kubeopencode.io",

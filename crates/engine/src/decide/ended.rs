@@ -38,7 +38,6 @@ pub fn decide(input: &Input<'_>) -> Step {
             running::end_pod(input, job, pod, since)
         }
         (Some(pod), _) if pod.started.is_some() => running::deadline(pod).unwrap_or_else(rest),
-        (Some(_), _) => rest(),
         (None, Some(job)) => {
             let idle = !job.suspended && !job.deleting && job.end.is_none();
             // A Job with an ended Pod ends by itself. One without could still make one; and people expect a stopped
@@ -49,6 +48,6 @@ pub fn decide(input: &Input<'_>) -> Step {
                 rest()
             }
         }
-        (None, None) => rest(),
+        (Some(_), _) | (None, None) => rest(),
     }
 }

@@ -81,29 +81,31 @@ fn not_started(input: &Input<'_>, sentences: &mut Vec<String>) {
         Some(Lowered::Invalid(error)) => {
             sentences.push(format!("It can never run as it is written: {error}."));
         }
-        Some(Lowered::Ready(run)) => match render::render(run, state.attempts + 1) {
-            Err(error) => {
+        Some(Lowered::Ready(run)) => {
+            if let Err(error) = render::render(run, state.attempts + 1) {
                 sentences.push(format!("It can never run as it is written: {error}."));
+            } else {
+                ready(input, sentences);
             }
-            Ok(_) => {
-                sentences.push("Everything that it refers to is there.".to_owned());
-                match &input.observation.job {
-                    None => sentences.push(format!(
-                        "Its Job {} does not exist yet: the operator creates it. If this stays so, the operator does not run or does not watch this namespace.",
-                        job_name(input.owner, state)
-                    )),
-                    Some(job) => sentences.push(format!(
-                        "Its Job {} exists and waits to be recorded and released.",
-                        job.name
-                    )),
-                }
-            }
-        },
+        }
         Some(Lowered::Needs(_)) | None => {}
     }
     if let Some(message) = &state.message {
         sentences.push(format!("The operator says: {message}."));
     }
+}
+
+fn ready(input: &Input<'_>, sentences: &mut Vec<String>) {
+    sentences.push("Everything that it refers to is there.".to_owned());
+    let name = job_name(input.owner, input.state);
+    sentences.push(if input.observation.job.is_some() {
+        format!("Its Job {name} exists and waits to be recorded and released.")
+    } else {
+        format!(
+            "Its Job {name} does not exist yet: the operator creates it. If this stays so, \
+             the operator does not run or does not watch this namespace."
+        )
+    });
 }
 
 fn started(input: &Input<'_>, sentences: &mut Vec<String>) {

@@ -14,7 +14,7 @@ use kubeopencode_api::{
 
 use self::contexts::Contexts;
 use super::{
-    Found, FrontEnd, LowerError, Lowered, Missing, Reference, References, Settings,
+    Found, FrontEnd, Known, LowerError, Lowered, Missing, Reference, References, Settings,
     context::task_md,
     places::{Place, Places},
 };
@@ -111,13 +111,12 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    /// None: nobody has looked yet. Some(None): it does not exist.
-    fn get(&mut self, reference: &Reference) -> Option<Option<&'a Found>> {
+    fn get(&mut self, reference: &Reference) -> Known<'a> {
         if !self.asked.contains(reference) {
             self.asked.push(reference.clone());
         }
         let known = self.references.get(reference);
-        if known.is_none() && !self.needs.contains(reference) {
+        if known == Known::Unknown && !self.needs.contains(reference) {
             self.needs.push(reference.clone());
         }
         known
@@ -157,7 +156,7 @@ fn configuration(
     let mut config = KubeOpenCodeConfigSpec::default();
     for namespace in [namespace, settings.system_namespace.as_str()] {
         let reference = Reference::config(namespace, names::DEFAULT);
-        if let Some(Some(Found::KubeOpenCodeConfig(found))) = lookup.get(&reference) {
+        if let Known::Found(Found::KubeOpenCodeConfig(found)) = lookup.get(&reference) {
             let spec = &found.spec;
             config.system_image = merge_image(config.system_image, spec.system_image.as_ref());
             config.opencode_image =
@@ -221,17 +220,17 @@ fn find_agent<'a>(
     };
     let reference = Reference::agent(namespace, name);
     match lookup.get(&reference) {
-        Some(Some(Found::Agent(agent))) => {
+        Known::Found(Found::Agent(agent)) => {
             used.generation = agent.metadata.generation;
             (Some(agent), used)
         }
-        Some(_) => {
+        Known::Found(_) | Known::Absent => {
             if named.is_some() {
                 lookup.miss(reference, None);
             }
             (None, used)
         }
-        None => (None, used),
+        Known::Unknown => (None, used),
     }
 }
 

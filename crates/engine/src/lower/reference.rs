@@ -100,6 +100,17 @@ pub enum Found {
     KubeOpenCodeConfig(Box<KubeOpenCodeConfig>),
 }
 
+/// What is known of a reference.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Known<'a> {
+    /// It exists.
+    Found(&'a Found),
+    /// It was looked up and does not exist.
+    Absent,
+    /// Nobody has looked.
+    Unknown,
+}
+
 /// What was looked up so far: each reference is found, known to be absent, or not in here.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct References(BTreeMap<Reference, Option<Found>>);
@@ -116,10 +127,14 @@ impl References {
         self.0.insert(reference, found);
     }
 
-    /// The answer, or None if nobody has looked.
+    /// What is known of it.
     #[must_use]
-    pub fn get(&self, reference: &Reference) -> Option<Option<&Found>> {
-        self.0.get(reference).map(Option::as_ref)
+    pub fn get(&self, reference: &Reference) -> Known<'_> {
+        match self.0.get(reference) {
+            Some(Some(found)) => Known::Found(found),
+            Some(None) => Known::Absent,
+            None => Known::Unknown,
+        }
     }
 
     /// Everything that was looked up.

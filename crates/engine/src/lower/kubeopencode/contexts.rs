@@ -6,7 +6,7 @@ use kubeopencode_api::v1alpha1::{ConfigMapContext, ContextItem, ContextType};
 use super::{Lookup, git};
 use crate::{
     lower::{
-        Found, LowerError, Reference, Settings,
+        Found, Known, LowerError, Reference, Settings,
         context::{Content, Element},
         places::{Place, Places},
     },
@@ -171,14 +171,14 @@ impl<'l, 'a> Contexts<'l, 'a> {
         let reference = Reference::config_map(self.namespace, &wanted.name);
         let optional = wanted.optional.unwrap_or(false);
         let found = match self.lookup.get(&reference) {
-            Some(Some(Found::ConfigMap(found))) => found,
-            Some(_) => {
+            Known::Found(Found::ConfigMap(found)) => found,
+            Known::Found(_) | Known::Absent => {
                 if !optional {
                     self.lookup.miss(reference, None);
                 }
                 return Ok(());
             }
-            None => return Ok(()),
+            Known::Unknown => return Ok(()),
         };
         let entries = entries(found);
         if let Some(key) = wanted.key.as_deref().filter(|key| !key.is_empty()) {
