@@ -78,6 +78,12 @@ impl Registry {
         kinds.values().cloned().collect()
     }
 
+    /// The groups of the built-in kinds, in the order in which discovery lists them.
+    #[must_use]
+    pub fn builtin_groups() -> &'static [&'static str] {
+        &builtin::GROUPS
+    }
+
     /// Whether a group is one of the built-in ones (an unknown resource in those is a `Status`, elsewhere plain text).
     #[must_use]
     pub fn is_builtin_group(group: &str) -> bool {
