@@ -36,6 +36,8 @@ pub const HOST_REPOSITORIES_DIR: &str = "/kubeopencode-repositories";
 pub const FILES_DIR: &str = "/kubeopencode-files";
 /// Environment variable of the agent container: the Pod's `terminationGracePeriodSeconds`, for `supervise`.
 pub const GRACE_VARIABLE: &str = "KUBEOPENCODE_GRACE_SECONDS";
+/// Where `supervise` writes its [`Report`]: Kubernetes' default `terminationMessagePath`.
+pub const TERMINATION_LOG: &str = "/dev/termination-log";
 /// The termination message may not be longer than this many bytes (a rule of the kubelet).
 pub const MAX_TERMINATION_MESSAGE: usize = 4096;
 

@@ -1,1 +1,19 @@
-//! Filled in below.
+//! What runs inside an agent Pod: `git-init` clones the repositories, `context-init` writes the files, `supervise` runs
+//! the agent and reports how it ended.
+//!
+//! Each is a plain synchronous function over the formats and paths of [`kubeopencode_engine::handover`]. Paths come in
+//! as parameters whose defaults are the constants there. [`main`] is what the binary calls, before it does anything
+//! else: it runs the program that the arguments name.
+
+pub mod askpass;
+pub mod context_init;
+pub mod git_init;
+pub mod supervise;
+
+mod beneath;
+mod exclude;
+mod programs;
+mod run;
+mod say;
+
+pub use programs::{NAMES, main};

@@ -1,0 +1,188 @@
+//! `context-init`: writes the files that the agent finds, and puts this program where the agent can run it.
+//!
+//! In: the [`ContextPlan`] and the contents, in the context directory; the paths of the checkouts, from the [`GitPlan`]
+//! beside it. Out: the files, with exactly their permission bits, over what a checkout brought; a copy of the running
+//! program. It runs after `git-init`, and sees the volumes where the agent will.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use kubeopencode_engine::handover::{
+    CONTEXT_DIR, CONTEXT_PLAN, ContextPlan, GIT_PLAN, GitPlan, SUPERVISOR, TOOLS_DIR,
+};
+
+use crate::{
+    beneath::{self, PlaceError},
+    exclude, say,
+};
+
+/// Where things are.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The plans, and the contents that they name.
+    pub context_dir: PathBuf,
+    /// Where the copy of the program goes.
+    pub tools_dir: PathBuf,
+    /// The program that is copied.
+    pub program: PathBuf,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self {
+            context_dir: CONTEXT_DIR.into(),
+            tools_dir: TOOLS_DIR.into(),
+            program: "/proc/self/exe".into(),
+        }
+    }
+}
+
+/// Why the files are not all there.
+#[derive(Debug, thiserror::Error)]
+pub enum ContextError {
+    /// A plan is missing or cannot be read.
+    #[error("cannot read the plan {path}: {source}")]
+    Plan {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The content of a file is missing.
+    #[error("{path}: cannot read its content, {name}: {source}")]
+    Content {
+        /// The file that was to be written.
+        path: String,
+        /// Name of the content.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A plan names a content outside of its directory.
+    #[error("{path}: its content {name} is not a file name")]
+    ContentName {
+        /// The file that was to be written.
+        path: String,
+        /// Name of the content.
+        name: String,
+    },
+    /// A file cannot be written.
+    #[error("{path}: {source}")]
+    Place {
+        /// The file, as the agent would see it.
+        path: String,
+        /// Why.
+        source: PlaceError,
+    },
+    /// A file cannot be excluded from the repository it is in.
+    #[error("{path}: cannot exclude it from the repository: {source}")]
+    Exclude {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The program cannot be copied.
+    #[error("cannot copy this program to {path}: {source}")]
+    Program {
+        /// Where to.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The program: [`context_init`] with its error on standard error and in the exit code.
+pub(crate) fn main(places: &Places) -> u8 {
+    match context_init(places) {
+        Ok(()) => 0,
+        Err(error) => {
+            say::line(&format!("context-init: {error}"));
+            1
+        }
+    }
+}
+
+/// Copies the program and writes every file of the plan.
+pub fn context_init(places: &Places) -> Result<(), ContextError> {
+    copy_program(&places.program, &places.tools_dir)?;
+    let Some(plan) = read_plan::<ContextPlan>(&places.context_dir.join(CONTEXT_PLAN))? else {
+        return Ok(());
+    };
+    let checkouts: Vec<PathBuf> = read_plan::<GitPlan>(&places.context_dir.join(GIT_PLAN))?
+        .map(|plan| plan.checkouts)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|checkout| checkout.path.into())
+        .collect();
+    for file in &plan.files {
+        let at = || file.path.clone();
+        if file.source.is_empty() || file.source.contains('/') || file.source == ".." {
+            return Err(ContextError::ContentName {
+                path: at(),
+                name: file.source.clone(),
+            });
+        }
+        let content = fs::read(places.context_dir.join(&file.source)).map_err(|source| {
+            ContextError::Content {
+                path: at(),
+                name: file.source.clone(),
+                source,
+            }
+        })?;
+        let target = Path::new(&file.target);
+        beneath::write(target, &checkouts, &content, file.mode & 0o7777)
+            .map_err(|source| ContextError::Place { path: at(), source })?;
+        let outermost = checkouts
+            .iter()
+            .filter(|checkout| target.starts_with(checkout));
+        // The innermost checkout first has the longest path.
+        if let Some(checkout) = outermost.max_by_key(|checkout| checkout.components().count()) {
+            exclude::add(target, checkout)
+                .map_err(|source| ContextError::Exclude { path: at(), source })?;
+        }
+    }
+    Ok(())
+}
+
+/// A plan; `None` when there is none, because there is nothing to do.
+pub(crate) fn read_plan<P: serde::de::DeserializeOwned>(
+    path: &Path,
+) -> Result<Option<P>, ContextError> {
+    let failed = |source| ContextError::Plan {
+        path: path.to_owned(),
+        source,
+    };
+    let json = match fs::read(path) {
+        Ok(json) => json,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    serde_json::from_slice(&json)
+        .map(Some)
+        .map_err(|error| failed(error.into()))
+}
+
+/// Copies the program so that it is never there half.
+fn copy_program(program: &Path, tools_dir: &Path) -> Result<(), ContextError> {
+    let name = SUPERVISOR.rsplit('/').next().unwrap_or(SUPERVISOR);
+    let path = tools_dir.join(name);
+    let copy = || -> io::Result<()> {
+        let mut temporary = tempfile::Builder::new()
+            .prefix(".kubeopencode-")
+            .tempfile_in(tools_dir)?;
+        io::copy(&mut fs::File::open(program)?, temporary.as_file_mut())?;
+        let permissions = fs::Permissions::from_mode(0o755);
+        temporary.as_file().set_permissions(permissions)?;
+        // Closed before it becomes visible: a program that is open for writing cannot be run.
+        temporary.into_temp_path().persist(&path)?;
+        Ok(())
+    };
+    copy().map_err(|source| ContextError::Program {
+        path: path.clone(),
+        source,
+    })
+}

@@ -1,0 +1,128 @@
+//! From the arguments of the process to one of the programs.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use crate::{askpass, context_init, git_init, say, supervise};
+
+/// The subcommands that [`main`] answers to.
+pub const NAMES: [&str; 3] = ["context-init", "git-init", "supervise"];
+
+/// Exit code for arguments that no program understands.
+const USAGE: u8 = 2;
+
+/// Runs the program that the arguments of this process name, and answers its exit code. `None`: they name none of ours.
+///
+/// Call it before any thread exists: `supervise` and `git-init` block signals for the threads that come after.
+/// Options, all optional: `--context-dir DIR` and `--tools-dir DIR` (`context-init`, `git-init`), `--tools-dir DIR`,
+/// `--termination-log FILE` and `--grace-seconds N` (`supervise`, before `--` and the command).
+#[must_use]
+pub fn main() -> Option<ExitCode> {
+    if let Some(code) = askpass::main() {
+        return Some(code);
+    }
+    let mut arguments = std::env::args_os().skip(1);
+    let name = arguments.next()?;
+    let name = NAMES.into_iter().find(|known| OsStr::new(known) == name)?;
+    let code = match parse(arguments) {
+        Ok(options) => run(name, options),
+        Err(problem) => Err(problem),
+    };
+    Some(ExitCode::from(code.unwrap_or_else(|problem| {
+        say::line(&format!("{name}: {problem}"));
+        USAGE
+    })))
+}
+
+/// Options and, after `--`, the command.
+#[derive(Default)]
+struct Options {
+    named: Vec<(&'static str, OsString)>,
+    command: Vec<OsString>,
+}
+
+impl Options {
+    fn take(&mut self, name: &str) -> Option<OsString> {
+        let at = self.named.iter().position(|(known, _)| *known == name)?;
+        Some(self.named.remove(at).1)
+    }
+}
+
+fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Options, String> {
+    const KNOWN: [&str; 4] = [
+        "--context-dir",
+        "--tools-dir",
+        "--termination-log",
+        "--grace-seconds",
+    ];
+    let mut options = Options::default();
+    while let Some(argument) = arguments.next() {
+        if argument == "--" {
+            options.command = arguments.collect();
+            return Ok(options);
+        }
+        let name = KNOWN
+            .into_iter()
+            .find(|known| OsStr::new(known) == argument)
+            .ok_or_else(|| format!("unknown argument {}", argument.display()))?;
+        let value = arguments
+            .next()
+            .ok_or_else(|| format!("{name} needs a value"))?;
+        options.named.push((name, value));
+    }
+    Ok(options)
+}
+
+fn run(name: &str, mut options: Options) -> Result<u8, String> {
+    let context_dir = options.take("--context-dir").map(PathBuf::from);
+    let tools_dir = options.take("--tools-dir").map(PathBuf::from);
+    let code = match name {
+        "context-init" => {
+            let mut places = context_init::Places::default();
+            places.context_dir = context_dir.unwrap_or(places.context_dir);
+            places.tools_dir = tools_dir.unwrap_or(places.tools_dir);
+            nothing_left(&options)?;
+            context_init::main(&places)
+        }
+        "git-init" => {
+            let mut places = git_init::Places::default();
+            places.context_dir = context_dir.unwrap_or(places.context_dir);
+            places.tools_dir = tools_dir.unwrap_or(places.tools_dir);
+            nothing_left(&options)?;
+            git_init::main(&places)
+        }
+        _ => {
+            let mut settings = supervise::Settings::from_environment();
+            settings.tools_dir = tools_dir.unwrap_or(settings.tools_dir);
+            if let Some(file) = options.take("--termination-log") {
+                settings.termination_log = file.into();
+            }
+            if let Some(seconds) = options.take("--grace-seconds") {
+                settings.grace = seconds
+                    .to_str()
+                    .and_then(|seconds| seconds.parse().ok())
+                    .map(Duration::from_secs)
+                    .ok_or("--grace-seconds needs a number")?;
+            }
+            let command = std::mem::take(&mut options.command);
+            nothing_left(&options)?;
+            if context_dir.is_some() || command.is_empty() {
+                return Err("expected: supervise -- COMMAND [ARGUMENT…]".to_owned());
+            }
+            supervise::supervise(&command, &settings)
+        }
+    };
+    Ok(code)
+}
+
+fn nothing_left(options: &Options) -> Result<(), String> {
+    match (options.named.first(), options.command.is_empty()) {
+        (Some((name, _)), _) => Err(format!("{name} is not an option here, or stands twice")),
+        (None, false) => Err("no command is expected here".to_owned()),
+        (None, true) => Ok(()),
+    }
+}

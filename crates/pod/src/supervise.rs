@@ -1,0 +1,313 @@
+//! `supervise`: runs the agent, passes signals on, leaves no process behind, and reports how it ended.
+//!
+//! In: a command, its environment and its standard streams, which it inherits: nothing is in between, so every byte
+//! arrives as written. Out: the agent's exit code (128 + the number of the signal that ended it; 127 not found, 126 not
+//! executable), and a [`Report`] in the termination message.
+//!
+//! It works as PID 1 of a container and below another one (it becomes a subreaper). It sleeps until a signal arrives or
+//! a deadline passes; it looks at nothing in between.
+
+mod checkouts;
+mod report;
+mod tree;
+
+use std::{
+    ffi::OsString,
+    io,
+    os::{fd::AsFd as _, unix::process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use kubeopencode_engine::handover::{GRACE_VARIABLE, Report, TERMINATION_LOG, TOOLS_DIR};
+use nix::sys::{
+    prctl,
+    signal::{SigSet, SigmaskHow, Signal},
+    signalfd::{SfdFlags, SignalFd},
+};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    process::{Pid, WaitOptions, WaitStatus},
+};
+
+use crate::{run::timespec, say};
+
+/// The signals that are passed on. What ends a program by default and comes from outside is among them; of the rest,
+/// what programs use for messages.
+const PASSED_ON: [Signal; 6] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+];
+/// Of these, the ones that mean "end": whoever is still there when the grace is over is killed. Kubernetes sends
+/// SIGTERM, or what the image names as its STOPSIGNAL.
+const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
+/// Kubernetes' `terminationGracePeriodSeconds` where nobody said another.
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+/// How long what the agent left behind may take to end after SIGTERM.
+const LEFTOVERS: Duration = Duration::from_secs(2);
+/// How long killed processes may take to be gone. One that the kernel does not let go of must not keep the report back.
+const UNKILLABLE: Duration = Duration::from_secs(10);
+/// How long all questions to git together may take when nobody is waiting to kill this process.
+const FACTS: Duration = Duration::from_secs(30);
+/// Exit code of a shell for a command that is there and cannot be run.
+const NOT_EXECUTABLE: u8 = 126;
+/// Exit code of a shell for a command that is not there.
+const NOT_FOUND: u8 = 127;
+
+/// Where things are, and how long the end may take.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The Pod's grace period: after it the kubelet kills the container, so everything has to be over a little earlier.
+    pub grace: Duration,
+    /// Where the report goes.
+    pub termination_log: PathBuf,
+    /// Where `git-init` left its records.
+    pub tools_dir: PathBuf,
+}
+
+impl Settings {
+    /// The constants of the handover, and the grace period from [`GRACE_VARIABLE`].
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let grace = std::env::var(GRACE_VARIABLE)
+            .ok()
+            .and_then(|seconds| seconds.parse().ok())
+            .map_or(DEFAULT_GRACE, Duration::from_secs);
+        Self {
+            grace,
+            termination_log: TERMINATION_LOG.into(),
+            tools_dir: TOOLS_DIR.into(),
+        }
+    }
+
+    /// For how long the agent may go on after it was told to end: the grace, less what the killing and the report take.
+    fn patience(&self) -> Duration {
+        let margin = (self.grace / 4).min(Duration::from_secs(3));
+        self.grace.saturating_sub(margin)
+    }
+}
+
+/// Runs `command` (program and arguments) to its end and answers the exit code. Call it while the process has no other
+/// thread: it blocks signals, and it reaps every child of the process.
+#[must_use]
+pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
+    let began = Instant::now();
+    let mut report = Report::default();
+    let (code, stop_by) = match listen().and_then(|signals| Ok((start(command)?, signals))) {
+        Ok((agent, signals)) => {
+            let mut watch = Watch {
+                signals,
+                agent,
+                patience: settings.patience(),
+                ended: None,
+                deadline: None,
+                told_to_end: None,
+                killing: false,
+            };
+            let status = watch.to_the_end();
+            let code = code_of(status);
+            report.exit_code = status.and_then(WaitStatus::exit_status);
+            report.signal = status.and_then(WaitStatus::terminating_signal).map(name_of);
+            (code, watch.told_to_end.map(|told| told + settings.grace))
+        }
+        Err(error) => {
+            let (code, text) = cannot_start(command, &error);
+            say::line(&format!("supervise: {text}"));
+            report.error = Some(text);
+            (code, None)
+        }
+    };
+    report.duration_millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    // Told to end, what is left of the grace is for this; a second of it for writing the report.
+    let until = stop_by.map_or_else(
+        || Instant::now() + FACTS,
+        |by| by.checked_sub(Duration::from_secs(1)).unwrap_or(by),
+    );
+    report.checkouts = checkouts::look(&settings.tools_dir, until);
+    if let Err(error) = report::write(&settings.termination_log, report) {
+        say::line(&format!(
+            "supervise: cannot write {}: {error}",
+            settings.termination_log.display()
+        ));
+    }
+    code
+}
+
+/// Blocks the signals that matter and opens them for reading.
+fn listen() -> io::Result<SignalFd> {
+    let mut signals = SigSet::empty();
+    signals.extend(PASSED_ON);
+    signals.add(Signal::SIGCHLD);
+    let mut blocked = signals;
+    // Giving the terminal away from the background, below.
+    blocked.add(Signal::SIGTTOU);
+    blocked.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    // Below another PID 1, orphans would go there.
+    prctl::set_child_subreaper(true)?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    Ok(SignalFd::with_flags(&signals, flags)?)
+}
+
+/// Starts the agent in a process group of its own, which is what a signal from a terminal or a shell goes to.
+fn start(command: &[OsString]) -> io::Result<Pid> {
+    let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let child = Command::new(program)
+        .args(arguments)
+        .env_remove(GRACE_VARIABLE)
+        .process_group(0)
+        .spawn()?;
+    let agent = Pid::from_child(&child);
+    // With a terminal, only the group in front may read from it. It may have tried already, and have been stopped.
+    let terminal = rustix::stdio::stdin();
+    if rustix::termios::isatty(terminal) && rustix::termios::tcsetpgrp(terminal, agent).is_ok() {
+        let _ = rustix::process::kill_process_group(agent, rustix::process::Signal::CONT);
+    }
+    Ok(agent)
+}
+
+/// The wait for the end of the agent, and of everything below it.
+struct Watch {
+    signals: SignalFd,
+    agent: Pid,
+    patience: Duration,
+    /// How the agent ended.
+    ended: Option<WaitStatus>,
+    /// When the rest is killed, or, once `killing`, given up.
+    deadline: Option<Instant>,
+    /// When the first signal that means "end" came.
+    told_to_end: Option<Instant>,
+    killing: bool,
+}
+
+impl Watch {
+    /// Answers how the agent ended; `None` when even SIGKILL did not end it in time.
+    fn to_the_end(&mut self) -> Option<WaitStatus> {
+        while self.reap() {
+            self.wait();
+            if self.deadline.is_some_and(|at| at <= Instant::now()) {
+                if self.killing {
+                    say::line("supervise: a process cannot be killed; leaving it behind");
+                    break;
+                }
+                self.killing = true;
+                self.deadline = Some(Instant::now() + UNKILLABLE);
+            }
+            if self.killing {
+                // Again after each death: one may have forked between the look and the kill.
+                tree::signal_all(Signal::SIGKILL);
+            }
+        }
+        self.ended
+    }
+
+    /// Reaps whoever has ended. False: no child is left, so nothing is left at all, because orphans become children.
+    fn reap(&mut self) -> bool {
+        loop {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) if pid == self.agent => {
+                    self.ended = Some(status);
+                    self.end_leftovers();
+                }
+                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// The agent has ended: what it left behind is asked to end, and has a short time for it.
+    fn end_leftovers(&mut self) {
+        if self.killing {
+            return;
+        }
+        tree::signal_all(Signal::SIGTERM);
+        let by = Instant::now() + LEFTOVERS;
+        self.deadline = Some(self.deadline.map_or(by, |deadline| deadline.min(by)));
+    }
+
+    /// Sleeps until a signal or the deadline, and passes signals on.
+    fn wait(&mut self) {
+        let timeout = self
+            .deadline
+            .and_then(|at| timespec(at.saturating_duration_since(Instant::now())));
+        let signals = self.signals.as_fd();
+        let _ = poll(
+            &mut [PollFd::new(&signals, PollFlags::IN)],
+            timeout.as_ref(),
+        );
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            let signal = i32::try_from(info.ssi_signo)
+                .ok()
+                .and_then(|number| Signal::try_from(number).ok());
+            if let Some(signal) = signal.filter(|signal| PASSED_ON.contains(signal)) {
+                self.pass_on(signal);
+            }
+        }
+    }
+
+    fn pass_on(&mut self, signal: Signal) {
+        tree::signal_all(signal);
+        if ENDING.contains(&signal) && self.told_to_end.is_none() {
+            let now = Instant::now();
+            self.told_to_end = Some(now);
+            if !self.killing {
+                let by = now + self.patience;
+                self.deadline = Some(self.deadline.map_or(by, |deadline| deadline.min(by)));
+            }
+        }
+    }
+}
+
+/// The exit code that says how a process ended, as a shell does.
+fn code_of(status: Option<WaitStatus>) -> u8 {
+    let killed = 128 + 9;
+    let code = status.map_or(killed, |status| {
+        status
+            .exit_status()
+            .or_else(|| status.terminating_signal().map(|signal| 128 + signal))
+            .unwrap_or(killed)
+    });
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
+
+/// `SIGKILL` and the like; a real-time signal by its number.
+fn name_of(signal: i32) -> String {
+    Signal::try_from(signal).map_or_else(
+        |_| format!("signal {signal}"),
+        |signal| signal.as_str().to_owned(),
+    )
+}
+
+/// Exit code and words for an agent that never ran. The arguments are not repeated: they may hold a secret.
+fn cannot_start(command: &[OsString], error: &io::Error) -> (u8, String) {
+    let program = command
+        .first()
+        .map(|program| Path::new(program).display().to_string())
+        .unwrap_or_default();
+    let (code, why) = match error.kind() {
+        io::ErrorKind::NotFound if Path::new(&program).exists() => (
+            NOT_FOUND,
+            "the interpreter or loader that it names is not there".to_owned(),
+        ),
+        io::ErrorKind::NotFound => (
+            NOT_FOUND,
+            "no such program in the agent's image (or on its PATH)".to_owned(),
+        ),
+        io::ErrorKind::PermissionDenied => (NOT_EXECUTABLE, "it is not executable".to_owned()),
+        io::ErrorKind::ArgumentListTooLong => (
+            NOT_EXECUTABLE,
+            "its arguments and environment are too long".to_owned(),
+        ),
+        _ if error.raw_os_error() == Some(nix::libc::ENOEXEC) => (
+            NOT_EXECUTABLE,
+            "it is neither a program for this machine nor a script that begins with #!".to_owned(),
+        ),
+        _ => (NOT_EXECUTABLE, error.to_string()),
+    };
+    (code, format!("cannot start {program}: {why}"))
+}

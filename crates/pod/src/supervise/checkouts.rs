@@ -1,0 +1,158 @@
+//! What the agent left in each checkout, as git tells it.
+//!
+//! The agent had the checkout for itself and may have configured anything in it. Hooks, file system monitors and locks
+//! are turned off, the environment is bare, and no question takes for ever. What is left (a `filter` of the
+//! checkout) runs with no more rights than the agent had.
+
+use std::{io, path::Path, process::Command, time::Instant};
+
+use kubeopencode_engine::handover::{CHECKOUTS_FILE, CheckoutRecord, CheckoutReport, GIT_CONFIG};
+
+use crate::run::{End, Limits, Output, Untold, run};
+
+/// How much of git's answer is read. One entry is enough to know that something is uncommitted.
+const ANSWER: usize = 64 * 1024;
+
+/// The report of every checkout that `git-init` recorded below `tools_dir`; no records, no checkouts.
+pub(super) fn look(tools_dir: &Path, until: Instant) -> Vec<CheckoutReport> {
+    let file = tools_dir.join(file_name(CHECKOUTS_FILE));
+    let Ok(json) = std::fs::read(file) else {
+        return Vec::new();
+    };
+    let records: Vec<CheckoutRecord> = serde_json::from_slice(&json).unwrap_or_default();
+    let config = tools_dir.join(file_name(GIT_CONFIG));
+    records
+        .into_iter()
+        .map(|record| {
+            let mut report = CheckoutReport {
+                path: record.path.clone(),
+                base: Some(record.base.clone()),
+                ..CheckoutReport::default()
+            };
+            if let Err(error) = fill(&mut report, &record, &config, until) {
+                report.error = Some(error);
+            }
+            report
+        })
+        .collect()
+}
+
+/// The name of a file below the tools directory, wherever that is mounted.
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn fill(
+    report: &mut CheckoutReport,
+    record: &CheckoutRecord,
+    config: &Path,
+    until: Instant,
+) -> Result<(), String> {
+    let path = Path::new(&record.path);
+    if !path.join(".git").exists() {
+        return Err("there is no repository any more".to_owned());
+    }
+    let ask = |arguments: &[&str]| git(path, config, arguments, until);
+    let output = ask(&[
+        "status",
+        "--porcelain=v2",
+        "--branch",
+        "--untracked-files=normal",
+        "--no-renames",
+    ])?;
+    status(report, &String::from_utf8_lossy(&output.stdout));
+    let Some(head) = &report.head else {
+        return Ok(());
+    };
+    if *head == record.base {
+        report.commits = Some(0);
+        return Ok(());
+    }
+    let range = format!("{}..{head}", record.base);
+    let output = ask(&["rev-list", "--count", &range, "--"])?;
+    report.commits = String::from_utf8_lossy(&output.stdout).trim().parse().ok();
+    Ok(())
+}
+
+/// Reads `git status --porcelain=v2 --branch`: a few lines with `#`, then one for each thing that is not committed.
+fn status(report: &mut CheckoutReport, text: &str) {
+    for line in text.lines() {
+        let Some(header) = line.strip_prefix("# ") else {
+            report.dirty = Some(true);
+            return;
+        };
+        match header.split_once(' ') {
+            Some(("branch.oid", oid)) if oid != "(initial)" => report.head = Some(oid.to_owned()),
+            Some(("branch.head", branch)) if branch != "(detached)" => {
+                report.branch = Some(branch.to_owned());
+            }
+            _ => {}
+        }
+    }
+    report.dirty = Some(false);
+}
+
+/// Asks git something about the checkout at `path`. An answer that was cut is an answer.
+fn git(path: &Path, config: &Path, arguments: &[&str], until: Instant) -> Result<Output, String> {
+    let mut command = Command::new("git");
+    command
+        .arg("--no-optional-locks")
+        .args(["-c", "core.fsmonitor=false"])
+        .args(["-c", "core.hooksPath=/dev/null"])
+        .args(["-c", "core.pager=cat"])
+        .args(arguments)
+        .current_dir(path)
+        .env_clear()
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+        .env("HOME", "/nonexistent")
+        .env("LC_ALL", "C")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", config)
+        .env("GIT_CEILING_DIRECTORIES", path.parent().unwrap_or(path))
+        .env("GIT_TERMINAL_PROMPT", "0");
+    let limits = Limits {
+        until: Some(until),
+        silence: None,
+        output: ANSWER,
+    };
+    let output =
+        run(&mut command, limits, &Untold, |_| {}).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => "there is no git in the agent's image to ask".to_owned(),
+            _ => format!("cannot run git: {error}"),
+        })?;
+    match output.end {
+        End::TooMuch => Ok(output),
+        End::TimedOut => Err("git took too long to answer".to_owned()),
+        End::Exited(status) if status.success() => Ok(output),
+        End::Exited(_) => {
+            let text = String::from_utf8_lossy(&output.stderr);
+            let line = text.lines().next().unwrap_or("git failed and said nothing");
+            Err(line.to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_is_read_as_git_prints_it() {
+        let mut report = CheckoutReport::default();
+        status(
+            &mut report,
+            "# branch.oid 1234\n# branch.head main\n# branch.upstream origin/main\n# branch.ab +1 -0\n",
+        );
+        assert_eq!(report.head.as_deref(), Some("1234"));
+        assert_eq!(report.branch.as_deref(), Some("main"));
+        assert_eq!(report.dirty, Some(false));
+
+        let mut report = CheckoutReport::default();
+        status(
+            &mut report,
+            "# branch.oid (initial)\n# branch.head (detached)\n? new\n",
+        );
+        assert_eq!((report.head, report.branch), (None, None));
+        assert_eq!(report.dirty, Some(true));
+    }
+}

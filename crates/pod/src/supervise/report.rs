@@ -1,0 +1,106 @@
+//! Writing the report so that it fits: a termination message is cut by the kubelet where it is too long, and half a
+//! JSON object says nothing.
+
+use std::{fs, io, path::Path};
+
+use kubeopencode_engine::handover::{MAX_TERMINATION_MESSAGE, Report};
+
+/// Longest text of an error, in bytes.
+const LONGEST_ERROR: usize = 1024;
+/// The same, of one checkout.
+const LONGEST_CHECKOUT_ERROR: usize = 200;
+
+/// Writes the report as JSON of at most [`MAX_TERMINATION_MESSAGE`] bytes.
+pub(super) fn write(path: &Path, report: Report) -> io::Result<()> {
+    fs::write(path, fit(report)?)
+}
+
+/// Checkouts lose their errors first, then whole checkouts go, from the end; what happened to the agent stays.
+fn fit(mut report: Report) -> io::Result<Vec<u8>> {
+    if let Some(error) = &mut report.error {
+        cut(error, LONGEST_ERROR);
+    }
+    for checkout in &mut report.checkouts {
+        if let Some(error) = &mut checkout.error {
+            cut(error, LONGEST_CHECKOUT_ERROR);
+        }
+    }
+    let mut json = serde_json::to_vec(&report)?;
+    if json.len() > MAX_TERMINATION_MESSAGE {
+        for checkout in &mut report.checkouts {
+            if let Some(error) = &mut checkout.error {
+                "no room for it in the report".clone_into(error);
+            }
+        }
+        json = serde_json::to_vec(&report)?;
+    }
+    while json.len() > MAX_TERMINATION_MESSAGE && report.checkouts.pop().is_some() {
+        json = serde_json::to_vec(&report)?;
+    }
+    if json.len() > MAX_TERMINATION_MESSAGE {
+        // Escapes can make a text six times as long.
+        report.error = Some("the agent could not be started; its log says why".to_owned());
+        json = serde_json::to_vec(&report)?;
+    }
+    Ok(json)
+}
+
+/// Cuts at a character, and says so with an ellipsis.
+fn cut(text: &mut String, longest: usize) {
+    if text.len() > longest {
+        let at = (0..=longest.saturating_sub(3))
+            .rev()
+            .find(|at| text.is_char_boundary(*at))
+            .unwrap_or(0);
+        text.truncate(at);
+        text.push('…');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kubeopencode_engine::handover::CheckoutReport;
+
+    use super::*;
+
+    #[test]
+    fn a_report_always_fits_and_keeps_what_happened() {
+        let checkout = CheckoutReport {
+            path: "/workspace/a".repeat(20),
+            error: Some("ü\u{1}".repeat(500)),
+            ..CheckoutReport::default()
+        };
+        let report = Report {
+            exit_code: Some(3),
+            error: Some("\u{1}".repeat(4000)),
+            checkouts: vec![checkout; 50],
+            ..Report::default()
+        };
+        let json = fit(report).unwrap();
+        assert!(json.len() <= MAX_TERMINATION_MESSAGE, "{}", json.len());
+        let read: Report = serde_json::from_slice(&json).unwrap();
+        assert_eq!(read.exit_code, Some(3));
+        assert!(read.error.is_some());
+
+        let report = Report {
+            exit_code: Some(0),
+            checkouts: vec![
+                CheckoutReport {
+                    path: "/workspace/repository".to_owned(),
+                    dirty: Some(true),
+                    ..CheckoutReport::default()
+                };
+                500
+            ],
+            ..Report::default()
+        };
+        let json = fit(report).unwrap();
+        assert!(json.len() <= MAX_TERMINATION_MESSAGE);
+        let read: Report = serde_json::from_slice(&json).unwrap();
+        assert!(
+            read.checkouts.len() > 40,
+            "as many as fit: {}",
+            read.checkouts.len()
+        );
+    }
+}
