@@ -1,1 +1,29 @@
-//! Filled in below.
+//! The operator: watch, observe, call the engine, act.
+//!
+//! ```text
+//!   watches ──► which Task to look at ──► round: observe ─► decide (engine) ─► act, record ──┐
+//!                                                   ▲                                         │
+//!                                                   └──────────── until the engine rests ◄────┘
+//! ```
+//!
+//! What to do is the engine's business, and the API groups are its front ends'. This crate has the I/O: it keeps
+//! [caches](cache) that say *when* to look, asks the API server before it believes that something is absent, performs
+//! the engine's actions with preconditions, and writes the status with the resourceVersion that it was read with.
+//!
+//! An [`Operator`] takes its client, clock and randomness from outside, starts no task of its own, and shares no state
+//! with another one in the same process: dropping the future of [`Operator::run`] ends all of it at once.
+
+pub mod access;
+mod cache;
+mod clock;
+mod controller;
+mod error;
+mod events;
+mod leadership;
+mod memory;
+mod operator;
+mod waiting;
+
+pub use clock::{Clock, Entropy, system_clock, system_entropy};
+pub use leadership::Leadership;
+pub use operator::{Operator, OperatorError, OperatorOptions, Scope};

@@ -1,0 +1,88 @@
+//! What the operator may do: its RBAC rules, as data, each with the reason. The chart and a test are made from them.
+//!
+//! Secrets are not in here: the operator never reads one, it only names them in Pods.
+
+use k8s_openapi::api::rbac::v1::PolicyRule;
+
+/// One rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    /// Resource, or `resource/subresource`.
+    pub resource: &'static str,
+    /// Verbs.
+    pub verbs: &'static [&'static str],
+    /// What for.
+    pub why: &'static str,
+}
+
+/// In every namespace that the operator serves.
+pub const ACCESS: &[Access] = &[
+    Access {
+        group: "kubeopencode.io",
+        resource: "tasks",
+        verbs: &["get", "list", "watch"],
+        why: "the work to do",
+    },
+    Access {
+        group: "kubeopencode.io",
+        resource: "tasks/status",
+        verbs: &["update"],
+        why: "what became of it",
+    },
+    Access {
+        group: "kubeopencode.io",
+        resource: "tasks/finalizers",
+        verbs: &["update"],
+        why: "owner references that block deletion, where the API server checks them",
+    },
+    Access {
+        group: "kubeopencode.io",
+        resource: "agents",
+        verbs: &["get", "list", "watch"],
+        why: "how to do it; a change wakes the Tasks that wait for it",
+    },
+    Access {
+        group: "kubeopencode.io",
+        resource: "kubeopencodeconfigs",
+        verbs: &["get", "list", "watch"],
+        why: "settings",
+    },
+    Access {
+        group: "",
+        resource: "configmaps",
+        verbs: &["get", "list", "watch", "create"],
+        why: "contexts are read from ConfigMaps (only their metadata is watched) and given to Pods in others",
+    },
+    Access {
+        group: "batch",
+        resource: "jobs",
+        verbs: &["get", "list", "watch", "create", "patch", "delete"],
+        why: "one Job for each attempt: created, released, suspended; deleted only if it was never released",
+    },
+    Access {
+        group: "",
+        resource: "pods",
+        verbs: &["list", "watch", "patch"],
+        why: "what became of the attempt; a stop sets activeDeadlineSeconds",
+    },
+    Access {
+        group: "",
+        resource: "events",
+        verbs: &["create"],
+        why: "what happened, for people",
+    },
+];
+
+/// The rules of a Role or ClusterRole.
+#[must_use]
+pub fn policy_rules() -> Vec<PolicyRule> {
+    let rule = |access: &Access| PolicyRule {
+        api_groups: Some(vec![access.group.to_owned()]),
+        resources: Some(vec![access.resource.to_owned()]),
+        verbs: access.verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+        ..PolicyRule::default()
+    };
+    ACCESS.iter().map(rule).collect()
+}

@@ -1,0 +1,233 @@
+//! A cache of the Jobs and Pods that this system created, reduced to what a decision needs.
+//!
+//! Fed by a watch, read by rounds. Two things that kube's own store does not do: objects are found by a key of ours
+//! (Pods by the UID of their Job) without looking at all of them, and after a watch had to begin anew the objects that
+//! vanished meanwhile are reported, so that whoever waits for them is woken.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    mem,
+    sync::{Arc, Mutex},
+};
+
+use k8s_openapi::api::{
+    batch::v1::{Job, JobSpec},
+    core::v1::{Pod, PodSpec},
+};
+use kube::{ResourceExt as _, runtime::watcher::Event};
+use tokio::sync::watch;
+
+use crate::memory::lock;
+
+/// What can be cached.
+pub(crate) trait Cached: kube::Resource<DynamicType = ()> + Clone {
+    /// What it is found by. None: it is of no use.
+    fn key(&self) -> Option<String>;
+
+    /// Drop what no decision needs.
+    fn trim(&mut self);
+}
+
+/// Found by namespace and name.
+impl Cached for Job {
+    fn key(&self) -> Option<String> {
+        Some(job_key(&self.namespace()?, &self.name_any()))
+    }
+
+    fn trim(&mut self) {
+        self.metadata.managed_fields = None;
+        self.spec = self.spec.take().map(|spec| JobSpec {
+            suspend: spec.suspend,
+            ..JobSpec::default()
+        });
+    }
+}
+
+/// Found by the UID of the Job that controls it.
+impl Cached for Pod {
+    fn key(&self) -> Option<String> {
+        let owners = self.owner_references();
+        let owner = owners.iter().find(|owner| owner.controller == Some(true));
+        owner.map(|owner| owner.uid.clone())
+    }
+
+    fn trim(&mut self) {
+        self.metadata.managed_fields = None;
+        self.spec = self.spec.take().map(|spec| PodSpec {
+            active_deadline_seconds: spec.active_deadline_seconds,
+            termination_grace_period_seconds: spec.termination_grace_period_seconds,
+            ..PodSpec::default()
+        });
+    }
+}
+
+/// What a Job is found by.
+pub(crate) fn job_key(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
+}
+
+/// Objects by key, and under it by UID.
+type Objects<K> = HashMap<String, BTreeMap<String, Arc<K>>>;
+
+/// A cache. Readers wait for its first complete list.
+#[derive(Debug)]
+pub(crate) struct Cache<K> {
+    content: Mutex<Content<K>>,
+    complete: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+struct Content<K> {
+    objects: Objects<K>,
+    /// The list that is coming in; it replaces `objects` when it is complete.
+    incoming: Objects<K>,
+}
+
+impl<K: Cached> Cache<K> {
+    pub(crate) fn new() -> Self {
+        Self {
+            content: Mutex::new(Content {
+                objects: HashMap::new(),
+                incoming: HashMap::new(),
+            }),
+            complete: watch::Sender::new(false),
+        }
+    }
+
+    /// Wait until it was complete once.
+    pub(crate) async fn ready(&self) {
+        // The sender lives as long as this cache, so waiting cannot fail.
+        let _ = self
+            .complete
+            .subscribe()
+            .wait_for(|complete| *complete)
+            .await;
+    }
+
+    /// All objects of a key.
+    pub(crate) fn get(&self, key: &str) -> Vec<Arc<K>> {
+        let content = lock(&self.content);
+        let objects = content.objects.get(key);
+        objects
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .cloned()
+            .collect()
+    }
+
+    /// Take in what the watch says; gives back the objects that it is about, all of which [`Self::get`] knows by then.
+    /// So the objects of a list are given back when it is complete, not as they come in.
+    pub(crate) fn take_in(&self, event: Event<K>) -> Vec<Arc<K>> {
+        let mut content = lock(&self.content);
+        match event {
+            Event::Init => {
+                content.incoming.clear();
+                Vec::new()
+            }
+            Event::InitApply(object) => {
+                insert(&mut content.incoming, &Arc::new(object));
+                Vec::new()
+            }
+            Event::InitDone => {
+                let incoming = mem::take(&mut content.incoming);
+                let before = mem::replace(&mut content.objects, incoming);
+                let vanished = all(&before).filter(|object| !contains(&content.objects, object));
+                let about = vanished.chain(all(&content.objects)).cloned().collect();
+                drop(content);
+                self.complete.send_replace(true);
+                about
+            }
+            Event::Apply(object) => {
+                let object = Arc::new(object);
+                insert(&mut content.objects, &object);
+                vec![object]
+            }
+            Event::Delete(object) => {
+                let object = Arc::new(object);
+                remove(&mut content.objects, &object);
+                vec![object]
+            }
+        }
+    }
+}
+
+fn all<K>(objects: &Objects<K>) -> impl Iterator<Item = &Arc<K>> {
+    objects.values().flat_map(BTreeMap::values)
+}
+
+fn place<K: Cached>(object: &K) -> Option<(String, String)> {
+    Some((object.key()?, object.meta().uid.clone()?))
+}
+
+fn insert<K: Cached>(objects: &mut Objects<K>, object: &Arc<K>) {
+    if let Some((key, uid)) = place(object.as_ref()) {
+        objects.entry(key).or_default().insert(uid, object.clone());
+    }
+}
+
+fn remove<K: Cached>(objects: &mut Objects<K>, object: &K) {
+    if let Some((key, uid)) = place(object)
+        && let Some(same_key) = objects.get_mut(&key)
+    {
+        same_key.remove(&uid);
+        if same_key.is_empty() {
+            objects.remove(&key);
+        }
+    }
+}
+
+fn contains<K: Cached>(objects: &Objects<K>, object: &K) -> bool {
+    place(object).is_some_and(|(key, uid)| {
+        objects
+            .get(&key)
+            .is_some_and(|same_key| same_key.contains_key(&uid))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(name: &str) -> Job {
+        let mut job = Job::default();
+        job.metadata.name = Some(name.to_owned());
+        job.metadata.namespace = Some("ns".to_owned());
+        job.metadata.uid = Some(format!("uid-of-{name}"));
+        job
+    }
+
+    fn names(jobs: &[Arc<Job>]) -> Vec<String> {
+        jobs.iter().map(|job| job.name_any()).collect()
+    }
+
+    #[test]
+    fn what_vanished_while_the_watch_was_down_is_reported() {
+        let cache = Cache::new();
+        for event in [
+            Event::Init,
+            Event::InitApply(job("a")),
+            Event::InitApply(job("b")),
+            Event::InitDone,
+        ] {
+            cache.take_in(event);
+        }
+        cache.take_in(Event::Init);
+        cache.take_in(Event::InitApply(job("b")));
+        assert_eq!(
+            names(&cache.get("ns/a")),
+            ["a"],
+            "shown until the new list is complete"
+        );
+        assert_eq!(names(&cache.take_in(Event::InitDone)), ["a", "b"]);
+        assert!(cache.get("ns/a").is_empty());
+        assert_eq!(names(&cache.get("ns/b")), ["b"]);
+    }
+
+    #[test]
+    fn a_deleted_object_leaves_nothing_behind() {
+        let cache = Cache::new();
+        cache.take_in(Event::Apply(job("a")));
+        assert_eq!(names(&cache.take_in(Event::Delete(job("a")))), ["a"]);
+        assert!(lock(&cache.content).objects.is_empty());
+    }
+}

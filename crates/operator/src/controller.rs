@@ -1,0 +1,209 @@
+//! The controller: one for each front end, the same code for all.
+//!
+//! [`Controller::run`] turns events into the question "which object has to be looked at", and [`round`] answers
+//! what has to be done about it. Every wake-up is an event or a timer that the engine asked for:
+//!
+//! | what changed | who is looked at |
+//! |---|---|
+//! | the object | itself |
+//! | a Job or Pod that this system created | the owner that its annotation names |
+//! | an Agent, KubeOpenCodeConfig or ConfigMap (only metadata is watched) | those that refer to it and have not started |
+//! | this operator becomes the leader | all |
+
+mod act;
+mod look_up;
+mod observe;
+mod record;
+mod round;
+mod wake;
+
+use std::{convert::Infallible, fmt::Debug, sync::Arc, time::Duration};
+
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{ConfigMap, Pod},
+};
+use kube::{
+    Client, Resource, ResourceExt as _,
+    core::NamespaceResourceScope,
+    runtime::{
+        controller::{self, Action, applier},
+        reflector::{self, ObjectRef, Store},
+    },
+};
+use kubeopencode_api::v1alpha1::{Agent, KubeOpenCodeConfig};
+use kubeopencode_engine::lower::{FrontEnd, ReferenceKind, Settings};
+use serde::{Serialize, de::DeserializeOwned};
+use tracing::{debug, warn};
+
+use crate::{
+    cache::Cache, clock::Clock, clock::Entropy, error::RoundError, events::Events,
+    leadership::Leadership, memory::Memory, operator::Scope, waiting::Waiting,
+};
+
+/// Objects that are looked at at the same time.
+const CONCURRENCY: u16 = 32;
+/// How long a round may take: then a request of it got lost. A round may be cut off anywhere.
+const LONGEST_ROUND: Duration = Duration::from_secs(120);
+
+/// What a resource of a front end has to be, so that a controller can watch it and write its status.
+pub(crate) trait Owning:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Serialize
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Owning for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Serialize
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// What a controller is made of.
+pub(crate) struct Parts {
+    pub(crate) client: Client,
+    pub(crate) clock: Clock,
+    pub(crate) entropy: Entropy,
+    pub(crate) settings: Settings,
+    pub(crate) scope: Scope,
+    pub(crate) leadership: Leadership,
+    pub(crate) events: Events,
+}
+
+/// The controller of one front end.
+pub(crate) struct Controller<F: FrontEnd<Resource: Owning>> {
+    client: Client,
+    clock: Clock,
+    entropy: Entropy,
+    settings: Settings,
+    scope: Scope,
+    leadership: Leadership,
+    events: Events,
+    jobs: Cache<Job>,
+    pods: Cache<Pod>,
+    memory: Memory<F::Resource>,
+    waiting: Waiting<ObjectRef<F::Resource>>,
+}
+
+impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            client: parts.client,
+            clock: parts.clock,
+            entropy: parts.entropy,
+            settings: parts.settings,
+            scope: parts.scope,
+            leadership: parts.leadership,
+            events: parts.events,
+            jobs: Cache::new(),
+            pods: Cache::new(),
+            memory: Memory::new(),
+            waiting: Waiting::new(),
+        }
+    }
+
+    /// Runs until `shutdown`, and then to the end of the rounds that have begun.
+    pub(crate) async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) {
+        let this = Arc::new(self);
+        let (store, writer) = reflector::store();
+        let woken = stream::select_all([
+            this.clone().owners(writer, store.clone()).boxed(),
+            this.clone().children(|this| &this.jobs).boxed(),
+            this.clone().children(|this| &this.pods).boxed(),
+            this.clone()
+                .references::<Agent>(ReferenceKind::Agent)
+                .boxed(),
+            this.clone()
+                .references::<KubeOpenCodeConfig>(ReferenceKind::KubeOpenCodeConfig)
+                .boxed(),
+            this.clone()
+                .references::<ConfigMap>(ReferenceKind::ConfigMap)
+                .boxed(),
+            this.clone().elected(store.clone()).boxed(),
+        ]);
+        applier(
+            |object, this: Arc<Self>| async move { this.look_at(object).await }.boxed(),
+            |object, error, this: Arc<Self>| this.after_failure(&object, error),
+            this,
+            store,
+            woken.take_until(shutdown).map(Ok::<_, Infallible>),
+            controller::Config::default().concurrency(CONCURRENCY),
+        )
+        // What became of a round is logged where it is known.
+        .for_each(|_| std::future::ready(()))
+        .await;
+    }
+
+    /// One round, if this operator leads.
+    async fn look_at(&self, object: Arc<F::Resource>) -> Result<Action, RoundError> {
+        if !self.leadership.holds() {
+            return Ok(Action::await_change());
+        }
+        self.jobs.ready().await;
+        self.pods.ready().await;
+        let uid = object.meta().uid.clone().unwrap_or_default();
+        let again = tokio::time::timeout(LONGEST_ROUND, self.round(object))
+            .await
+            .map_err(|_| RoundError::NoAnswer(LONGEST_ROUND))??;
+        self.memory.of(&uid, |remembered| remembered.failures = 0);
+        Ok(again.map_or_else(Action::await_change, Action::requeue))
+    }
+
+    fn after_failure(&self, object: &F::Resource, error: &RoundError) -> Action {
+        if matches!(error, RoundError::NotLeading) {
+            return Action::await_change();
+        }
+        let uid = object.meta().uid.clone().unwrap_or_default();
+        let failures = self.memory.of(&uid, |remembered| {
+            remembered.failures = remembered.failures.saturating_add(1);
+            remembered.failures
+        });
+        let again = error.again(failures, &self.entropy);
+        let category = error.category();
+        let cause = error as &dyn std::error::Error;
+        let (task, namespace) = (object.name_any(), object.namespace());
+        if category == crate::error::Category::Conflict {
+            debug!(
+                task,
+                namespace,
+                category = category.as_str(),
+                error = cause,
+                "will look again"
+            );
+        } else {
+            warn!(
+                task,
+                namespace,
+                category = category.as_str(),
+                error = cause,
+                ?again,
+                "will look again"
+            );
+        }
+        Action::requeue(again)
+    }
+
+    /// All objects, each time that this operator becomes the leader.
+    fn elected(
+        self: Arc<Self>,
+        store: Store<F::Resource>,
+    ) -> impl Stream<Item = ObjectRef<F::Resource>> {
+        self.leadership.begins().flat_map(move |()| {
+            let all = store.state();
+            stream::iter(all).map(|object| ObjectRef::from_obj(object.as_ref()))
+        })
+    }
+}

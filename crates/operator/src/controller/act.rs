@@ -1,0 +1,264 @@
+//! act: performs what the engine decided. The only place that changes anything but the status and Events.
+//!
+//! Every write but a create has preconditions, and a create has a name that follows from what it is for, so a write
+//! that is sent twice, late, or by two operators does what it does once. What the API server answers goes into the
+//! observation. An answer that no repetition changes goes there too, as a refusal: it is the engine's to judge.
+
+use std::{fmt::Debug, sync::Arc};
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        batch::v1::Job,
+        core::v1::{ConfigMap, Pod},
+    },
+};
+use kube::{
+    Api, Error as KubeError, Resource, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use kubeopencode_api::names;
+use kubeopencode_engine::{
+    decide::Action,
+    lower::FrontEnd,
+    observe::{JobView, Observation, PodView, Refusal, RefusalKind},
+    run::Owner,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tracing::info;
+
+use super::{Controller, Owning, observe::controller_uid};
+use crate::{
+    cache::Cached as _,
+    error::{ActError, RoundError},
+};
+
+/// What became of a create.
+enum Created<K> {
+    /// It exists now, created by this call or an earlier one.
+    Exists(K),
+    /// It does not.
+    Refused(Refusal),
+}
+
+impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
+    /// Performs these in order, up to the first that is refused.
+    pub(super) async fn act(
+        &self,
+        owner: &Owner,
+        actions: Vec<Action>,
+        observation: &mut Observation,
+    ) -> Result<(), RoundError> {
+        for action in actions {
+            self.must_lead()?;
+            self.perform(owner, action, observation).await?;
+            if observation.refused.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Safety rests on preconditions; this only saves the requests of an operator that has lost.
+    pub(super) fn must_lead(&self) -> Result<(), RoundError> {
+        if self.leadership.holds() {
+            Ok(())
+        } else {
+            Err(RoundError::NotLeading)
+        }
+    }
+
+    async fn perform(
+        &self,
+        owner: &Owner,
+        action: Action,
+        observation: &mut Observation,
+    ) -> Result<(), RoundError> {
+        match action {
+            Action::CreateConfigMap(config_map) => {
+                if let Created::Refused(refusal) =
+                    self.create::<ConfigMap>(owner, &config_map).await?
+                {
+                    observation.refused = Some(refusal);
+                }
+            }
+            Action::CreateJob(job) => match self.create::<Job>(owner, &job).await? {
+                Created::Exists(job) => {
+                    info!(job = job.name_any(), "created");
+                    observation.job = Some(JobView::of(&job));
+                }
+                Created::Refused(refusal) => observation.refused = Some(refusal),
+            },
+            Action::ReleaseJob {
+                name,
+                uid,
+                resource_version,
+            } => {
+                let change = json!({
+                    "metadata": {
+                        "uid": uid,
+                        "resourceVersion": resource_version,
+                        "annotations": {names::ANNOTATION_RELEASED: "true"},
+                    },
+                    "spec": {"suspend": false},
+                });
+                let job = self.patch::<Job>(owner, &name, &change).await;
+                let job = job.map_err(|source| ActError::ReleaseJob { name, source })?;
+                observation.job = Some(self.wrote_job(owner, Some(&resource_version), job));
+            }
+            Action::SuspendJob { name, uid } => {
+                let before = observation
+                    .job
+                    .as_ref()
+                    .map(|job| job.resource_version.clone());
+                let change = json!({"metadata": {"uid": uid}, "spec": {"suspend": true}});
+                let job = self.patch::<Job>(owner, &name, &change).await;
+                let job = job.map_err(|source| ActError::SuspendJob { name, source })?;
+                observation.job = Some(self.wrote_job(owner, before.as_deref(), job));
+            }
+            Action::DeleteJob {
+                name,
+                uid,
+                resource_version,
+            } => {
+                self.delete_job(owner, &name, uid, resource_version).await?;
+                observation.job = self.live_job(owner, &name).await?;
+            }
+            Action::SetPodDeadline { name, uid, seconds } => {
+                let change = json!({
+                    "metadata": {"uid": uid},
+                    "spec": {"activeDeadlineSeconds": seconds},
+                });
+                let pod = self.patch::<Pod>(owner, &name, &change).await;
+                let pod = pod.map_err(|source| ActError::SetPodDeadline { name, source })?;
+                self.wrote_pod(owner, pod, observation);
+            }
+        }
+        Ok(())
+    }
+
+    /// Create it. If its name is taken by an object of the same owner, that is the one.
+    async fn create<K>(&self, owner: &Owner, object: &K) -> Result<Created<K>, ActError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Serialize,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &owner.namespace);
+        let name = object.name_any();
+        let what = format!("{} {name}", K::kind(&()));
+        let parameters = PostParams {
+            field_manager: Some(names::MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let (kind, message) = match api.create(&parameters, object).await {
+            Ok(created) => return Ok(Created::Exists(created)),
+            Err(KubeError::Api(status)) if status.is_already_exists() => {
+                let taken = match api.get(&name).await {
+                    Ok(taken) => taken,
+                    Err(source) => {
+                        let source = Box::new(source);
+                        return Err(ActError::LookAtTaken { what, source });
+                    }
+                };
+                if controller_uid(&taken) == Some(owner.uid.as_str()) {
+                    return Ok(Created::Exists(taken));
+                }
+                (RefusalKind::NameTaken, status.message)
+            }
+            Err(KubeError::Api(status)) if status.is_forbidden() => {
+                (RefusalKind::Forbidden, status.message)
+            }
+            Err(KubeError::Api(status)) if matches!(status.code, 400 | 413 | 422) => {
+                (RefusalKind::Invalid, status.message)
+            }
+            Err(source) => {
+                let source = Box::new(source);
+                return Err(ActError::Create { what, source });
+            }
+        };
+        Ok(Created::Refused(Refusal {
+            what,
+            kind,
+            message,
+        }))
+    }
+
+    /// A merge patch. UID and resourceVersion in its metadata are preconditions: the API server answers 409 if they
+    /// are not the object's own.
+    async fn patch<K>(&self, owner: &Owner, name: &str, change: &Value) -> Result<K, Box<KubeError>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &owner.namespace);
+        let parameters = PatchParams {
+            field_manager: Some(names::MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        api.patch(name, &parameters, &Patch::Merge(change))
+            .await
+            .map_err(Box::new)
+    }
+
+    async fn delete_job(
+        &self,
+        owner: &Owner,
+        name: &str,
+        uid: String,
+        resource_version: String,
+    ) -> Result<(), ActError> {
+        let api: Api<Job> = Api::namespaced(self.client.clone(), &owner.namespace);
+        let exactly = DeleteParams::background().preconditions(Preconditions {
+            uid: Some(uid),
+            resource_version: Some(resource_version),
+        });
+        match api.delete(name, &exactly).await {
+            Ok(_) => Ok(()),
+            Err(KubeError::Api(status)) if status.is_not_found() => Ok(()),
+            Err(source) => Err(ActError::DeleteJob {
+                name: name.to_owned(),
+                source: Box::new(source),
+            }),
+        }
+    }
+
+    fn wrote_job(&self, owner: &Owner, before: Option<&str>, mut job: Job) -> JobView {
+        job.trim();
+        let view = JobView::of(&job);
+        self.memory.of(&owner.uid, |remembered| {
+            remembered.job.wrote(before, Arc::new(job))
+        });
+        view
+    }
+
+    fn wrote_pod(&self, owner: &Owner, mut pod: Pod, observation: &mut Observation) {
+        pod.trim();
+        let view = PodView::of(&pod);
+        let before = self
+            .pods
+            .get(pod.key().as_deref().unwrap_or_default())
+            .into_iter()
+            .find(|cached| cached.metadata.uid == pod.metadata.uid)
+            .and_then(|cached| cached.resource_version());
+        if before != pod.metadata.resource_version {
+            self.memory.of(&owner.uid, |remembered| {
+                let overlay = remembered.pods.entry(view.uid.clone()).or_default();
+                overlay.wrote(before.as_deref(), Arc::new(pod));
+            });
+        }
+        match observation
+            .pods
+            .iter_mut()
+            .find(|known| known.uid == view.uid)
+        {
+            Some(known) => *known = view,
+            None => observation.pods.push(view),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! observe: the Job and the Pods of a Run, from the caches where they show something, and from the API server where
+//! they show nothing. A cache that lags is believed when it says "this is how it was", never when it says "there is none".
+
+use std::sync::Arc;
+
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use kube::{Api, ResourceExt as _, api::ListParams};
+use kubeopencode_engine::{
+    decide::job_name,
+    lower::FrontEnd,
+    observe::{JobView, Observation, PodView},
+    run::Owner,
+    state::RunState,
+};
+
+use super::{Controller, Owning};
+use crate::{
+    cache::{Cached as _, job_key},
+    error::ObserveError,
+};
+
+/// Label that the Job controller puts on the Pods of a Job: its UID.
+const LABEL_CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
+
+impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
+    pub(super) async fn observe(
+        &self,
+        owner: &Owner,
+        state: &RunState,
+    ) -> Result<Observation, ObserveError> {
+        let name = job_name(owner, state);
+        let job = self.find_job(owner, &name).await?;
+        let pods = match (&job, &state.job) {
+            // Never released: no Pod of it was ever made, and asking for them would cost a request in each life.
+            (Some(job), _) if job.suspended && !job.released => Vec::new(),
+            (Some(job), _) => self.find_pods(owner, &name, &job.uid).await?,
+            (None, Some(recorded)) => self.find_pods(owner, &name, &recorded.uid).await?,
+            (None, None) => Vec::new(),
+        };
+        Ok(Observation {
+            job,
+            pods,
+            refused: None,
+        })
+    }
+
+    async fn find_job(&self, owner: &Owner, name: &str) -> Result<Option<JobView>, ObserveError> {
+        if let Some(cached) = self
+            .jobs
+            .get(&job_key(&owner.namespace, name))
+            .into_iter()
+            .next()
+        {
+            let job = self
+                .memory
+                .of(&owner.uid, |remembered| remembered.job.over(cached));
+            return Ok(Some(JobView::of(&job)));
+        }
+        self.live_job(owner, name).await
+    }
+
+    /// What the API server itself says.
+    pub(super) async fn live_job(
+        &self,
+        owner: &Owner,
+        name: &str,
+    ) -> Result<Option<JobView>, ObserveError> {
+        let api: Api<Job> = Api::namespaced(self.client.clone(), &owner.namespace);
+        let job = api
+            .get_opt(name)
+            .await
+            .map_err(|source| ObserveError::GetJob {
+                name: name.to_owned(),
+                source: Box::new(source),
+            })?;
+        Ok(job.as_ref().map(JobView::of))
+    }
+
+    async fn find_pods(
+        &self,
+        owner: &Owner,
+        job: &str,
+        job_uid: &str,
+    ) -> Result<Vec<PodView>, ObserveError> {
+        let cached = self.pods.get(job_uid);
+        if !cached.is_empty() {
+            return Ok(self.memory.of(&owner.uid, |remembered| {
+                let newest = |pod: Arc<Pod>| {
+                    let overlay = pod.metadata.uid.as_ref();
+                    let overlay = overlay.and_then(|uid| remembered.pods.get_mut(uid));
+                    PodView::of(&*match overlay {
+                        Some(overlay) => overlay.over(pod),
+                        None => pod,
+                    })
+                };
+                cached.into_iter().map(newest).collect()
+            }));
+        }
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &owner.namespace);
+        let selector = format!("{LABEL_CONTROLLER_UID}={job_uid}");
+        let pods = api.list(&ListParams::default().labels(&selector)).await;
+        let pods = pods.map_err(|source| ObserveError::ListPods {
+            job: job.to_owned(),
+            source: Box::new(source),
+        })?;
+        let ours = |pod: &&Pod| pod.key().as_deref() == Some(job_uid);
+        Ok(pods.iter().filter(ours).map(PodView::of).collect())
+    }
+}
+
+/// UID of the controlling owner.
+pub(super) fn controller_uid(object: &impl kube::Resource) -> Option<&str> {
+    let owners = object.owner_references();
+    let owner = owners.iter().find(|owner| owner.controller == Some(true));
+    owner.map(|owner| owner.uid.as_str())
+}

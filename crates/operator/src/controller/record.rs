@@ -1,0 +1,52 @@
+//! record: the new state goes into the owner's status, if it differs, and only over the version that it was made from.
+
+use std::sync::Arc;
+
+use kube::{Api, ResourceExt as _, api::PostParams};
+use kubeopencode_api::names;
+use kubeopencode_engine::{lower::FrontEnd, run::Owner, state::RunState};
+use serde_json::Value;
+
+use super::{Controller, Owning};
+use crate::error::{RecordError, RoundError};
+
+impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
+    /// Returns the object as it is then. It is sent with the resourceVersion that it was read with, so of all operators
+    /// that decided on the same version, one succeeds.
+    pub(super) async fn record(
+        &self,
+        owner: &Owner,
+        object: &Arc<F::Resource>,
+        state: &RunState,
+    ) -> Result<Arc<F::Resource>, RoundError> {
+        let mut value = serde_json::to_value(object.as_ref()).map_err(RecordError::Encode)?;
+        let status = F::status(state);
+        if value.get("status") == Some(&status) {
+            return Ok(object.clone());
+        }
+        if let Value::Object(fields) = &mut value {
+            fields.insert("status".to_owned(), status);
+        }
+        let next: F::Resource = serde_json::from_value(value).map_err(RecordError::Encode)?;
+        self.must_lead()?;
+        let api: Api<F::Resource> = Api::namespaced(self.client.clone(), &owner.namespace);
+        let written = api
+            .replace_status(
+                &owner.name,
+                &PostParams {
+                    field_manager: Some(names::MANAGER.to_owned()),
+                    ..PostParams::default()
+                },
+                &next,
+            )
+            .await
+            .map_err(|source| RecordError::Replace(Box::new(source)))?;
+        let written = Arc::new(written);
+        self.memory.of(&owner.uid, |remembered| {
+            remembered
+                .owner
+                .wrote(object.resource_version().as_deref(), written.clone());
+        });
+        Ok(written)
+    }
+}

@@ -1,0 +1,89 @@
+//! A round: everything that can be done for one object now.
+
+use std::{sync::Arc, time::Duration};
+
+use kube::{Resource as _, ResourceExt as _, runtime::reflector::ObjectRef};
+use kubeopencode_engine::{
+    decide::{Input, Step, decide, job_name},
+    lower::FrontEnd,
+};
+use tracing::{Instrument as _, Span, debug, field, info, info_span};
+
+use super::{Controller, Owning};
+use crate::error::RoundError;
+
+/// Steps of one round. A whole life takes about ten, and most of them lie in other rounds.
+const STEPS: usize = 32;
+
+impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
+    /// Observe, decide, act, until the engine rests. Returns when to look again without an event.
+    pub(super) async fn round(
+        &self,
+        cached: Arc<F::Resource>,
+    ) -> Result<Option<Duration>, RoundError> {
+        let span = info_span!(
+            "round",
+            task = cached.name_any(),
+            namespace = cached.namespace(),
+            job = field::Empty,
+            phase = field::Empty,
+            attempt = field::Empty,
+        );
+        self.steps(cached).instrument(span).await
+    }
+
+    async fn steps(&self, cached: Arc<F::Resource>) -> Result<Option<Duration>, RoundError> {
+        let Some(owner) = F::owner(&cached) else {
+            return Ok(None);
+        };
+        let mut object = self
+            .memory
+            .of(&owner.uid, |remembered| remembered.owner.over(cached));
+        let mut state = F::state(&object);
+        let mut observation = self.observe(&owner, &state).await?;
+        let mut lowered = None;
+        for _ in 0..STEPS {
+            let input = Input {
+                owner: &owner,
+                state: &state,
+                lowered: lowered.as_ref(),
+                observation: &observation,
+                stop_requested: F::stop_requested(&object),
+                deleting: object.meta().deletion_timestamp.is_some(),
+                now: (self.clock)(),
+            };
+            let step = decide(&input);
+            debug!(?step);
+            match step {
+                Step::Lower => lowered = Some(self.look_up(&object).await?),
+                Step::Act(actions) => self.act(&owner, actions, &mut observation).await?,
+                Step::Record {
+                    state: next,
+                    events,
+                } => {
+                    let before = job_name(&owner, &state);
+                    object = self.record(&owner, &object, &next).await?;
+                    state = F::state(&object);
+                    info!(phase = ?state.phase, reason = ?state.reason, message = state.message, "recorded");
+                    for event in events {
+                        self.events.publish(&owner, state.attempts, &event);
+                    }
+                    if job_name(&owner, &state) != before {
+                        observation = self.observe(&owner, &state).await?;
+                    }
+                }
+                Step::Rest { again } => {
+                    if state.job.is_some() || state.phase.is_terminal() {
+                        self.waiting.leave(&ObjectRef::from_obj(object.as_ref()));
+                    }
+                    return Ok(again);
+                }
+            }
+            let span = Span::current();
+            span.record("job", state.job.as_ref().map(|job| &job.name));
+            span.record("phase", field::debug(state.phase));
+            span.record("attempt", state.attempts);
+        }
+        Err(RoundError::Restless(STEPS))
+    }
+}

@@ -1,0 +1,209 @@
+//! From watch events to the objects that have to be looked at.
+
+use std::{fmt::Debug, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt as _, future::ready, stream};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    core::{NamespaceResourceScope, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt as _,
+        reflector::{ObjectRef, Store, store::Writer},
+        utils::Backoff,
+        watcher::{self, Event, watcher},
+    },
+};
+use kubeopencode_api::names;
+use kubeopencode_engine::lower::{FrontEnd, Reference, ReferenceKind};
+use serde::de::DeserializeOwned;
+use tracing::warn;
+
+use super::{Controller, Owning};
+use crate::{
+    cache::{Cache, Cached},
+    clock::Entropy,
+    operator::Scope,
+};
+
+impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
+    /// The objects themselves. What is remembered of one goes when it goes.
+    pub(super) fn owners(
+        self: Arc<Self>,
+        writer: Writer<F::Resource>,
+        store: Store<F::Resource>,
+    ) -> impl Stream<Item = ObjectRef<F::Resource>> {
+        let watch = watcher(self.api::<F::Resource>(), watcher::Config::default())
+            .backoff(self.patience())
+            .modify(|object| object.managed_fields_mut().clear())
+            .reflect(writer);
+        logged::<F::Resource, _>(watch).filter_map(move |event| {
+            ready(match event {
+                Event::Apply(object) | Event::InitApply(object) => {
+                    Some(ObjectRef::from_obj(&object))
+                }
+                Event::Delete(object) => {
+                    self.forget(&object);
+                    None
+                }
+                Event::InitDone => {
+                    let known: std::collections::HashSet<String> = store
+                        .state()
+                        .iter()
+                        .filter_map(|object| object.uid())
+                        .collect();
+                    self.memory.keep(|uid| known.contains(uid));
+                    self.waiting.keep(|waiter| store.get(waiter).is_some());
+                    None
+                }
+                Event::Init => None,
+            })
+        })
+    }
+
+    fn forget(&self, object: &F::Resource) {
+        self.waiting.leave(&ObjectRef::from_obj(object));
+        if let Some(uid) = &object.meta().uid {
+            self.memory.forget(uid);
+        }
+    }
+
+    /// The owners of the Jobs or Pods that this system created.
+    pub(super) fn children<C>(
+        self: Arc<Self>,
+        cache: fn(&Self) -> &Cache<C>,
+    ) -> impl Stream<Item = ObjectRef<F::Resource>>
+    where
+        C: Cached<Scope = NamespaceResourceScope>
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        let ours = watcher::Config::default().labels(&format!(
+            "{}={}",
+            names::LABEL_MANAGED_BY,
+            names::MANAGER
+        ));
+        let watch = watcher(self.api::<C>(), ours)
+            .backoff(self.patience())
+            .modify(C::trim);
+        logged::<C, _>(watch).flat_map(move |event| {
+            let about = cache(&self).take_in(event);
+            stream::iter(about).filter_map(|child| ready(owner_of(child.as_ref())))
+        })
+    }
+
+    /// Those that refer to an object of this kind, and have not started.
+    pub(super) fn references<R>(
+        self: Arc<Self>,
+        kind: ReferenceKind,
+    ) -> impl Stream<Item = ObjectRef<F::Resource>>
+    where
+        R: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + Send
+            + Sync
+            + 'static,
+    {
+        let api = self.api::<PartialObjectMeta<R>>();
+        let watch = watcher(api, watcher::Config::default()).backoff(self.patience());
+        logged::<PartialObjectMeta<R>, _>(watch).flat_map(move |event| {
+            let waiters = match event {
+                Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) => {
+                    self.waiting.of(&Reference {
+                        kind,
+                        namespace: object.namespace().unwrap_or_default(),
+                        name: object.name_any(),
+                    })
+                }
+                Event::Init | Event::InitDone => Vec::new(),
+            };
+            stream::iter(waiters)
+        })
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        api(&self.client, &self.scope)
+    }
+
+    fn patience(&self) -> Patience {
+        Patience {
+            entropy: self.entropy.clone(),
+            failures: 0,
+        }
+    }
+}
+
+/// What is watched: everything, or one namespace.
+fn api<K>(client: &Client, scope: &Scope) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match scope {
+        Scope::Cluster => Api::all(client.clone()),
+        Scope::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
+    }
+}
+
+/// The events of a watch; its errors are logged, it goes on by itself.
+fn logged<K, S>(watch: S) -> impl Stream<Item = Event<K>>
+where
+    K: Resource<DynamicType = ()>,
+    S: Stream<Item = Result<Event<K>, watcher::Error>>,
+{
+    watch.filter_map(|event| {
+        ready(match event {
+            Ok(event) => Some(event),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                warn!(kind = %K::kind(&()), error, "a watch was interrupted");
+                None
+            }
+        })
+    })
+}
+
+/// The owner that a Job or Pod names in its annotation, if it is of this kind.
+fn owner_of<K>(child: &impl Resource) -> Option<ObjectRef<K>>
+where
+    K: Resource<DynamicType = ()>,
+{
+    let path = child
+        .meta()
+        .annotations
+        .as_ref()?
+        .get(names::ANNOTATION_OWNER)?;
+    let mut parts = path.splitn(4, '/');
+    let (group, version, plural) = (parts.next()?, parts.next()?, parts.next()?);
+    let ours = group == K::group(&()) && version == K::version(&()) && plural == K::plural(&());
+    let name = parts.next().filter(|_| ours)?;
+    Some(ObjectRef::new(name).within(child.meta().namespace.as_deref()?))
+}
+
+/// How long a watch waits before it begins anew: doubling from a second to half a minute, with randomness from outside.
+struct Patience {
+    entropy: Entropy,
+    failures: u32,
+}
+
+impl Iterator for Patience {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let wait = Duration::from_secs(1 << self.failures.min(4));
+        self.failures = self.failures.saturating_add(1);
+        let spread = u32::try_from((self.entropy)() % 256).unwrap_or_default();
+        Some(wait + wait * spread / 256)
+    }
+}
+
+impl Backoff for Patience {
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
+}

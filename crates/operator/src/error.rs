@@ -1,0 +1,239 @@
+//! What can go wrong in a round, by step, and what follows from it: when to look again.
+
+use std::time::Duration;
+
+use kube::Error as KubeError;
+use kubeopencode_engine::lower::Reference;
+
+use crate::clock::Entropy;
+
+/// What kind of failure it is: stable, for logs and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Category {
+    /// The world is not as our caches said. The event that says so is on its way.
+    Conflict,
+    /// The API server or the way to it: the same may work later.
+    TryAgain,
+    /// The API server refuses for good: a person has to change something (rights, quota, an object).
+    Refused,
+}
+
+impl Category {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::TryAgain => "try-again",
+            Self::Refused => "refused",
+        }
+    }
+
+    fn of(error: &KubeError) -> Self {
+        match error {
+            KubeError::Api(status) if status.is_already_exists() => Self::Conflict,
+            KubeError::Api(status) if status.is_conflict() || status.is_not_found() => {
+                Self::Conflict
+            }
+            KubeError::Api(status) if matches!(status.code, 400 | 401 | 403 | 405 | 413 | 422) => {
+                Self::Refused
+            }
+            _ => Self::TryAgain,
+        }
+    }
+}
+
+/// Observing failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ObserveError {
+    #[error("cannot get Job {name}")]
+    GetJob {
+        name: String,
+        #[source]
+        source: Box<KubeError>,
+    },
+    #[error("cannot list the Pods of Job {job}")]
+    ListPods {
+        job: String,
+        #[source]
+        source: Box<KubeError>,
+    },
+}
+
+/// Looking up what a resource refers to failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LookUpError {
+    #[error("cannot get {reference}")]
+    Get {
+        reference: Reference,
+        #[source]
+        source: Box<KubeError>,
+    },
+    #[error("its references lead to ever more references")]
+    Endless,
+}
+
+/// Performing an action failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ActError {
+    #[error("cannot create {what}")]
+    Create {
+        what: String,
+        #[source]
+        source: Box<KubeError>,
+    },
+    #[error("cannot look at {what}, whose name is taken")]
+    LookAtTaken {
+        what: String,
+        #[source]
+        source: Box<KubeError>,
+    },
+    #[error("cannot release Job {name}")]
+    ReleaseJob {
+        name: String,
+        #[source]
+        source: Box<KubeError>,
+    },
+    #[error("cannot suspend Job {name}")]
+    SuspendJob {
+        name: String,
+        #[source]
+        source: Box<KubeError>,
+    },
+    #[error("cannot delete Job {name}")]
+    DeleteJob {
+        name: String,
+        #[source]
+        source: Box<KubeError>,
+    },
+    #[error("cannot set the deadline of Pod {name}")]
+    SetPodDeadline {
+        name: String,
+        #[source]
+        source: Box<KubeError>,
+    },
+}
+
+/// Writing the status failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecordError {
+    #[error("the new status does not fit its resource")]
+    Encode(#[source] serde_json::Error),
+    #[error("cannot write the status")]
+    Replace(#[source] Box<KubeError>),
+}
+
+/// A round failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RoundError {
+    #[error("observing failed")]
+    Observe(#[from] ObserveError),
+    #[error("looking up references failed")]
+    LookUp(#[from] LookUpError),
+    #[error("acting failed")]
+    Act(#[from] ActError),
+    #[error("recording failed")]
+    Record(#[from] RecordError),
+    #[error("this operator does not lead any more")]
+    NotLeading,
+    #[error("no rest after {0} steps: this is a defect of the engine")]
+    Restless(usize),
+    #[error("no answer from the API server in {}s", .0.as_secs())]
+    NoAnswer(Duration),
+}
+
+impl RoundError {
+    /// What the API server said, if it was that.
+    fn answer(&self) -> Option<&KubeError> {
+        match self {
+            Self::Observe(
+                ObserveError::GetJob { source, .. } | ObserveError::ListPods { source, .. },
+            )
+            | Self::LookUp(LookUpError::Get { source, .. })
+            | Self::Act(
+                ActError::Create { source, .. }
+                | ActError::LookAtTaken { source, .. }
+                | ActError::ReleaseJob { source, .. }
+                | ActError::SuspendJob { source, .. }
+                | ActError::DeleteJob { source, .. }
+                | ActError::SetPodDeadline { source, .. },
+            )
+            | Self::Record(RecordError::Replace(source)) => Some(source),
+            Self::LookUp(LookUpError::Endless)
+            | Self::Record(RecordError::Encode(_))
+            | Self::NotLeading
+            | Self::Restless(_)
+            | Self::NoAnswer(_) => None,
+        }
+    }
+
+    pub(crate) fn category(&self) -> Category {
+        match (self.answer(), self) {
+            (Some(answer), _) => Category::of(answer),
+            (None, Self::NotLeading) => Category::Conflict,
+            (None, Self::NoAnswer(_)) => Category::TryAgain,
+            (None, _) => Category::Refused,
+        }
+    }
+
+    /// When to look again if nothing happens before; `failures` counts this one.
+    ///
+    /// Doubling from a quarter of a second to half a minute, up to a quarter longer so that many do not come back at
+    /// once; never before the API server's own Retry-After.
+    pub(crate) fn again(&self, failures: u32, entropy: &Entropy) -> Duration {
+        const FIRST: Duration = Duration::from_millis(250);
+        const LONGEST: Duration = Duration::from_secs(30);
+        let doubled = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16));
+        let wait = doubled.min(LONGEST);
+        let spread = u32::try_from(entropy() % 256).unwrap_or_default();
+        let asked = match self.answer() {
+            Some(KubeError::Api(status)) => status.details.as_ref().map(|d| d.retry_after_seconds),
+            _ => None,
+        };
+        let asked = Duration::from_secs(asked.unwrap_or_default().into());
+        (wait + wait * spread / 1024).max(asked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use kube::core::Status;
+    use serde_json::json;
+
+    use super::*;
+
+    fn answered(status: serde_json::Value) -> RoundError {
+        let status: Status = serde_json::from_value(status).unwrap();
+        RecordError::Replace(Box::new(KubeError::Api(Box::new(status)))).into()
+    }
+
+    #[test]
+    fn the_wait_doubles_up_to_half_a_minute() {
+        let none: Entropy = Arc::new(|| 0);
+        let error = RoundError::NoAnswer(Duration::from_secs(60));
+        let waits = [1, 2, 3, 8, 1000].map(|failures| error.again(failures, &none).as_millis());
+        assert_eq!(waits, [250, 500, 1000, 30_000, 30_000]);
+    }
+
+    #[test]
+    fn retry_after_is_respected() {
+        let none: Entropy = Arc::new(|| 0);
+        let error = answered(json!({
+            "status": "Failure", "reason": "TooManyRequests", "code": 429,
+            "details": {"retryAfterSeconds": 7},
+        }));
+        assert_eq!(error.category(), Category::TryAgain);
+        assert_eq!(error.again(1, &none), Duration::from_secs(7));
+    }
+
+    #[test]
+    fn what_a_person_must_change_is_told_apart_from_what_may_pass() {
+        let of = |reason: &str, code: u16| {
+            answered(json!({"status": "Failure", "reason": reason, "code": code})).category()
+        };
+        assert_eq!(of("Conflict", 409), Category::Conflict);
+        assert_eq!(of("NotFound", 404), Category::Conflict);
+        assert_eq!(of("Forbidden", 403), Category::Refused);
+        assert_eq!(of("InternalError", 500), Category::TryAgain);
+    }
+}

@@ -1,0 +1,198 @@
+//! Kubernetes Events of what happened, for `kubectl describe` and `kubectl events`.
+//!
+//! Best effort, and never in the way: a round hands an Event over and goes on. When the API server is slower than what
+//! happens, Events are dropped, and the log says so. An Event's name follows from its owner and content, so that one
+//! that is sent again after a lost answer is the same one.
+
+use std::sync::Arc;
+
+use futures::{FutureExt as _, Stream, StreamExt as _};
+use k8s_openapi::{
+    api::core::v1::{Event as CoreEvent, EventSource, ObjectReference},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, PostParams},
+};
+use kubeopencode_api::names;
+use kubeopencode_engine::{decide::Event, run::Owner};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use crate::clock::Clock;
+
+/// Events that may wait for the API server.
+const WAITING: usize = 1024;
+/// Events that are sent at once.
+const AT_ONCE: usize = 4;
+
+/// Where rounds hand over what happened.
+#[derive(Clone)]
+pub(crate) struct Events {
+    clock: Clock,
+    identity: Arc<str>,
+    send: mpsc::Sender<CoreEvent>,
+}
+
+impl Events {
+    /// The place to hand over to, and what sends them: to be polled, it ends when every place to hand over is gone and
+    /// all are sent.
+    pub(crate) fn new(
+        client: Client,
+        clock: Clock,
+        identity: &str,
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
+        let (send, receive) = mpsc::channel(WAITING);
+        let events = Self {
+            clock,
+            identity: identity.into(),
+            send,
+        };
+        let receive = futures::stream::unfold(receive, |mut receive| async {
+            let event = receive.recv().await?;
+            Some((event, receive))
+        });
+        (events, send_all(client, receive))
+    }
+
+    /// Hand over an Event of this owner in its attempt.
+    pub(crate) fn publish(&self, owner: &Owner, attempt: u32, event: &Event) {
+        let event = self.core_event(owner, attempt, event);
+        if self.send.try_send(event).is_err() {
+            warn!(
+                object = owner.name,
+                namespace = owner.namespace,
+                "an Event was dropped"
+            );
+        }
+    }
+
+    fn core_event(&self, owner: &Owner, attempt: u32, event: &Event) -> CoreEvent {
+        let now = Time((self.clock)());
+        CoreEvent {
+            metadata: ObjectMeta {
+                name: Some(name(owner, attempt, event)),
+                namespace: Some(owner.namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            involved_object: ObjectReference {
+                api_version: Some(format!("{}/{}", owner.group, owner.version)),
+                kind: Some(owner.kind.clone()),
+                name: Some(owner.name.clone()),
+                namespace: Some(owner.namespace.clone()),
+                uid: Some(owner.uid.clone()),
+                ..ObjectReference::default()
+            },
+            type_: Some(event.type_.as_str().to_owned()),
+            reason: Some(event.reason.clone()),
+            message: Some(limited(&event.note)),
+            source: Some(EventSource {
+                component: Some(names::MANAGER.to_owned()),
+                host: None,
+            }),
+            reporting_component: Some(names::MANAGER.to_owned()),
+            reporting_instance: Some(self.identity.to_string()),
+            first_timestamp: Some(now.clone()),
+            last_timestamp: Some(now),
+            count: Some(1),
+            ..CoreEvent::default()
+        }
+    }
+}
+
+async fn send_all(client: Client, events: impl Stream<Item = CoreEvent>) {
+    events
+        .for_each_concurrent(AT_ONCE, |event| {
+            let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
+            let api: Api<CoreEvent> = Api::namespaced(client.clone(), namespace);
+            async move {
+                match api.create(&PostParams::default(), &event).await {
+                    Ok(_) => {}
+                    Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        debug!(error, reason = event.reason, "an Event was not published");
+                    }
+                }
+            }
+            .boxed()
+        })
+        .await;
+}
+
+/// `<object>.<16 hex digits>`, at most 253 characters.
+fn name(owner: &Owner, attempt: u32, event: &Event) -> String {
+    let mut hash = Sha256::new();
+    for part in [&owner.uid, &event.reason, &event.note] {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    hash.update(attempt.to_le_bytes());
+    let digits: String = hash.finalize()[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let mut object = owner.name.as_str();
+    // Object names are ASCII.
+    object = object.get(..object.len().min(253 - 17)).unwrap_or(object);
+    format!("{}.{digits}", object.trim_end_matches(['.', '-']))
+}
+
+/// At most 1024 bytes, as the API server demands.
+fn limited(note: &str) -> String {
+    const LIMIT: usize = 1024;
+    if note.len() <= LIMIT {
+        return note.to_owned();
+    }
+    let mut end = LIMIT - '…'.len_utf8();
+    while !note.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &note[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use kubeopencode_engine::decide::EventType;
+
+    use super::*;
+
+    fn owner(name: &str) -> Owner {
+        Owner {
+            group: "g".into(),
+            version: "v1".into(),
+            kind: "Task".into(),
+            plural: "tasks".into(),
+            name: name.into(),
+            namespace: "ns".into(),
+            uid: "u".into(),
+            generation: 1,
+        }
+    }
+
+    fn event(note: &str) -> Event {
+        Event {
+            type_: EventType::Normal,
+            reason: "Started".into(),
+            note: note.into(),
+        }
+    }
+
+    #[test]
+    fn the_same_news_has_the_same_name_and_other_news_another() {
+        let a = name(&owner("fix"), 1, &event("x"));
+        assert!(a.starts_with("fix.") && a.len() == 4 + 16, "{a}");
+        assert_eq!(a, name(&owner("fix"), 1, &event("x")));
+        assert_ne!(a, name(&owner("fix"), 2, &event("x")));
+        assert_ne!(a, name(&owner("fix"), 1, &event("y")));
+    }
+
+    #[test]
+    fn names_and_notes_keep_to_their_limits() {
+        assert!(name(&owner(&"a".repeat(253)), 1, &event("x")).len() <= 253);
+        assert!(limited(&"ü".repeat(1000)).len() <= 1024);
+        assert_eq!(limited("short"), "short");
+    }
+}

@@ -1,0 +1,148 @@
+//! What the operator has just written and its caches may not show yet.
+//!
+//! A round that ended with a write is followed by one that the write itself caused, and by others that older events
+//! caused. Seen through a cache that lags behind, the object would still be as it was before the write, and the work
+//! would be begun again, only to fail at a precondition. An [`Overlay`] covers exactly the versions that our own writes
+//! replaced. It never guesses an order between versions: as soon as the cache shows any other version, the cache is right.
+//!
+//! It saves requests; correctness does not depend on it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use kube::Resource;
+
+/// A lock that nothing can poison: no code that holds one can panic half-way through a change.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Our own newest version of one object, over those that it replaced.
+#[derive(Debug)]
+pub(crate) struct Overlay<K> {
+    replaced: Vec<String>,
+    newest: Option<Arc<K>>,
+}
+
+impl<K> Default for Overlay<K> {
+    fn default() -> Self {
+        Self {
+            replaced: Vec::new(),
+            newest: None,
+        }
+    }
+}
+
+impl<K: Resource> Overlay<K> {
+    /// A write turned the version `before` into `after`.
+    pub(crate) fn wrote(&mut self, before: Option<&str>, after: Arc<K>) {
+        self.replaced.extend(before.map(str::to_owned));
+        self.newest = Some(after);
+    }
+
+    /// The newer one of what a cache shows and what we wrote.
+    pub(crate) fn over(&mut self, cached: Arc<K>) -> Arc<K> {
+        let version = cached.meta().resource_version.as_ref();
+        match &self.newest {
+            Some(newest) if version.is_some_and(|version| self.replaced.contains(version)) => {
+                newest.clone()
+            }
+            _ => {
+                *self = Self::default();
+                cached
+            }
+        }
+    }
+}
+
+/// What is remembered of one owner between its rounds.
+#[derive(Debug)]
+pub(crate) struct Remembered<K> {
+    /// The owner itself.
+    pub(crate) owner: Overlay<K>,
+    /// Its current Job.
+    pub(crate) job: Overlay<Job>,
+    /// Its Pods, by UID; only those that were written to.
+    pub(crate) pods: HashMap<String, Overlay<Pod>>,
+    /// Rounds that failed since the last one that did not.
+    pub(crate) failures: u32,
+}
+
+impl<K> Default for Remembered<K> {
+    fn default() -> Self {
+        Self {
+            owner: Overlay::default(),
+            job: Overlay::default(),
+            pods: HashMap::new(),
+            failures: 0,
+        }
+    }
+}
+
+/// What is remembered of all owners, by their UID.
+#[derive(Debug)]
+pub(crate) struct Memory<K>(Mutex<HashMap<String, Remembered<K>>>);
+
+impl<K> Memory<K> {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(HashMap::new()))
+    }
+
+    /// Look at, or change, what is remembered of an owner.
+    pub(crate) fn of<T>(&self, uid: &str, look: impl FnOnce(&mut Remembered<K>) -> T) -> T {
+        let mut all = lock(&self.0);
+        match all.get_mut(uid) {
+            Some(remembered) => look(remembered),
+            None => look(all.entry(uid.to_owned()).or_default()),
+        }
+    }
+
+    /// The owner is gone.
+    pub(crate) fn forget(&self, uid: &str) {
+        lock(&self.0).remove(uid);
+    }
+
+    /// Forget all but these.
+    pub(crate) fn keep(&self, mut known: impl FnMut(&str) -> bool) {
+        lock(&self.0).retain(|uid, _| known(uid));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+
+    fn version(version: &str) -> Arc<ConfigMap> {
+        let mut object = ConfigMap::default();
+        object.metadata.resource_version = Some(version.to_owned());
+        Arc::new(object)
+    }
+
+    fn shown(overlay: &mut Overlay<ConfigMap>, cached: &str) -> Option<String> {
+        overlay
+            .over(version(cached))
+            .metadata
+            .resource_version
+            .clone()
+    }
+
+    #[test]
+    fn a_version_that_we_replaced_is_covered_and_any_other_is_believed() {
+        let mut overlay = Overlay::default();
+        overlay.wrote(Some("1"), version("5"));
+        overlay.wrote(Some("5"), version("9"));
+        assert_eq!(shown(&mut overlay, "1").as_deref(), Some("9"));
+        assert_eq!(shown(&mut overlay, "5").as_deref(), Some("9"));
+        assert_eq!(shown(&mut overlay, "7").as_deref(), Some("7"));
+        assert_eq!(
+            shown(&mut overlay, "1").as_deref(),
+            Some("1"),
+            "forgotten once the cache moved on"
+        );
+    }
+}

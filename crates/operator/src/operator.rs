@@ -1,0 +1,139 @@
+//! The operator as a whole: what it is made of, and its life from start to shutdown.
+
+use futures::FutureExt as _;
+use kube::{Api, Client, api::ListParams};
+use kubeopencode_api::v1alpha1::Task;
+use kubeopencode_engine::lower::{Settings, kubeopencode::TaskFrontEnd};
+use tracing::info;
+
+use crate::{
+    clock::{Clock, Entropy, system_clock, system_entropy},
+    controller::{Controller, Parts},
+    events::Events,
+    leadership::Leadership,
+};
+
+/// Which namespaces an operator serves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them.
+    #[default]
+    Cluster,
+    /// One. The operator needs no right outside it, if `Settings::system_namespace` is this one too; otherwise it needs
+    /// to read KubeOpenCodeConfigs there, and a change of one there is noticed at the next event of a Task.
+    Namespace(String),
+}
+
+/// What an operator is made of, beside its client.
+#[derive(Clone)]
+pub struct OperatorOptions {
+    /// What the time is.
+    pub clock: Clock,
+    /// Randomness: spreads retries, nothing else.
+    pub entropy: Entropy,
+    /// What the installation is set up with.
+    pub settings: Settings,
+    /// Which namespaces it serves.
+    pub scope: Scope,
+    /// Who it is among several: its Pod's name. Stands in Events.
+    pub identity: String,
+    /// Whether it may act.
+    pub leadership: Leadership,
+}
+
+impl Default for OperatorOptions {
+    fn default() -> Self {
+        Self {
+            clock: system_clock(),
+            entropy: system_entropy(),
+            settings: Settings::default(),
+            scope: Scope::default(),
+            identity: kubeopencode_api::names::MANAGER.to_owned(),
+            leadership: Leadership::always(),
+        }
+    }
+}
+
+/// Why an operator cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// The API server does not know the operator's kinds.
+    #[error(
+        "the cluster does not know Tasks: install the CustomResourceDefinitions first (kubeopencode crds)"
+    )]
+    NotInstalled,
+    /// The API server does not let the operator read Tasks.
+    #[error("the operator may not list Tasks: {0}")]
+    Forbidden(String),
+}
+
+/// An operator, not yet running.
+pub struct Operator {
+    client: Client,
+    options: OperatorOptions,
+}
+
+impl Operator {
+    /// An operator that talks to the cluster of this client.
+    #[must_use]
+    pub fn new(client: Client, options: OperatorOptions) -> Self {
+        Self { client, options }
+    }
+
+    /// Runs until `shutdown` is ready; then ends the rounds that have begun, sends the Events that wait, and returns.
+    ///
+    /// Dropping the future instead ends everything at once, in the middle of whatever it was. That is safe at any moment.
+    ///
+    /// # Errors
+    /// The cluster does not have the CRDs, or does not let the operator read them. A cluster that does not answer is no
+    /// error: the operator goes on trying.
+    pub async fn run(
+        self,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), OperatorError> {
+        self.check().await?;
+        let Self { client, options } = self;
+        let (events, sender) =
+            Events::new(client.clone(), options.clock.clone(), &options.identity);
+        info!(identity = options.identity, scope = ?options.scope, "the operator begins");
+        let tasks = Controller::<TaskFrontEnd>::new(Parts {
+            client,
+            clock: options.clock,
+            entropy: options.entropy,
+            settings: options.settings,
+            scope: options.scope,
+            leadership: options.leadership,
+            events,
+        });
+        futures::join!(tasks.run(shutdown).boxed(), sender.boxed());
+        info!("the operator has ended");
+        Ok(())
+    }
+
+    /// Fail early and clearly where waiting would not help.
+    async fn check(&self) -> Result<(), OperatorError> {
+        let tasks: Api<Task> = match &self.options.scope {
+            Scope::Cluster => Api::all(self.client.clone()),
+            Scope::Namespace(namespace) => Api::namespaced(self.client.clone(), namespace),
+        };
+        match tasks.list_metadata(&ListParams::default().limit(1)).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Err(OperatorError::NotInstalled),
+            Err(kube::Error::Api(status)) if status.is_forbidden() => {
+                Err(OperatorError::Forbidden(status.message))
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A caller can spawn it on any runtime.
+    #[test]
+    fn running_is_a_future_that_can_move_between_threads() {
+        fn can_move<T: Send>(_: impl FnOnce(Operator) -> T) {}
+        can_move(|operator| operator.run(std::future::pending()));
+    }
+}
