@@ -12,7 +12,11 @@ use crate::clock::{Clock, Entropy, system_clock, system_entropy};
 
 mod cache;
 mod events;
+mod garbage;
+mod inventory;
 mod job;
+mod namespace;
+mod newcomer;
 mod queue;
 
 /// The field manager of everything that the controllers write.
@@ -51,10 +55,31 @@ pub fn spawn(
     shutdown: CancellationToken,
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
+        let concurrency = options.concurrency;
         let (recorder, events) = events::recorder(client.clone(), options.clone());
-        let jobs = job::JobController::new(client, options, recorder);
+        let kinds = inventory::Kinds::default();
+        let garbage = garbage::GarbageCollector::new(client.clone(), kinds.clone());
+        let namespaces =
+            namespace::NamespaceController::new(client.clone(), options.clone(), kinds.clone());
+        let newcomers = newcomer::NewcomerController::new(client.clone(), options.clone());
+        let jobs = job::JobController::new(client.clone(), options, recorder);
+        let observed = inventory::run(&client, &kinds, &shutdown, |change| {
+            garbage.observe(&change);
+            namespaces.observe(&change);
+            newcomers.observe(&change);
+        });
+        let work = async {
+            tokio::join!(
+                observed,
+                jobs.run(&shutdown),
+                garbage.run(concurrency, &shutdown),
+                namespaces.run(&shutdown),
+                newcomers.run(&shutdown),
+            )
+        };
         tokio::select! {
-            () = jobs.run(&shutdown) => {}
+            biased;
+            _ = work => {}
             () = events => {}
         }
     })

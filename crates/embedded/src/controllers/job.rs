@@ -42,6 +42,8 @@ mod write;
 #[cfg(test)]
 mod recorded;
 
+pub(crate) use status::time as whole_seconds;
+
 use backoff::Backoff;
 use sync::{Note, Step};
 

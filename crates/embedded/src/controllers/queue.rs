@@ -128,7 +128,11 @@ pub(crate) async fn run<K, S, W, F>(
         }
         let due = queue.next().filter(|_| running.len() < concurrency);
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
+            Some((key, after)) = running.next(), if !running.is_empty() => {
+                queue.finish(key, after, Instant::now());
+            }
             keys = changes.next(), if !ended => match keys {
                 Some(keys) => {
                     let now = Instant::now();
@@ -138,9 +142,6 @@ pub(crate) async fn run<K, S, W, F>(
                 }
                 None => ended = true,
             },
-            Some((key, after)) = running.next(), if !running.is_empty() => {
-                queue.finish(key, after, Instant::now());
-            }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
         }
     }
