@@ -108,6 +108,8 @@ pub struct Running {
     requests: OwnedWriteHalf,
     /// What was received of the next report, so that a dropped wait loses nothing.
     line: Vec<u8>,
+    /// What was reported of the end.
+    ended: Option<Ended>,
 }
 
 /// A container that was just started.
@@ -152,6 +154,7 @@ pub async fn start(helper: &Path, container: &Container) -> Result<Started, Setu
         reports: BufReader::new(reports),
         requests,
         line: Vec::new(),
+        ended: None,
     };
     // An error of sending is explained by what the helper says, or by its silence.
     let _ = running.send(container).await;
@@ -179,11 +182,15 @@ impl Running {
     /// Waits until the program has ended and, with it, everything else in the container.
     /// May be dropped and called again.
     pub async fn wait(&mut self) -> Ended {
-        let ended = match self.report().await {
-            Some(Report::Exited(code)) => Ended::Exited(code),
-            Some(Report::Signaled(signal)) => Ended::Signaled(signal),
-            Some(Report::Started | Report::Failed(_)) | None => Ended::Killed,
+        let ended = match self.ended {
+            Some(ended) => ended,
+            None => match self.report().await {
+                Some(Report::Exited(code)) => Ended::Exited(code),
+                Some(Report::Signaled(signal)) => Ended::Signaled(signal),
+                Some(Report::Started | Report::Failed(_)) | None => Ended::Killed,
+            },
         };
+        self.ended = Some(ended);
         // The kernel lets the outer process see the end only when all others are gone.
         let _ = self.outer.wait().await;
         ended
@@ -211,6 +218,18 @@ impl Running {
         let line = std::mem::take(&mut self.line);
         serde_json::from_slice(&line).ok()
     }
+}
+
+/// Whether a container on the host's root sees a program at this absolute path of the host.
+#[must_use]
+pub fn host_has_program(path: &Path, visible: &[std::path::PathBuf]) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    let shown = |path: &Path| root::is_shown(path) || visible.iter().any(|at| path.starts_with(at));
+    shown(path)
+        && path.canonicalize().is_ok_and(|real| shown(&real))
+        && path
+            .metadata()
+            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
 /// Why this host cannot run containers, and what to do about it.

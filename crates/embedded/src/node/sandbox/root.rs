@@ -8,6 +8,8 @@ mod host;
 mod place;
 mod table;
 
+pub(super) use self::host::is_shown;
+
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;

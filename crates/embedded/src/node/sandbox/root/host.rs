@@ -55,6 +55,13 @@ const SECRET: &[&str] = &[
     "/sys/fs/bpf",
 ];
 
+/// Whether an absolute path of the host lies in a directory that containers see.
+pub(in super::super) fn is_shown(path: &Path) -> bool {
+    path.iter()
+        .nth(1)
+        .is_some_and(|top| SYSTEM.iter().any(|name| top == *name))
+}
+
 /// Lays out the root. `visible` is added to what is seen, `hidden` is taken away.
 pub(super) fn lay_out(
     old: &OwnedFd,

@@ -1,0 +1,202 @@
+//! One attempt of one container: from the Pod's specification to a running sandbox, its log, and
+//! its end.
+
+use std::fs;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Container as Spec, Pod};
+use nix::unistd::{getegid, geteuid};
+
+use super::expand::expand;
+use super::references::Unresolved;
+use super::sandbox::{Container, Mount, Process, Resource, Rlimit, RootFs, Source, User};
+use super::volumes::{self, Place};
+use super::{NodeOptions, image, refuse};
+
+/// The most bytes of a termination message, as in Kubernetes.
+const MESSAGE_BYTES: u64 = 4096;
+/// What of the log stands in for a termination message.
+const FALLBACK_LINES: u64 = 80;
+const FALLBACK_BYTES: usize = 2048;
+
+/// What one attempt needs on disk: a private directory with the termination message and `/tmp`.
+pub(super) struct Workspace {
+    message: PathBuf,
+    scratch: PathBuf,
+}
+
+impl Workspace {
+    /// Makes it anew; what an earlier attempt left is removed.
+    pub(super) fn make(pod_directory: &Path, container: &str) -> io::Result<Self> {
+        let directory = pod_directory.join("containers").join(container);
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let workspace = Self {
+            message: directory.join("termination-log"),
+            scratch: directory.join("tmp"),
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&workspace.scratch)?;
+        fs::set_permissions(&workspace.scratch, fs::Permissions::from_mode(0o1777))?;
+        fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o666)
+            .open(&workspace.message)?;
+        Ok(workspace)
+    }
+
+    /// The end of what the container wrote as its termination message.
+    pub(super) fn message(&self) -> io::Result<Option<String>> {
+        let mut file = fs::File::open(&self.message)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(MESSAGE_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.take(MESSAGE_BYTES).read_to_end(&mut bytes)?;
+        Ok((!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Removes what only the running container needed.
+    pub(super) fn clear(&self) {
+        let _ = fs::remove_dir_all(&self.scratch);
+    }
+}
+
+/// Whether the log may stand in for a termination message.
+pub(super) fn falls_back(spec: &Spec) -> Option<(u64, usize)> {
+    (spec.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"))
+        .then_some((FALLBACK_LINES, FALLBACK_BYTES))
+}
+
+/// The sandbox for a container of a Pod.
+pub(super) fn describe(
+    pod: &Pod,
+    spec: &Spec,
+    options: &NodeOptions,
+    place: &Place<'_>,
+    workspace: &Workspace,
+    env: Vec<(String, String)>,
+) -> Result<Container, Unresolved> {
+    let lookup = |name: &str| {
+        let found = env.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    };
+    let command = refuse::command(spec, &options.images)
+        .ok_or_else(|| Unresolved::Invalid("the container names no command".to_owned()))?;
+    let args = command.iter().map(|word| expand(word, lookup)).collect();
+    let volumes = volumes::mounts(pod, spec, place, &env)?;
+    let mut mounts = Vec::new();
+    let own = |destination: &str, path: &Path| Mount {
+        destination: destination.into(),
+        source: Source::Bind {
+            path: path.to_owned(),
+            sub_path: None,
+            owned: true,
+        },
+        readonly: false,
+    };
+    if !volumes
+        .iter()
+        .any(|mount| mount.destination == Path::new("/tmp"))
+    {
+        mounts.push(own("/tmp", &workspace.scratch));
+    }
+    let image = image::find(&options.images, spec.image.as_deref().unwrap_or_default());
+    mounts.extend(
+        image
+            .iter()
+            .flat_map(|image| &image.files)
+            .map(|(inside, path)| Mount {
+                readonly: true,
+                source: Source::Bind {
+                    path: path.canonicalize().unwrap_or_else(|_| path.clone()),
+                    sub_path: None,
+                    owned: false,
+                },
+                ..own(&inside.to_string_lossy(), path)
+            }),
+    );
+    mounts.extend(volumes);
+    let message = spec
+        .termination_message_path
+        .as_deref()
+        .unwrap_or("/dev/termination-log");
+    mounts.push(own(message, &workspace.message));
+    let mut hidden = options.hidden.clone();
+    hidden.push(options.data_dir.clone());
+    let security = spec.security_context.as_ref();
+    let cwd = spec
+        .working_dir
+        .as_deref()
+        .filter(|path| !path.is_empty())
+        .unwrap_or("/");
+    Ok(Container {
+        hostname: hostname(pod),
+        root: RootFs::Host {
+            visible: options.visible.clone(),
+            hidden,
+        },
+        readonly_root: security.and_then(|security| security.read_only_root_filesystem)
+            == Some(true),
+        mounts,
+        process: Process {
+            args,
+            cwd: Path::new("/").join(cwd),
+            user: user(pod, spec)?,
+            rlimits: vec![Rlimit {
+                resource: Resource::Core,
+                soft: 0,
+                hard: 0,
+            }],
+            env,
+        },
+    })
+}
+
+fn hostname(pod: &Pod) -> String {
+    let spec = pod.spec.as_ref();
+    spec.and_then(|spec| spec.hostname.clone())
+        .or_else(|| pod.metadata.name.clone())
+        .unwrap_or_default()
+}
+
+/// Who the program sees itself as; on the host it is always the node's own user. Without a wish:
+/// the node's own number, so that names and homes of the host's user database fit.
+fn user(pod: &Pod, spec: &Spec) -> Result<User, Unresolved> {
+    let pod = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.security_context.as_ref());
+    let container = spec.security_context.as_ref();
+    let uid = container
+        .and_then(|c| c.run_as_user)
+        .or_else(|| pod.and_then(|p| p.run_as_user));
+    let gid = container
+        .and_then(|c| c.run_as_group)
+        .or_else(|| pod.and_then(|p| p.run_as_group));
+    let not_root = container
+        .and_then(|c| c.run_as_non_root)
+        .or_else(|| pod.and_then(|p| p.run_as_non_root))
+        == Some(true);
+    if not_root && uid == Some(0) {
+        return Err(Unresolved::Invalid(
+            "container's runAsUser breaks non-root policy".to_owned(),
+        ));
+    }
+    let number = |wanted: Option<i64>, own: u32| match wanted {
+        Some(wanted) => u32::try_from(wanted)
+            .map_err(|_| Unresolved::Invalid(format!("there is no user or group {wanted}"))),
+        None if not_root && own == 0 => Ok(1000),
+        None => Ok(own),
+    };
+    Ok(User {
+        uid: number(uid, geteuid().as_raw())?,
+        gid: number(gid, getegid().as_raw())?,
+    })
+}
