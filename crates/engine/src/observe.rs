@@ -4,7 +4,7 @@
 //! these facts. The operator fills an [`Observation`]; absence in it has been confirmed by the API server itself, never
 //! only by a cache.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::{
         batch::v1::Job,
@@ -164,6 +164,8 @@ pub struct PodView {
     pub started: Option<Timestamp>,
     /// When it should be gone, once it is being deleted (`metadata.deletionTimestamp`).
     pub deletion: Option<Timestamp>,
+    /// When its deletion was asked for.
+    pub deletion_requested: Option<Timestamp>,
     /// `spec.activeDeadlineSeconds`.
     pub active_deadline_seconds: Option<i64>,
     /// `spec.terminationGracePeriodSeconds`, in seconds.
@@ -293,6 +295,11 @@ impl PodView {
                 .and_then(|status| status.start_time.as_ref())
                 .map(|time| time.0),
             deletion: metadata.deletion_timestamp.as_ref().map(|time| time.0),
+            deletion_requested: metadata.deletion_timestamp.as_ref().map(|gone| {
+                let grace = metadata.deletion_grace_period_seconds.unwrap_or_default();
+                let grace = SignedDuration::from_secs(grace);
+                gone.0.checked_sub(grace).unwrap_or(gone.0)
+            }),
             active_deadline_seconds: spec.and_then(|spec| spec.active_deadline_seconds),
             grace_seconds: spec
                 .and_then(|spec| spec.termination_grace_period_seconds)

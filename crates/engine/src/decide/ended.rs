@@ -39,10 +39,11 @@ pub fn decide(input: &Input<'_>) -> Step {
         }
         (Some(pod), _) if pod.started.is_some() => running::deadline(pod).unwrap_or_else(rest),
         (None, Some(job)) => {
-            let idle = !job.suspended && !job.deleting && job.end.is_none();
             // A Job with an ended Pod ends by itself. One without could still make one; and people expect a stopped
-            // Job to be suspended.
-            if idle && (pods.is_empty() || state.is_true(condition::STOPPED)) {
+            // Job to be suspended, whether it has ended or not.
+            let could_go_on = pods.is_empty() && job.end.is_none();
+            let wanted = could_go_on || state.is_true(condition::STOPPED);
+            if wanted && !job.suspended && !job.deleting {
                 running::suspend(job)
             } else {
                 rest()

@@ -18,6 +18,20 @@ pub fn agent_ran(pod: &PodView) -> bool {
     }
 }
 
+/// Whether the deletion of the Pod ended it. Its exit code says nothing then: many programs end with 0 when asked to.
+/// An end in the second of the request counts as its consequence.
+pub fn ended_by_deletion(pod: &PodView) -> bool {
+    let Some(requested) = pod.deletion_requested else {
+        return false;
+    };
+    match pod.agent.as_ref().map(|agent| &agent.state) {
+        Some(ContainerState::Terminated { finished, .. }) => {
+            finished.is_none_or(|finished| finished.as_second() >= requested.as_second())
+        }
+        _ => true,
+    }
+}
+
 /// The container runtime could not start the container.
 fn never_started(reason: &str) -> bool {
     matches!(reason, "StartError" | "ContainerCannotRun")
@@ -42,6 +56,12 @@ pub fn of_pod(pod: &PodView, input: &Input<'_>) -> Outcome {
 }
 
 fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {
+    if ended_by_deletion(pod) {
+        return (
+            Reason::InfrastructureError,
+            "its Pod was deleted before the agent had ended".to_owned(),
+        );
+    }
     if pod.phase == PodPhase::Succeeded {
         return (
             Reason::Succeeded,
@@ -56,7 +76,7 @@ fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {
         Some("DeadlineExceeded") => {
             let allowed = pod
                 .active_deadline_seconds
-                .map_or_else(String::new, |seconds| format!(" of {seconds} s"));
+                .map_or_else(String::new, |seconds| format!(" of {}", duration(seconds)));
             return (
                 Reason::Timeout,
                 format!("it ran longer than its timeout{allowed}"),
@@ -96,7 +116,7 @@ fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {
             reason,
             message,
             ..
-        }) => judge_agent(pod, *exit_code, reason, message, report),
+        }) => judge_agent(*exit_code, reason, message, report),
         _ => (
             Reason::InfrastructureError,
             words("its Pod ended before the agent started"),
@@ -105,7 +125,6 @@ fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {
 }
 
 fn judge_agent(
-    pod: &PodView,
     exit_code: i32,
     reason: &str,
     message: &str,
@@ -129,12 +148,6 @@ fn judge_agent(
             "the agent ended with exit code 0".to_owned(),
         );
     }
-    if pod.deletion.is_some() {
-        return (
-            Reason::InfrastructureError,
-            "its Pod was deleted while the agent worked".to_owned(),
-        );
-    }
     let why = if reason == "OOMKilled" {
         "the agent was killed: it needed more memory than its limit".to_owned()
     } else if let Some(error) = report.and_then(|report| report.error.as_ref()) {
@@ -145,6 +158,23 @@ fn judge_agent(
         format!("the agent ended with exit code {exit_code}")
     };
     (Reason::AgentExitNonZero, why)
+}
+
+/// As the API writes durations: `1h30m`.
+fn duration(seconds: i64) -> String {
+    let units = [
+        (seconds / 3600, 'h'),
+        (seconds / 60 % 60, 'm'),
+        (seconds % 60, 's'),
+    ];
+    let mut text = String::new();
+    for (number, unit) in units {
+        if number > 0 {
+            text.push_str(&number.to_string());
+            text.push(unit);
+        }
+    }
+    text
 }
 
 /// The report in the termination message; without one, what the kubelet knows.

@@ -32,7 +32,7 @@ impl Problem {
 /// The first problem of a Pod that has not ended.
 pub fn of_pod(pod: &PodView) -> Option<Problem> {
     if let Some(why) = &pod.unschedulable {
-        return Some(Problem::new("no node takes its Pod".to_owned(), why));
+        return Some(Problem::new("its Pod cannot be scheduled".to_owned(), why));
     }
     pod.init.iter().chain(&pod.agent).find_map(of_container)
 }

@@ -83,7 +83,7 @@ pub fn job(input: &Input<'_>, job: &JobView) -> Step {
         "JobCreated",
         &note,
     );
-    record(state, vec![event(EventType::Normal, "Started", &note)])
+    record(state, vec![event(EventType::Normal, "Running", &note)])
 }
 
 /// A person asked for a stop, and it is on its way.

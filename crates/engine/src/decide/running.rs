@@ -18,12 +18,17 @@ const NO_POD_PATIENCE: Duration = Duration::from_secs(30);
 pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
     let pods: Vec<&PodView> = of_job(input, recorded).collect();
     // What has ended has ended, whatever became of the Job since.
-    if let Some(pod) = last_ended(&pods) {
-        return record::end(input, outcome::of_pod(pod, input));
-    }
     let marked = input.state.is_true(condition::STOPPED);
     let job = input.observation.job.as_ref();
-    let Some(job) = job.filter(|job| job.uid == recorded.uid) else {
+    let job = job.filter(|job| job.uid == recorded.uid);
+    if let Some(pod) = last_ended(&pods) {
+        let with_its_job = job.is_none_or(|job| job.deleting);
+        let lost = with_its_job && outcome::ended_by_deletion(pod) && !marked;
+        if !lost {
+            return record::end(input, outcome::of_pod(pod, input));
+        }
+    }
+    let Some(job) = job else {
         let outcome = if input.stopping() {
             Outcome::new(Reason::UserStopped, "stopped by a person; its Job is gone")
         } else {
@@ -34,7 +39,7 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
         };
         return record::end(input, outcome);
     };
-    let pod = newest(&pods);
+    let pod = newest(&pods).filter(|pod| !pod.ended());
     match (pod, &job.end) {
         (None, Some(end)) => record::end(input, of_job_end(job, end, marked)),
         _ if input.stopping() && !marked => record::stopping(input),
