@@ -3,10 +3,19 @@
 //! The sandbox helper and the programs of the Pod come first: they must not find any thread or runtime.
 
 mod cli;
+mod create;
 mod failure;
+mod follow;
 mod git;
+mod interrupt;
+mod lowering;
+mod machine;
 mod manifest;
 mod printer;
+mod summary;
+mod table;
+mod target;
+mod tell;
 mod verbs;
 
 use std::process::ExitCode;
@@ -19,7 +28,7 @@ fn main() -> ExitCode {
     if let Some(code) = kubeopencode_embedded::node::sandbox::helper_main() {
         return code;
     }
-    if let Some(code) = verbs::pod::main() {
+    if let Some(code) = kubeopencode_pod::main() {
         return code;
     }
     let cli = match cli::Cli::try_parse() {
@@ -42,11 +51,28 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: cli::Cli, printer: &Printer) -> Result<ExitCode, Failure> {
     use cli::Command;
+    tell::set_up(matches!(cli.command, Command::Controller(_)), cli.verbose);
     match cli.command {
+        Command::Run(arguments) => return wait(verbs::run::run(&arguments, printer))?,
+        Command::Local(arguments) => wait(verbs::local::local(&arguments, printer))?,
+        Command::Controller(arguments) => wait(verbs::controller::controller(&arguments))?,
+        Command::Task(command) => wait(verbs::task::task(&command, printer))?,
+        Command::Agent(command) => wait(verbs::agent::agent(&command, printer))?,
+        Command::Plan(arguments) => wait(verbs::plan::plan(&arguments, printer))?,
         Command::Crds(arguments) => verbs::crds::crds(&arguments, printer),
         Command::Completion(arguments) => verbs::completion::completion(&arguments, printer),
         Command::CliReference => verbs::reference::reference(printer),
-        _ => Err(failure::Problem::new("not built yet").failed()),
     }
     .map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs a verb to its end.
+fn wait<T>(verb: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let value = runtime.block_on(verb);
+    // Whatever is left is not waited for: all that has to end has been ended.
+    runtime.shutdown_background();
+    Ok(value)
 }

@@ -170,11 +170,15 @@ fn valid(manifest: &Manifest) -> Result<Value, Vec<Problem>> {
     kind.prepare_create(&mut admitted);
     let secret = kind.group.is_empty() && kind.kind == "Secret";
     for cause in kind.validate(&admitted, None, None) {
+        if cause.field == "<nil>" && !(problems.is_empty()) {
+            // It only says that there may be more.
+            continue;
+        }
         let message = if secret && !cause.field.starts_with("metadata") {
             // What is wrong in a Secret is quoted nowhere.
             format!("{} is not valid", cause.field)
         } else {
-            format!("{}: {}", cause.field, cause.message)
+            told(&cause.field, &cause.message)
         };
         let problem = manifest.problem(&cause.field, message);
         if !problems.contains(&problem) {
@@ -191,6 +195,25 @@ fn valid(manifest: &Manifest) -> Result<Value, Vec<Problem>> {
     }
 }
 
+/// What is wrong with a field, without the words that an API server puts around it.
+fn told(field: &str, message: &str) -> String {
+    let message = match message
+        .strip_prefix("Invalid value: ")
+        .and_then(|rest| rest.split_once(": "))
+    {
+        Some((_, rest)) => rest,
+        None => message,
+    };
+    let message = message
+        .strip_prefix(&format!("{field} in body "))
+        .unwrap_or(message);
+    if message.starts_with(field) {
+        message.to_owned()
+    } else {
+        format!("{field}: {message}")
+    }
+}
+
 /// The refusal of a decoder, whose text begins with words that only an API server's log needs.
 fn refusal(manifest: &Manifest, failure: &kubeopencode_embedded::status::Failure) -> Vec<Problem> {
     let status = failure.to_value();
@@ -204,7 +227,7 @@ fn refusal(manifest: &Manifest, failure: &kubeopencode_embedded::status::Failure
             .map(|cause| {
                 let field = cause["field"].as_str().unwrap_or_default();
                 let message = cause["message"].as_str().unwrap_or_default();
-                manifest.problem(field, format!("{field}: {message}"))
+                manifest.problem(field, told(field, message))
             })
             .collect();
     }

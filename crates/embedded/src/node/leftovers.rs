@@ -47,7 +47,7 @@ fn open_up(path: &Path) -> io::Result<()> {
 }
 
 /// Removes the directories and logs of all Pods but these.
-pub(super) async fn sweep(pods: &Path, logs: &LogStore, keep: &dyn Fn(&str) -> bool) {
+pub(super) async fn sweep(pods: &Path, logs: &LogStore, keep: &(dyn Fn(&str) -> bool + Sync)) {
     let directories = fs::read_dir(pods).into_iter().flatten();
     let mut uids: Vec<String> = directories
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())

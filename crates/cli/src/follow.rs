@@ -1,0 +1,162 @@
+//! Follows a Task to its end: each change of its phase, and what its agent prints while it prints it.
+
+mod logs;
+mod output;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::ListParams,
+    runtime::{WatchStreamExt as _, watcher},
+};
+use kubeopencode_api::v1alpha1::{Task, TaskPhase};
+
+use crate::{
+    failure::{Failure, Problem},
+    printer::Printer,
+};
+
+pub(crate) use logs::{container_state, copy};
+pub(crate) use output::Output;
+
+/// What is said about a Task, besides what its agent prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Talk {
+    /// Every change of phase, on standard error.
+    Phases,
+    /// Nothing.
+    Silent,
+}
+
+/// Follows a Task until it has ended and everything that its agent printed is printed; answers the Task as it ended.
+pub(crate) async fn follow(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    output: Output,
+    talk: Talk,
+    printer: &Printer,
+) -> Result<Task, Failure> {
+    let tasks: Api<Task> = Api::namespaced(client.clone(), namespace);
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut events = watcher(tasks, config).default_backoff().boxed();
+    let mut logs: Option<tokio::task::JoinHandle<Result<(), kube::Error>>> = None;
+    let mut seen = false;
+    let mut said = String::new();
+    let ended = loop {
+        let event = match events.try_next().await {
+            Ok(Some(event)) => event,
+            Ok(None) => return Err(Problem::new("the cluster ended the watch").failed()),
+            Err(error) => {
+                printer.warn(&format!(
+                    "the cluster does not answer ({error}); trying again"
+                ));
+                continue;
+            }
+        };
+        let task = match event {
+            watcher::Event::Apply(task) | watcher::Event::InitApply(task) => task,
+            watcher::Event::Delete(_) => return Err(deleted(name)),
+            watcher::Event::InitDone if !seen => return Err(deleted(name)),
+            watcher::Event::Init | watcher::Event::InitDone => continue,
+        };
+        seen = true;
+        if talk == Talk::Phases {
+            say(&task, &mut said, printer);
+        }
+        let status = task.status.clone().unwrap_or_default();
+        if logs.is_none()
+            && let (Some(job), Some(_)) = (&status.job_name, &status.start_time)
+        {
+            let (client, namespace, job, output) = (
+                client.clone(),
+                namespace.to_owned(),
+                job.clone(),
+                output.clone(),
+            );
+            logs = Some(tokio::spawn(async move {
+                logs::of_job(&client, &namespace, &job, &output).await
+            }));
+        }
+        if is_terminal(status.phase) {
+            break task;
+        }
+    };
+    if let Some(logs) = logs {
+        finish_logs(client, &ended, logs, printer).await;
+    }
+    output.finish();
+    printer.progress_end();
+    Ok(ended)
+}
+
+/// Whether nothing changes after this phase.
+pub(crate) fn is_terminal(phase: Option<TaskPhase>) -> bool {
+    matches!(phase, Some(TaskPhase::Completed | TaskPhase::Failed))
+}
+
+fn deleted(name: &str) -> Failure {
+    Problem::new(format!("the Task {name} was deleted")).failed()
+}
+
+/// Says where the Task is, when that has changed.
+fn say(task: &Task, said: &mut String, printer: &Printer) {
+    let status = task.status.clone().unwrap_or_default();
+    let phase = status.phase.unwrap_or(TaskPhase::Pending);
+    let text = match phase {
+        // The end is in the summary.
+        TaskPhase::Completed | TaskPhase::Failed => return,
+        TaskPhase::Running => match &status.job_name {
+            Some(job) => format!("Running (job {job})"),
+            None => "Running".to_owned(),
+        },
+        TaskPhase::Pending | TaskPhase::Queued => match &status.message {
+            Some(message) => format!("{phase:?}: {message}"),
+            None => format!("{phase:?}"),
+        },
+    };
+    if *said != text {
+        printer.about(&task.name_any(), &text);
+        printer.progress(&format!("{} {phase:?}", task.name_any()));
+        *said = text;
+    }
+}
+
+/// Waits for the rest of the logs, unless there is no container that could have any.
+async fn finish_logs(
+    client: &Client,
+    task: &Task,
+    mut logs: tokio::task::JoinHandle<Result<(), kube::Error>>,
+    printer: &Printer,
+) {
+    let job = task
+        .status
+        .as_ref()
+        .and_then(|status| status.job_name.clone())
+        .unwrap_or_default();
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &task.namespace().unwrap_or_default());
+    let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+    let ran = match pods.list(&of_job).await {
+        Ok(pods) => pods
+            .items
+            .iter()
+            .any(|pod| logs::has_ended(pod) || logs::has_started(pod)),
+        Err(_) => false,
+    };
+    if !ran {
+        logs.abort();
+        return;
+    }
+    match tokio::time::timeout(logs::PATIENCE, &mut logs).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => {
+            printer.warn(&format!("the logs cannot be read to their end: {error}"))
+        }
+        Ok(Err(_)) => {}
+        Err(_) => {
+            logs.abort();
+            printer.warn("the logs did not end with the Task");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Logs through the API, as `kubectl logs --follow` reads them, but to the end even when a connection breaks.
+
+use std::time::Duration;
+
+use futures::{AsyncReadExt as _, StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::{ContainerState, Pod};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::LogParams,
+    runtime::{WatchStreamExt as _, wait::await_condition, watcher},
+};
+use kubeopencode_api::names::container::AGENT;
+
+use super::Output;
+
+/// How long the last lines may take once the Task has ended. A guard against a node that is gone.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long after a broken connection the next one is tried.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Copies what the agent of a Job's Pod prints, from when it starts to when it ends.
+pub(super) async fn of_job(
+    client: &Client,
+    namespace: &str,
+    job: &str,
+    output: &Output,
+) -> Result<(), kube::Error> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let config = watcher::Config::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+    let mut stream = watcher(pods.clone(), config)
+        .default_backoff()
+        .applied_objects()
+        .boxed();
+    loop {
+        match stream.try_next().await {
+            Ok(Some(pod)) if has_started(&pod) => {
+                return copy(&pods, &pod.name_any(), AGENT, true, output).await;
+            }
+            Ok(Some(pod)) if has_ended(&pod) => return Ok(()),
+            Ok(None) => return Ok(()),
+            Ok(Some(_)) | Err(_) => {}
+        }
+    }
+}
+
+/// Copies the log of a container; with `follow` until the container has ended.
+pub(crate) async fn copy(
+    pods: &Api<Pod>,
+    pod: &str,
+    container: &str,
+    follow: bool,
+    output: &Output,
+) -> Result<(), kube::Error> {
+    let mut copied = 0;
+    loop {
+        // Asked before reading: a log that is read after its container has ended is complete.
+        let ended = match pods.get_opt(pod).await? {
+            None => return Ok(()),
+            Some(pod) => {
+                !follow
+                    || has_ended(&pod)
+                    || container_state(&pod, container)
+                        .is_some_and(|state| state.terminated.is_some())
+            }
+        };
+        let read = read(pods, pod, container, !ended, &mut copied, output).await;
+        match read {
+            Ok(()) if ended => return Ok(()),
+            Err(error) if ended => return Err(error),
+            // The container ended, or the connection did.
+            Ok(()) | Err(_) => {
+                let terminated = |pod: Option<&Pod>| {
+                    pod.is_none_or(|pod| {
+                        has_ended(pod)
+                            || container_state(pod, container)
+                                .is_some_and(|state| state.terminated.is_some())
+                    })
+                };
+                let _ = tokio::time::timeout(AGAIN, await_condition(pods.clone(), pod, terminated))
+                    .await;
+            }
+        }
+    }
+}
+
+/// Reads the log once, leaves out the first `copied` bytes, and counts on.
+async fn read(
+    pods: &Api<Pod>,
+    pod: &str,
+    container: &str,
+    follow: bool,
+    copied: &mut usize,
+    output: &Output,
+) -> Result<(), kube::Error> {
+    let parameters = LogParams {
+        container: Some(container.to_owned()),
+        follow,
+        ..LogParams::default()
+    };
+    let mut stream = Box::pin(pods.log_stream(pod, &parameters).await?);
+    let mut buffer = vec![0; 16 * 1024];
+    let mut position = 0;
+    loop {
+        let count = match stream.read(&mut buffer).await {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) => return Err(kube::Error::ReadEvents(error)),
+        };
+        let skip = copied.saturating_sub(position).min(count);
+        position += count;
+        if skip < count {
+            output.write(&buffer[skip..count]);
+            *copied = position;
+        }
+    }
+}
+
+/// Whether the agent runs or ran.
+pub(super) fn has_started(pod: &Pod) -> bool {
+    container_state(pod, AGENT)
+        .is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+}
+
+/// Whether nothing of the Pod runs any more.
+pub(super) fn has_ended(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// The state of a container or init container.
+pub(crate) fn container_state(pod: &Pod, container: &str) -> Option<ContainerState> {
+    let status = pod.status.as_ref()?;
+    let all = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .chain(status.init_container_statuses.iter().flatten());
+    all.into_iter()
+        .find(|status| status.name == container)?
+        .state
+        .clone()
+}

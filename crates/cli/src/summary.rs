@@ -1,0 +1,197 @@
+//! How Tasks ended: for people on standard error, as JSON for programs, and the exit status of `run`.
+
+use kube::ResourceExt as _;
+use kubeopencode_api::v1alpha1::{CheckoutResult, Task, TaskPhase};
+use serde::Serialize;
+
+use crate::printer::Printer;
+
+/// How a Task ended.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TaskSummary {
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    pub(crate) phase: TaskPhase,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) job: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) exit_code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) signal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) duration_millis: Option<i64>,
+    pub(crate) checkouts: Vec<CheckoutSummary>,
+    /// Where the Pod's workspace is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) workspace: Option<String>,
+}
+
+/// What became of a checkout.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CheckoutSummary {
+    #[serde(flatten)]
+    pub(crate) result: CheckoutResult,
+    /// The branch with the new commits, in a repository of this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) brought_back: Option<BroughtBack>,
+}
+
+/// Where new commits were brought to.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BroughtBack {
+    pub(crate) repository: String,
+    pub(crate) branch: String,
+}
+
+impl TaskSummary {
+    /// What the status of a Task says.
+    pub(crate) fn of(task: &Task) -> Self {
+        let status = task.status.clone().unwrap_or_default();
+        let result = status.result.unwrap_or_default();
+        Self {
+            name: task.name_any(),
+            namespace: task.namespace().unwrap_or_default(),
+            phase: status.phase.unwrap_or(TaskPhase::Pending),
+            reason: status.reason,
+            message: status.message,
+            job: status.job_name,
+            exit_code: result.exit_code,
+            signal: result.signal,
+            duration_millis: result.duration_millis,
+            checkouts: result
+                .checkouts
+                .into_iter()
+                .map(|result| CheckoutSummary {
+                    result,
+                    brought_back: None,
+                })
+                .collect(),
+            workspace: None,
+        }
+    }
+
+    /// The exit status that says the same: the agent's own, 128 + N for signal N; never 0 for what failed.
+    pub(crate) fn exit_status(&self) -> u8 {
+        let agent = match (self.exit_code, &self.signal) {
+            (Some(code), _) => u8::try_from(code).unwrap_or(1),
+            (None, Some(signal)) => 128 + signal_number(signal),
+            (None, None) => u8::from(
+                self.phase != TaskPhase::Completed || self.reason.as_deref() == Some("UserStopped"),
+            ),
+        };
+        if agent == 0 && self.phase != TaskPhase::Completed {
+            1
+        } else {
+            agent
+        }
+    }
+
+    /// For people.
+    pub(crate) fn print(&self, printer: &Printer) {
+        let phase = format!("{:?}", self.phase);
+        let phase = match (self.phase, self.reason.as_deref()) {
+            (TaskPhase::Completed, Some("Succeeded")) => printer.good(&phase),
+            _ => printer.bad(&phase),
+        };
+        let mut text = phase;
+        if let Some(duration_millis) = self.duration_millis {
+            text.push_str(&format!(" after {}", duration(duration_millis)));
+        }
+        if let Some(reason) = &self.reason {
+            text.push_str(&format!(" ({reason})"));
+        }
+        if let Some(message) = self
+            .message
+            .as_ref()
+            .filter(|_| self.reason.as_deref() != Some("Succeeded"))
+        {
+            text.push_str(&format!(": {message}"));
+        }
+        printer.about(&self.name, &text);
+        for summary in &self.checkouts {
+            printer.line(&format!(
+                "  {}: {}",
+                summary.result.path,
+                checkout(&summary.result)
+            ));
+            if let Some(BroughtBack { repository, branch }) = &summary.brought_back {
+                printer.line(&format!(
+                    "  the new commits are in branch {} of {repository}",
+                    printer.good(branch)
+                ));
+                printer.line(&format!(
+                    "  look at them with: git -C {repository} log --patch {}..{branch}",
+                    short(summary.result.base.as_deref())
+                ));
+            }
+        }
+        if let Some(workspace) = &self.workspace {
+            printer.line(&format!("  the workspace is kept in {workspace}"));
+        }
+    }
+}
+
+/// A checkout in one line.
+pub(crate) fn checkout(checkout: &CheckoutResult) -> String {
+    if let Some(error) = &checkout.error {
+        return error.clone();
+    }
+    let place = match &checkout.branch {
+        Some(branch) => format!("branch {branch}"),
+        None => "no branch".to_owned(),
+    };
+    let commits = match checkout.commits.unwrap_or_default() {
+        0 => "no new commits".to_owned(),
+        1 => "1 new commit".to_owned(),
+        count => format!("{count} new commits"),
+    };
+    let dirty = if checkout.dirty == Some(true) {
+        ", and changes that are not committed"
+    } else {
+        ""
+    };
+    format!(
+        "{place} at {}, {commits}{dirty}",
+        short(checkout.head.as_deref())
+    )
+}
+
+fn short(commit: Option<&str>) -> &str {
+    commit.map_or("?", |commit| commit.get(..10).unwrap_or(commit))
+}
+
+/// Milliseconds for people.
+pub(crate) fn duration(milliseconds: i64) -> String {
+    match milliseconds {
+        0..10_000 => format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100),
+        _ => crate::table::duration(milliseconds / 1000),
+    }
+}
+
+fn signal_number(name: &str) -> u8 {
+    match name {
+        "SIGHUP" => 1,
+        "SIGINT" => 2,
+        "SIGQUIT" => 3,
+        "SIGILL" => 4,
+        "SIGTRAP" => 5,
+        "SIGABRT" => 6,
+        "SIGBUS" => 7,
+        "SIGFPE" => 8,
+        "SIGUSR1" => 10,
+        "SIGSEGV" => 11,
+        "SIGUSR2" => 12,
+        "SIGPIPE" => 13,
+        "SIGALRM" => 14,
+        "SIGTERM" => 15,
+        // SIGKILL, and what nobody has a name for.
+        _ => 9,
+    }
+}

@@ -1,0 +1,148 @@
+//! A Task said in words on the command line, and the Agent that goes with it.
+
+use kubeopencode_embedded::clock;
+use serde_json::{Value, json};
+
+use crate::{
+    cli::SaidArgs,
+    failure::Failure,
+    manifest::{Manifest, Source, check, repository},
+};
+
+/// The longest name that is made from words.
+const LONGEST: usize = 40;
+
+/// The objects that the words stand for. On a cluster of its own a Task has the name that the words give; elsewhere it
+/// gets an ending that nobody else has.
+pub(super) fn manifests(
+    what: &str,
+    said: &SaidArgs,
+    namespace: &str,
+    own_cluster: bool,
+) -> Result<Vec<Manifest>, Failure> {
+    let name = match &said.name {
+        Some(name) => name.clone(),
+        None if own_cluster => name_of(what),
+        None => format!(
+            "{}-{}",
+            name_of(what),
+            clock::suffix(&clock::system_entropy())
+        ),
+    };
+    let own_agent = said.command.is_some() || said.image.is_some();
+    let mut objects = Vec::new();
+    if own_agent {
+        objects.push(agent(&name, said));
+    }
+    let agent_ref = if own_agent {
+        Some(name.clone())
+    } else {
+        said.agent.clone()
+    };
+    objects.push(task(what, &name, agent_ref, said));
+    objects
+        .iter()
+        .map(|object| {
+            let mut manifest = check::check_made(object, namespace)?;
+            manifest.source = Source {
+                folder: Some(".".into()),
+                ..manifest.source
+            };
+            Ok(manifest)
+        })
+        .collect()
+}
+
+fn agent(name: &str, said: &SaidArgs) -> Value {
+    let mut spec = json!({"serviceAccountName": "default"});
+    if let Some(command) = &said.command {
+        spec["command"] = json!(["sh", "-c", command]);
+    }
+    if let Some(image) = &said.image {
+        spec["agentImage"] = json!(image);
+    }
+    json!({"apiVersion": "kubeopencode.io/v1alpha1", "kind": "Agent", "metadata": {"name": name}, "spec": spec})
+}
+
+fn task(what: &str, name: &str, agent: Option<String>, said: &SaidArgs) -> Value {
+    let mut spec = json!({"description": what});
+    if let Some(agent) = agent {
+        spec["agentRef"] = json!(agent);
+    }
+    if let Some(timeout) = &said.timeout {
+        spec["timeout"] = json!(timeout);
+    }
+    if let Some(repo) = &said.repo {
+        let local = !is_url(repo);
+        let repository = match local {
+            true if !repository::is_path(repo) => format!("./{repo}"),
+            _ => repo.clone(),
+        };
+        let mut git = json!({"repository": repository});
+        if local {
+            // Agents look at history, and here it costs next to nothing.
+            git["depth"] = json!(0);
+        }
+        if let Some(reference) = &said.reference {
+            git["ref"] = json!(reference);
+        }
+        // The repository is the workspace itself: the agent begins in it.
+        spec["contexts"] = json!([{"type": "Git", "mountPath": ".", "git": git}]);
+    }
+    json!({"apiVersion": "kubeopencode.io/v1alpha1", "kind": "Task", "metadata": {"name": name}, "spec": spec})
+}
+
+/// Whether git would fetch it from somewhere: `scheme://…`, or `user@host:path`.
+fn is_url(repo: &str) -> bool {
+    if repo.contains("://") {
+        return true;
+    }
+    match repo.split_once(':') {
+        Some((host, _)) => !host.contains('/'),
+        None => false,
+    }
+}
+
+/// A name from words: `Fix the failing test!` is `fix-the-failing-test`.
+fn name_of(what: &str) -> String {
+    let mut name = String::new();
+    for word in what
+        .split(|letter: char| !letter.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+    {
+        if name.len() + 1 + word.len() > LONGEST {
+            break;
+        }
+        if !name.is_empty() {
+            name.push('-');
+        }
+        name.push_str(&word.to_ascii_lowercase());
+    }
+    if name.is_empty() {
+        "task".to_owned()
+    } else {
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_from_words() {
+        assert_eq!(name_of("Fix the failing test!"), "fix-the-failing-test");
+        assert_eq!(name_of("修复"), "task");
+        assert!(name_of(&"word ".repeat(50)).len() <= LONGEST);
+    }
+
+    #[test]
+    fn a_directory_is_no_url() {
+        for url in ["https://a/b", "git@host:path", "file:///a"] {
+            assert!(is_url(url), "{url}");
+        }
+        for path in [".", "../a", "/a/b:c", "sub/dir", "app"] {
+            assert!(!is_url(path), "{path}");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! `task …`: create, list, get, logs, stop, why, delete.
+
+mod why;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
+use kubeopencode_api::{names, v1alpha1::Task};
+use serde_json::json;
+
+use crate::{
+    cli::{CreateArgs, GetArgs, ListArgs, LogsArgs, NamedArgs, TaskCommand},
+    create,
+    failure::{Failure, Problem},
+    follow::{self, Output, Talk},
+    lowering::Sources,
+    manifest,
+    printer::Printer,
+    table,
+    target::{self, Target},
+};
+
+/// Does it.
+pub(crate) async fn task(command: &TaskCommand, printer: &Printer) -> Result<(), Failure> {
+    match command {
+        TaskCommand::Create(arguments) => create_all(arguments, printer).await,
+        TaskCommand::List(arguments) => list(arguments, printer).await,
+        TaskCommand::Get(arguments) => get(arguments, printer).await,
+        TaskCommand::Logs(arguments) => logs(arguments, printer).await,
+        TaskCommand::Stop(arguments) => stop(arguments, printer).await,
+        TaskCommand::Why(arguments) => why::why(arguments, printer).await,
+        TaskCommand::Delete(arguments) => delete(arguments, printer).await,
+    }
+}
+
+async fn create_all(arguments: &CreateArgs, printer: &Printer) -> Result<(), Failure> {
+    let target = target::connect(&arguments.target).await?;
+    let mut manifests = manifest::load(&arguments.files, &target.namespace)?;
+    manifest::repository::resolve(&mut manifests, target.data_dir.is_some())?;
+    let sources = Sources {
+        manifests: &manifests,
+        client: Some(&target.client),
+    };
+    create::check(
+        &manifests,
+        &sources,
+        &create::settings(target.data_dir.is_some()),
+        create::Missing::Waits,
+    )
+    .await?;
+    create::create(&target.client, &manifests).await?;
+    for manifest in &manifests {
+        printer.text(&format!(
+            "{}/{} created",
+            manifest.kind.singular,
+            manifest.name()
+        ));
+    }
+    Ok(())
+}
+
+async fn list(arguments: &ListArgs, printer: &Printer) -> Result<(), Failure> {
+    let target = target::connect(&arguments.target).await?;
+    let tasks: Api<Task> = if arguments.all_namespaces {
+        Api::all(target.client.clone())
+    } else {
+        Api::namespaced(target.client.clone(), &target.namespace)
+    };
+    let mut parameters = ListParams::default();
+    if let Some(selector) = &arguments.selector {
+        parameters = parameters.labels(selector);
+    }
+    let found = tasks.list(&parameters).await?.items;
+    if let Some(format) = arguments.output {
+        return table::objects("task.kubeopencode.io", &found, false, format, printer);
+    }
+    if found.is_empty() {
+        let place = if arguments.all_namespaces {
+            "any namespace".to_owned()
+        } else {
+            format!("namespace {}", target.namespace)
+        };
+        printer.line(&format!("There are no Tasks in {place}."));
+        return Ok(());
+    }
+    let now = Timestamp::now();
+    let mut rows = vec![row(
+        arguments.all_namespaces,
+        "NAMESPACE",
+        ["NAME", "PHASE", "AGENT", "AGE", "REASON"].map(str::to_owned),
+    )];
+    rows.extend(found.iter().map(|task| {
+        let status = task.status.clone().unwrap_or_default();
+        let cells = [
+            task.name_any(),
+            status
+                .phase
+                .map_or_else(|| "Pending".to_owned(), |phase| format!("{phase:?}")),
+            status.agent.map(|agent| agent.name).unwrap_or_default(),
+            table::age(task.creation_timestamp().map(|time| time.0), now),
+            status.reason.unwrap_or_default(),
+        ];
+        row(
+            arguments.all_namespaces,
+            &task.namespace().unwrap_or_default(),
+            cells,
+        )
+    }));
+    printer.text(&table::render(&rows));
+    Ok(())
+}
+
+/// A row, with the namespace in front when Tasks of several are shown.
+pub(super) fn row<const N: usize>(
+    with_namespace: bool,
+    namespace: &str,
+    cells: [String; N],
+) -> Vec<String> {
+    with_namespace
+        .then(|| namespace.to_owned())
+        .into_iter()
+        .chain(cells)
+        .collect()
+}
+
+async fn get(arguments: &GetArgs, printer: &Printer) -> Result<(), Failure> {
+    let target = target::connect(&arguments.target).await?;
+    let task = fetch(&target, &arguments.name).await?;
+    if let Some(format) = arguments.output {
+        return table::objects("task.kubeopencode.io", &[task], true, format, printer);
+    }
+    let status = task.status.clone().unwrap_or_default();
+    let mut rows = vec![
+        vec!["Name:".to_owned(), task.name_any()],
+        vec![
+            "Namespace:".to_owned(),
+            task.namespace().unwrap_or_default(),
+        ],
+        vec![
+            "Phase:".to_owned(),
+            status
+                .phase
+                .map_or_else(|| "Pending".to_owned(), |phase| format!("{phase:?}")),
+        ],
+    ];
+    let mut add = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            rows.push(vec![format!("{name}:"), value]);
+        }
+    };
+    add("Reason", status.reason);
+    add("Message", status.message);
+    add("Agent", status.agent.map(|agent| agent.name));
+    add("Job", status.job_name);
+    let result = status.result.unwrap_or_default();
+    add("Exit code", result.exit_code.map(|code| code.to_string()));
+    add("Signal", result.signal);
+    add(
+        "Duration",
+        result.duration_millis.map(crate::summary::duration),
+    );
+    for checkout in result.checkouts {
+        add(
+            &checkout.path.clone(),
+            Some(crate::summary::checkout(&checkout)),
+        );
+    }
+    printer.text(&table::render(&rows));
+    Ok(())
+}
+
+async fn logs(arguments: &LogsArgs, printer: &Printer) -> Result<(), Failure> {
+    let target = target::connect(&arguments.target).await?;
+    let task = fetch(&target, &arguments.name).await?;
+    let output = Output::new(printer, false, None);
+    if arguments.follow && arguments.container == names::container::AGENT {
+        let namespace = task.namespace().unwrap_or_default();
+        follow::follow(
+            &target.client,
+            &namespace,
+            &arguments.name,
+            output,
+            Talk::Silent,
+            printer,
+        )
+        .await?;
+        return Ok(());
+    }
+    let not_yet = || {
+        Problem::new(format!(
+            "the Task {} has no Pod yet, so there are no logs",
+            arguments.name
+        ))
+        .hint(format!(
+            "`kubeopencode task why {}` says what it waits for; `--follow` waits",
+            arguments.name
+        ))
+        .failed()
+    };
+    let job = task
+        .status
+        .as_ref()
+        .and_then(|status| status.job_name.clone())
+        .ok_or_else(not_yet)?;
+    let pods: Api<Pod> = Api::namespaced(target.client.clone(), &target.namespace);
+    let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+    let pod = pods
+        .list(&of_job)
+        .await?
+        .items
+        .into_iter()
+        .next()
+        .ok_or_else(not_yet)?;
+    if follow::container_state(&pod, &arguments.container).is_none() {
+        let known: Vec<String> = pod
+            .spec
+            .iter()
+            .flat_map(|spec| {
+                spec.init_containers
+                    .iter()
+                    .flatten()
+                    .chain(&spec.containers)
+            })
+            .map(|container| container.name.clone())
+            .collect();
+        if !known.contains(&arguments.container) {
+            return Err(
+                Problem::new(format!("there is no container {:?}", arguments.container))
+                    .hint(format!("there are: {}", known.join(", ")))
+                    .input(),
+            );
+        }
+        return Err(not_yet());
+    }
+    follow::copy(
+        &pods,
+        &pod.name_any(),
+        &arguments.container,
+        arguments.follow,
+        &output,
+    )
+    .await?;
+    Ok(())
+}
+
+async fn stop(arguments: &NamedArgs, printer: &Printer) -> Result<(), Failure> {
+    let target = target::connect(&arguments.target).await?;
+    let task = fetch(&target, &arguments.name).await?;
+    if follow::is_terminal(task.status.as_ref().and_then(|status| status.phase)) {
+        printer.line(&format!("{} has already ended.", arguments.name));
+        return Ok(());
+    }
+    request_stop(&target.client, &target.namespace, &arguments.name).await?;
+    printer.line(&format!(
+        "{} is being stopped; its Pod and logs stay.",
+        arguments.name
+    ));
+    Ok(())
+}
+
+/// Sets the annotation that asks for a stop.
+pub(crate) async fn request_stop(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<(), kube::Error> {
+    let tasks: Api<Task> = Api::namespaced(client.clone(), namespace);
+    let patch = json!({"metadata": {"annotations": {(names::ANNOTATION_STOP): "true"}}});
+    tasks
+        .patch_metadata(name, &PatchParams::default(), &Patch::Merge(patch))
+        .await?;
+    Ok(())
+}
+
+async fn delete(arguments: &NamedArgs, printer: &Printer) -> Result<(), Failure> {
+    let target = target::connect(&arguments.target).await?;
+    fetch(&target, &arguments.name).await?;
+    let tasks: Api<Task> = Api::namespaced(target.client.clone(), &target.namespace);
+    tasks
+        .delete(&arguments.name, &DeleteParams::background())
+        .await?;
+    printer.line(&format!(
+        "{} is deleted, with its Job, Pod and logs.",
+        arguments.name
+    ));
+    Ok(())
+}
+
+/// A Task by its name, or an error that says where it was looked for.
+async fn fetch(target: &Target, name: &str) -> Result<Task, Failure> {
+    let tasks: Api<Task> = Api::namespaced(target.client.clone(), &target.namespace);
+    match tasks.get_opt(name).await? {
+        Some(task) => Ok(task),
+        None => {
+            let found = tasks.list_metadata(&ListParams::default()).await?.items;
+            let known: Vec<String> = found.iter().map(kube::ResourceExt::name_any).collect();
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            let problem = Problem::new(format!(
+                "there is no Task {name:?} in namespace {}",
+                target.namespace
+            ));
+            Err(match manifest::check::nearest(name, &known) {
+                Some(nearest) => problem.hint(format!("did you mean {nearest}?")),
+                None => problem.hint("`kubeopencode task list --all-namespaces` lists all"),
+            }
+            .failed())
+        }
+    }
+}
