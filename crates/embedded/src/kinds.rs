@@ -33,6 +33,7 @@ mod pod;
 mod registry;
 mod simple;
 
+pub(crate) use registry::Document as KeptDocument;
 pub use registry::Registry;
 
 /// What becomes of fields that a kind does not know and of keys given twice

@@ -14,6 +14,9 @@ fn default(object: &mut Map<String, Value>, key: &str, value: impl Into<Value>) 
 
 /// Defaults of a Pod.
 pub(super) fn default_pod(pod: &mut Map<String, Value>) {
+    if let Some(Value::Object(status)) = pod.get_mut("status") {
+        pair_addresses(status);
+    }
     let Some(Value::Object(spec)) = pod.get_mut("spec") else {
         return;
     };
@@ -27,6 +30,22 @@ pub(super) fn default_pod(pod: &mut Map<String, Value>) {
     }
     if spec.get("hostNetwork") == Some(&Value::Bool(true)) {
         default_host_ports(spec);
+    }
+}
+
+/// The address of a Pod is the first of its addresses.
+fn pair_addresses(status: &mut Map<String, Value>) {
+    let first = status
+        .get("podIPs")
+        .and_then(|list| list.get(0)?.get("ip").cloned());
+    match (status.get("podIP").cloned(), first) {
+        (Some(ip), None) => {
+            status.insert("podIPs".into(), json!([{"ip": ip}]));
+        }
+        (None, Some(ip)) => {
+            status.insert("podIP".into(), ip);
+        }
+        _ => {}
     }
 }
 

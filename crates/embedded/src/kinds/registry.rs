@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use serde_json::Value;
@@ -17,6 +17,14 @@ type Key = (String, String, String);
 #[derive(Debug)]
 pub struct Registry {
     kinds: RwLock<BTreeMap<Key, Arc<Kind>>>,
+    documents: Mutex<BTreeMap<(String, String), Arc<Document>>>,
+}
+
+/// An `OpenAPI` document with the hash of its content, kept while the kinds of its group version stay the same.
+#[derive(Debug)]
+pub(crate) struct Document {
+    pub(crate) value: Value,
+    pub(crate) hash: String,
 }
 
 impl Registry {
@@ -28,6 +36,7 @@ impl Registry {
             .map(|kind| (key(&kind), Arc::new(kind)));
         Self {
             kinds: RwLock::new(kinds.collect()),
+            documents: Mutex::default(),
         }
     }
 
@@ -41,6 +50,9 @@ impl Registry {
         if let Some(first) = added.first() {
             self.remove(&first.group, &first.plural);
         }
+        for kind in &added {
+            self.forget_documents(&kind.group);
+        }
         let mut kinds = self.kinds.write().unwrap_or_else(PoisonError::into_inner);
         kinds.extend(added.iter().map(|kind| (key(kind), kind.clone())));
         Ok(added)
@@ -48,6 +60,7 @@ impl Registry {
 
     /// Stops serving a resource in all its versions.
     pub fn remove(&self, group: &str, plural: &str) {
+        self.forget_documents(group);
         let mut kinds = self.kinds.write().unwrap_or_else(PoisonError::into_inner);
         kinds.retain(|key, _| key.0 != group || key.1 != plural);
     }
@@ -76,6 +89,34 @@ impl Registry {
     pub fn kinds(&self) -> Vec<Arc<Kind>> {
         let kinds = self.kinds.read().unwrap_or_else(PoisonError::into_inner);
         kinds.values().cloned().collect()
+    }
+
+    /// The `OpenAPI` document of a group version, made by `make` unless it is there.
+    pub(crate) fn document(
+        &self,
+        group: &str,
+        version: &str,
+        make: impl FnOnce() -> Option<Document>,
+    ) -> Option<Arc<Document>> {
+        let key = (group.to_owned(), version.to_owned());
+        let mut documents = self
+            .documents
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(document) = documents.get(&key) {
+            return Some(document.clone());
+        }
+        let document = Arc::new(make()?);
+        documents.insert(key, document.clone());
+        Some(document)
+    }
+
+    fn forget_documents(&self, group: &str) {
+        let mut documents = self
+            .documents
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        documents.retain(|(of, _), _| of != group);
     }
 
     /// The groups of the built-in kinds, in the order in which discovery lists them.

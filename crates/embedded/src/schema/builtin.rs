@@ -13,74 +13,151 @@ use k8s_openapi::{
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value};
 
-use super::{Schema, Type, listkinds};
+use super::{ListType, Schema, Type, listkinds};
 
 /// Definitions whose inside is free, or refers to itself.
 const FREE: [&str; 4] = ["FieldsV1", "JSONSchemaProps", "RawExtension", "JSON"];
 
 /// The schema of a built-in kind, `None` if there is no such kind.
 pub(crate) fn schema(group: &str, kind: &str) -> Option<Schema> {
-    let schema = match (group, kind) {
-        ("", "ConfigMap") => of::<core::v1::ConfigMap>(),
-        ("", "Event") => of::<core::v1::Event>(),
-        ("", "Namespace") => of::<core::v1::Namespace>(),
-        ("", "Node") => of::<core::v1::Node>(),
-        ("", "PersistentVolumeClaim") => of::<core::v1::PersistentVolumeClaim>(),
-        ("", "Pod") => of::<core::v1::Pod>(),
-        ("", "Secret") => of::<core::v1::Secret>(),
-        ("", "Service") => of::<core::v1::Service>(),
-        ("", "ServiceAccount") => of::<core::v1::ServiceAccount>(),
-        ("events.k8s.io", "Event") => of::<events::v1::Event>(),
-        ("batch", "CronJob") => of::<batch::v1::CronJob>(),
-        ("batch", "Job") => of::<batch::v1::Job>(),
-        ("coordination.k8s.io", "Lease") => of::<coordination::v1::Lease>(),
-        ("rbac.authorization.k8s.io", "ClusterRole") => of::<rbac::v1::ClusterRole>(),
-        ("rbac.authorization.k8s.io", "ClusterRoleBinding") => of::<rbac::v1::ClusterRoleBinding>(),
-        ("rbac.authorization.k8s.io", "Role") => of::<rbac::v1::Role>(),
-        ("rbac.authorization.k8s.io", "RoleBinding") => of::<rbac::v1::RoleBinding>(),
+    Some(read(source(group, kind)?))
+}
+
+/// The JSON schema of a built-in kind with the definitions that it refers to.
+fn source(group: &str, kind: &str) -> Option<Source> {
+    let source = match (group, kind) {
+        ("", "ConfigMap") => definitions::<core::v1::ConfigMap>(),
+        ("", "Event") => definitions::<core::v1::Event>(),
+        ("", "Namespace") => definitions::<core::v1::Namespace>(),
+        ("", "Node") => definitions::<core::v1::Node>(),
+        ("", "PersistentVolumeClaim") => definitions::<core::v1::PersistentVolumeClaim>(),
+        ("", "Pod") => definitions::<core::v1::Pod>(),
+        ("", "Secret") => definitions::<core::v1::Secret>(),
+        ("", "Service") => definitions::<core::v1::Service>(),
+        ("", "ServiceAccount") => definitions::<core::v1::ServiceAccount>(),
+        ("events.k8s.io", "Event") => definitions::<events::v1::Event>(),
+        ("batch", "CronJob") => definitions::<batch::v1::CronJob>(),
+        ("batch", "Job") => definitions::<batch::v1::Job>(),
+        ("coordination.k8s.io", "Lease") => definitions::<coordination::v1::Lease>(),
+        ("rbac.authorization.k8s.io", "ClusterRole") => definitions::<rbac::v1::ClusterRole>(),
+        ("rbac.authorization.k8s.io", "ClusterRoleBinding") => {
+            definitions::<rbac::v1::ClusterRoleBinding>()
+        }
+        ("rbac.authorization.k8s.io", "Role") => definitions::<rbac::v1::Role>(),
+        ("rbac.authorization.k8s.io", "RoleBinding") => definitions::<rbac::v1::RoleBinding>(),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => {
-            of::<apiextensions::v1::CustomResourceDefinition>()
+            definitions::<apiextensions::v1::CustomResourceDefinition>()
         }
         ("authentication.k8s.io", "SelfSubjectReview") => {
-            of::<authentication::v1::SelfSubjectReview>()
+            definitions::<authentication::v1::SelfSubjectReview>()
         }
         ("authorization.k8s.io", "SelfSubjectAccessReview") => {
-            of::<authorization::v1::SelfSubjectAccessReview>()
+            definitions::<authorization::v1::SelfSubjectAccessReview>()
         }
         ("authorization.k8s.io", "SelfSubjectRulesReview") => {
-            of::<authorization::v1::SelfSubjectRulesReview>()
+            definitions::<authorization::v1::SelfSubjectRulesReview>()
         }
         ("authorization.k8s.io", "SubjectAccessReview") => {
-            of::<authorization::v1::SubjectAccessReview>()
+            definitions::<authorization::v1::SubjectAccessReview>()
         }
         ("authorization.k8s.io", "LocalSubjectAccessReview") => {
-            of::<authorization::v1::LocalSubjectAccessReview>()
+            definitions::<authorization::v1::LocalSubjectAccessReview>()
         }
         _ => return None,
     };
-    Some(schema)
+    Some(source)
 }
 
 /// The schema of the metadata of every object.
 pub(crate) fn object_meta() -> &'static Schema {
-    static SCHEMA: LazyLock<Schema> = LazyLock::new(of::<ObjectMeta>);
+    static SCHEMA: LazyLock<Schema> = LazyLock::new(|| read(definitions::<ObjectMeta>()));
     &SCHEMA
 }
 
-/// The JSON schema of a type with the definitions that it refers to.
-pub(crate) fn definitions<T: JsonSchema>() -> (Value, Map<String, Value>) {
+/// A JSON schema and the definitions that it refers to.
+type Source = (Value, Map<String, Value>);
+
+fn definitions<T: JsonSchema>() -> Source {
     let mut generator: SchemaGenerator = SchemaSettings::default().into_generator();
     let root = generator.subschema_for::<T>().to_value();
     (root, generator.take_definitions(true))
 }
 
-fn of<T: JsonSchema>() -> Schema {
-    let (root, definitions) = definitions::<T>();
+fn read((root, definitions): Source) -> Schema {
     let mut reader = Reader {
         definitions,
         types: BTreeMap::new(),
     };
     reader.node(&root).as_ref().clone()
+}
+
+/// The name of the definition of a built-in kind and all definitions that it needs, as an `OpenAPI` document has
+/// them: with the markers by which `kubectl` computes its patches.
+pub(crate) fn openapi(group: &str, kind: &str) -> Option<(String, Map<String, Value>)> {
+    let (root, definitions) = source(group, kind)?;
+    let name = definition_name(root["$ref"].as_str()?).to_owned();
+    Some((name, documented(definitions)))
+}
+
+/// As [`openapi`], for the metadata of a custom resource.
+pub(crate) fn openapi_metadata() -> (String, Map<String, Value>) {
+    let (root, definitions) = definitions::<ObjectMeta>();
+    let name = definition_name(root["$ref"].as_str().unwrap_or_default()).to_owned();
+    (name, documented(definitions))
+}
+
+fn documented(definitions: Map<String, Value>) -> Map<String, Value> {
+    let mut reader = Reader {
+        definitions: definitions.clone(),
+        types: BTreeMap::new(),
+    };
+    let mut documented = Map::new();
+    for (name, mut definition) in definitions {
+        let schema = reader.definition(&name);
+        for (field, property) in definition["properties"]
+            .as_object_mut()
+            .into_iter()
+            .flatten()
+        {
+            if let Some(schema) = schema.properties.get(field) {
+                mark(schema, property);
+            }
+        }
+        documented.insert(name, definition);
+    }
+    documented
+}
+
+/// Writes how a field merges into its schema.
+fn mark(schema: &Schema, property: &mut Value) {
+    match schema.merge_key {
+        Some("") => property["x-kubernetes-patch-strategy"] = "merge".into(),
+        Some(key) => {
+            let strategy = if schema.retain_keys {
+                "merge,retainKeys"
+            } else {
+                "merge"
+            };
+            property["x-kubernetes-patch-strategy"] = strategy.into();
+            property["x-kubernetes-patch-merge-key"] = key.into();
+        }
+        None => {}
+    }
+    match &schema.list_type {
+        ListType::Map(keys) => {
+            property["x-kubernetes-list-type"] = "map".into();
+            property["x-kubernetes-list-map-keys"] = keys.clone().into();
+        }
+        ListType::Set => property["x-kubernetes-list-type"] = "set".into(),
+        ListType::Atomic if schema.json_type == Type::Array => {
+            property["x-kubernetes-list-type"] = "atomic".into();
+        }
+        ListType::Atomic => {}
+    }
+}
+
+fn definition_name(reference: &str) -> &str {
+    reference.rsplit('/').next().unwrap_or(reference)
 }
 
 /// Reads definitions, each once.
@@ -92,10 +169,7 @@ struct Reader {
 impl Reader {
     fn node(&mut self, schema: &Value) -> Arc<Schema> {
         match schema["$ref"].as_str() {
-            Some(reference) => {
-                let name = reference.rsplit('/').next().unwrap_or(reference).to_owned();
-                self.definition(&name)
-            }
+            Some(reference) => self.definition(definition_name(reference)),
             None => Arc::new(self.inline(schema, "")),
         }
     }
