@@ -2,6 +2,7 @@
 
 mod it {
     mod api;
+    mod controllers;
     mod logs;
     mod replay;
     mod sandbox;
