@@ -280,7 +280,7 @@ impl Inner {
                 });
             };
             if !sub.verbs.contains(&verb) {
-                return Err(if kind.custom && verb == "delete" {
+                return Err(if kind.custom && matches!(verb, "create" | "delete") {
                     unsupported(&kind, verb)
                 } else {
                     Failure::method_not_allowed()

@@ -17,8 +17,10 @@ use tower::ServiceExt as _;
 
 use crate::api::{Api, Options as ApiOptions, Token, User};
 use crate::clock::{Clock, Entropy, system_clock, system_entropy};
+use crate::controllers::{self, ControllerOptions};
 use crate::lock::{DirectoryLock, LockError};
 use crate::logs::LogStore;
+use crate::node::{Node, NodeError, NodeOptions};
 use crate::serve::{Bound, Credentials, ServeError, write_private};
 use crate::status::Failure;
 use crate::store::{Location, Retention, Store, StoreError};
@@ -39,7 +41,11 @@ pub struct Options {
     pub listen: Option<u16>,
     /// Who may come in over HTTPS, beside the cluster's own administrator.
     pub tokens: Vec<Token>,
-    /// What containers print.
+    /// Whether Jobs, garbage collection and namespaces have their controllers.
+    pub controllers: bool,
+    /// Runs Pods; without it they stay unscheduled.
+    pub node: Option<NodeOptions>,
+    /// What containers print, where there is no node that says so.
     pub logs: Option<LogStore>,
     /// For timestamps.
     pub clock: Clock,
@@ -54,6 +60,8 @@ impl Default for Options {
             definitions: Vec::new(),
             listen: None,
             tokens: Vec::new(),
+            controllers: true,
+            node: None,
             logs: None,
             clock: system_clock(),
             entropy: system_entropy(),
@@ -82,6 +90,9 @@ pub enum ClusterError {
     /// HTTPS.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// The node.
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// The API refused something that every cluster has, or a definition.
     #[error("cannot set up {what}: {failure}")]
     SetUp {
@@ -97,6 +108,7 @@ pub struct Cluster {
     api: Api,
     kubeconfig: Option<String>,
     address: Option<SocketAddr>,
+    node: Option<(JoinHandle<()>, DropGuard)>,
     tasks: Vec<JoinHandle<()>>,
     end: DropGuard,
     _lock: Option<DirectoryLock>,
@@ -152,9 +164,11 @@ impl Cluster {
         }));
         let api = Api::new(ApiOptions {
             store,
-            clock: options.clock,
-            entropy: options.entropy,
-            logs: options.logs,
+            clock: options.clock.clone(),
+            entropy: options.entropy.clone(),
+            logs: options
+                .logs
+                .or_else(|| options.node.as_ref().map(|node| node.logs.clone())),
             tokens,
             address: address.map_or_else(String::new, |address| address.to_string()),
         })
@@ -167,11 +181,41 @@ impl Cluster {
             api: api.for_user(User::administrator("system:admin")),
             kubeconfig: None,
             address,
+            node: None,
             tasks: Vec::new(),
             end: token.clone().drop_guard(),
             _lock: lock,
         };
         cluster.set_up(&options.definitions).await?;
+        if options.controllers {
+            let settings = ControllerOptions {
+                clock: options.clock,
+                entropy: options.entropy,
+                root_ca: door
+                    .as_ref()
+                    .map_or_else(String::new, |door| door.credentials.authority().to_owned()),
+                ..ControllerOptions::default()
+            };
+            let work = controllers::spawn(cluster.client(), settings, token.clone());
+            cluster.tasks.push(work);
+        }
+        if let Some(mut node) = options.node {
+            if let Some(address) = address {
+                let host = (
+                    "KUBERNETES_SERVICE_HOST".to_owned(),
+                    address.ip().to_string(),
+                );
+                let port = (
+                    "KUBERNETES_SERVICE_PORT".to_owned(),
+                    address.port().to_string(),
+                );
+                node.env.extend([host, port]);
+            }
+            let end = CancellationToken::new();
+            let node = Node::new(cluster.client(), node)?;
+            let running = tokio::spawn(node.run(end.clone().cancelled_owned()));
+            cluster.node = Some((running, end.drop_guard()));
+        }
         if let Some(door) = door {
             cluster.kubeconfig = Some(door.credentials.kubeconfig(door.bound.address()));
             let served = door.bound.serve(api, &door.credentials, token.clone())?;
@@ -268,6 +312,11 @@ impl Cluster {
 
     /// Ends everything and waits until it has ended.
     pub async fn shutdown(self) {
+        // Pods end while there is still an API that can be told so.
+        if let Some((node, end)) = self.node {
+            drop(end);
+            let _ = node.await;
+        }
         drop(self.end);
         for task in self.tasks {
             // A task that panicked has ended, which is what is waited for.

@@ -416,7 +416,7 @@ impl Failure {
         Self::status(
             504,
             "Timeout",
-            format!("Too large resource version: {asked}, current: {current}"),
+            format!("Timeout: Too large resource version: {asked}, current: {current}"),
             Some(details),
         )
     }

@@ -173,7 +173,7 @@ impl Store {
         self.inner.shared.revision()
     }
 
-    /// The oldest revision that can be listed or watched from.
+    /// The oldest revision that can be listed; watches may begin earlier, while memory has the changes.
     #[must_use]
     pub fn oldest(&self) -> u64 {
         self.inner.shared.oldest()

@@ -130,7 +130,8 @@ const TOKEN_SECONDS: i64 = 3607;
 fn mount_token(spec: &mut Value, volume: &str) {
     let mut used = false;
     for containers in ["initContainers", "containers"] {
-        for container in spec[containers].as_array_mut().into_iter().flatten() {
+        let all = spec.get_mut(containers).and_then(Value::as_array_mut);
+        for container in all.into_iter().flatten() {
             let mounts = container["volumeMounts"].as_array();
             let taken =
                 mounts.is_some_and(|all| all.iter().any(|mount| mount["mountPath"] == TOKEN_PATH));

@@ -259,7 +259,7 @@ pub fn authorize(store: &Store, user: &User, attributes: &Attributes<'_>) -> Res
     }
 }
 
-const PUBLIC: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"];
+const PUBLIC: [&str; 5] = ["/healthz", "/livez", "/readyz", "/version", "/version/"];
 const DISCOVERY: [&str; 11] = [
     "/api",
     "/api/*",
@@ -316,7 +316,7 @@ pub fn review(store: &Store, user: &User, kind: &str, object: &mut Value) {
     match kind {
         "SelfSubjectReview" => {
             object["status"] = json!({
-                "userInfo": {"username": user.name, "groups": user.groups}
+                "userInfo": {"username": user.name, "uid": user.name, "groups": user.groups}
             });
         }
         "SelfSubjectRulesReview" => {
@@ -387,7 +387,10 @@ fn rules(store: &Store, user: &User, namespace: &str) -> Value {
     );
     json!({
         "resourceRules": resources,
-        "nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": DISCOVERY}],
+        "nonResourceRules": [
+            {"verbs": ["get"], "nonResourceURLs": PUBLIC},
+            {"verbs": ["get"], "nonResourceURLs": DISCOVERY},
+        ],
         "incomplete": false,
     })
 }

@@ -124,7 +124,7 @@ fn health(path: &str, parts: &Parts) -> Response<Body> {
             .any(|pair| pair == "verbose" || pair.starts_with("verbose="))
     });
     let text = if verbose {
-        format!("[+]ping ok\n[+]log ok\n[+]etcd ok\n{name} check passed\n")
+        format!("[+]ping ok\n[+]log ok\n[+]etcd ok\n[+]shutdown ok\n{name} check passed\n")
     } else {
         "ok".to_owned()
     };

@@ -154,6 +154,11 @@ impl Call {
             },
         )?;
         let content = self.patch_content(patch_type)?;
+        let faults = if patch_type == PatchType::Json {
+            unknown_operation_fields(&content)
+        } else {
+            Vec::new()
+        };
         loop {
             let current = self.api.store.get(&self.key(self.name()));
             let old = current.as_deref().map(|object| shown(&self.kind, object));
@@ -171,7 +176,17 @@ impl Call {
             let (Some(current), Some(old)) = (current, old) else {
                 return Err(self.not_found());
             };
-            let changed = self.patched(patch_type, &old, &content, &options)?;
+            let mut changed = self.patched(patch_type, &old, &content, &options)?;
+            match options.validation {
+                FieldValidation::Strict if !faults.is_empty() => {
+                    let why = format!("strict decoding error: {}", faults.join(", "));
+                    let quoted = changed.object.to_string().into();
+                    let cause = Cause::invalid("patch", &quoted, why);
+                    return Err(Failure::invalid("", "", "", vec![cause]));
+                }
+                FieldValidation::Warn => changed.warnings.extend_from_slice(&faults),
+                FieldValidation::Strict | FieldValidation::Ignore => {}
+            }
             if let Attempt::Done(response) = self.save(&current, old, changed, &options).await? {
                 return Ok(response);
             }
@@ -439,6 +454,20 @@ fn strict_patch(failure: Failure, quoted: &str) -> Failure {
         "",
         vec![Cause::invalid("patch", &quoted.into(), why)],
     )
+}
+
+/// What is too much in the operations of a JSON patch.
+fn unknown_operation_fields(patch: &Value) -> Vec<String> {
+    let operations = patch.as_array().into_iter().flatten().enumerate();
+    operations
+        .filter_map(|(index, operation)| Some((index, operation.as_object()?)))
+        .flat_map(|(index, operation)| {
+            operation
+                .keys()
+                .filter(|key| !matches!(key.as_str(), "op" | "path" | "from" | "value"))
+                .map(move |key| format!("json patch unknown field \"[{index}].{key}\""))
+        })
+        .collect()
 }
 
 /// A value as Go prints a map.

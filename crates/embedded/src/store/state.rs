@@ -68,6 +68,12 @@ impl Shared {
         self.read().revision
     }
 
+    /// The oldest revision that can be watched from: what the window has outlives compaction.
+    pub(super) fn watchable(&self) -> u64 {
+        let state = self.read();
+        state.oldest.min(state.window_after)
+    }
+
     pub(super) fn oldest(&self) -> u64 {
         self.read().oldest
     }
@@ -97,11 +103,12 @@ impl Shared {
     /// At most `limit` changes after `cursor` below `prefix`.
     pub(super) fn after(&self, cursor: u64, prefix: &str, limit: usize) -> Window {
         let state = self.read();
-        if cursor < state.oldest {
-            return Window::Compacted(state.oldest);
-        }
         if cursor < state.window_after {
-            return Window::Behind(state.window_after);
+            return if cursor < state.oldest {
+                Window::Compacted(state.oldest)
+            } else {
+                Window::Behind(state.window_after)
+            };
         }
         let start = state
             .changes
@@ -148,11 +155,6 @@ impl Shared {
     pub(super) fn compacted(&self, revision: u64) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.oldest = state.oldest.max(revision);
-        while let Some(change) = state.changes.front()
-            && change.object.revision <= revision
-        {
-            state.forget_oldest();
-        }
     }
 
     /// Ends all watchers.

@@ -23,11 +23,11 @@ pub struct Watcher {
 
 impl Watcher {
     pub(super) fn new(store: Store, prefix: String, revision: u64) -> Result<Self, StoreError> {
-        let oldest = store.oldest();
+        let oldest = store.shared().watchable();
         if revision < oldest {
             return Err(StoreError::Compacted {
                 asked: revision,
-                oldest,
+                oldest: store.oldest(),
             });
         }
         Ok(Self {

@@ -7,6 +7,8 @@ mod matching;
 mod recording;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,7 +26,7 @@ const REQUESTS: &str = include_str!("../data/requests.jsonl");
 const KNOWN: &str = include_str!("../data/known-differences.txt");
 
 /// Only against a hang; nothing waits for it to pass.
-const GUARD: Duration = Duration::from_secs(8);
+const GUARD: Duration = Duration::from_secs(5);
 
 fn tokens() -> Vec<Token> {
     let token = |secret: &str, user| Token {
@@ -235,12 +237,30 @@ fn known() -> BTreeMap<&'static str, &'static str> {
 }
 
 async fn run(exchanges: &[Exchange]) -> BTreeMap<String, Vec<String>> {
-    let cluster = Cluster::start(Options {
+    let directory = tempfile::tempdir().expect("a directory");
+    let time = Arc::new(AtomicI64::new(jiff::Timestamp::now().as_second()));
+    let now = time.clone();
+    let options = || Options {
+        data_dir: Some(directory.path().to_owned()),
         tokens: tokens(),
+        clock: {
+            let now = now.clone();
+            Arc::new(move || {
+                jiff::Timestamp::from_second(now.load(Ordering::Relaxed)).unwrap_or_default()
+            })
+        },
         ..Options::default()
-    })
-    .await
-    .expect("a cluster starts");
+    };
+    // The real one had a past, and part of it was compacted away.
+    let first = Cluster::start(options()).await.expect("a cluster starts");
+    let api = first.api();
+    let store = api.store();
+    store.compact(store.revision()).await.expect("compaction");
+    first.shutdown().await;
+    drop(api);
+    let cluster = Cluster::start(options())
+        .await
+        .expect("a cluster starts again");
     let mut replay = Replay {
         api: cluster.api().for_token_holders(),
         bindings: Bindings::default(),
@@ -254,6 +274,7 @@ async fn run(exchanges: &[Exchange]) -> BTreeMap<String, Vec<String>> {
         }
     }
     for exchange in exchanges {
+        time.fetch_add(1, Ordering::Relaxed);
         if exchange.id == "page-expired" {
             let store = replay.api.store();
             store.compact(store.revision()).await.expect("compaction");
