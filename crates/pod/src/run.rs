@@ -43,13 +43,6 @@ pub(crate) struct Output {
     pub stderr: Vec<u8>,
 }
 
-impl Output {
-    /// Whether it exited with 0.
-    pub fn ok(&self) -> bool {
-        matches!(self.end, End::Exited(status) if status.success())
-    }
-}
-
 /// A program that can be told to end from elsewhere, by its process group.
 pub(crate) trait Groups {
     /// A process group exists.

@@ -14,7 +14,7 @@ mod tree;
 use std::{
     ffi::OsString,
     io,
-    os::{fd::AsFd as _, unix::process::CommandExt as _},
+    os::unix::{net::UnixStream, process::CommandExt as _},
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -23,15 +23,17 @@ use std::{
 use kubeopencode_engine::handover::{GRACE_VARIABLE, Report, TERMINATION_LOG, TOOLS_DIR};
 use nix::sys::{
     prctl,
-    signal::{SigSet, SigmaskHow, Signal},
-    signalfd::{SfdFlags, SignalFd},
+    signal::{SigSet, Signal},
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
     process::{Pid, WaitOptions, WaitStatus},
 };
+use signal_hook::iterator::{backend::SignalDelivery, exfiltrator::SignalOnly};
 
 use crate::{run::timespec, say};
+
+type Signals = SignalDelivery<UnixStream, SignalOnly>;
 
 /// The signals that are passed on. What ends a program by default and comes from outside is among them; of the rest,
 /// what programs use for messages.
@@ -109,7 +111,9 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
                 told_to_end: None,
                 killing: false,
             };
-            let status = watch.to_the_end();
+            let (status, at) = watch.to_the_end().unzip();
+            let ran = at.unwrap_or_else(Instant::now).duration_since(began);
+            report.duration_millis = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
             let code = code_of(status);
             report.exit_code = status.and_then(WaitStatus::exit_status);
             report.signal = status.and_then(WaitStatus::terminating_signal).map(name_of);
@@ -122,7 +126,6 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
             (code, None)
         }
     };
-    report.duration_millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     // Told to end, what is left of the grace is for this; a second of it for writing the report.
     let until = stop_by.map_or_else(
         || Instant::now() + FACTS,
@@ -138,19 +141,19 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
     code
 }
 
-/// Blocks the signals that matter and opens them for reading.
-fn listen() -> io::Result<SignalFd> {
-    let mut signals = SigSet::empty();
-    signals.extend(PASSED_ON);
-    signals.add(Signal::SIGCHLD);
-    let mut blocked = signals;
-    // Giving the terminal away from the background, below.
-    blocked.add(Signal::SIGTTOU);
-    blocked.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+/// Listens for the signals that matter. By handlers and not by blocking them: handlers end at exec, a mask would be the
+/// agent's too. For the same reason a mask that came from outside is taken away.
+fn listen() -> io::Result<Signals> {
+    let (read, write) = UnixStream::pair()?;
+    let numbers = PASSED_ON
+        .into_iter()
+        .chain([Signal::SIGCHLD])
+        .map(|signal| signal as i32);
+    let signals = SignalDelivery::with_pipe(read, write, SignalOnly, numbers)?;
+    SigSet::empty().thread_set_mask()?;
     // Below another PID 1, orphans would go there.
     prctl::set_child_subreaper(true)?;
-    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    Ok(SignalFd::with_flags(&signals, flags)?)
+    Ok(signals)
 }
 
 /// Starts the agent in a process group of its own, which is what a signal from a terminal or a shell goes to.
@@ -164,19 +167,25 @@ fn start(command: &[OsString]) -> io::Result<Pid> {
     let agent = Pid::from_child(&child);
     // With a terminal, only the group in front may read from it. It may have tried already, and have been stopped.
     let terminal = rustix::stdio::stdin();
-    if rustix::termios::isatty(terminal) && rustix::termios::tcsetpgrp(terminal, agent).is_ok() {
-        let _ = rustix::process::kill_process_group(agent, rustix::process::Signal::CONT);
+    if rustix::termios::isatty(terminal) {
+        let mut background = SigSet::empty();
+        background.add(Signal::SIGTTOU);
+        background.thread_block()?;
+        if rustix::termios::tcsetpgrp(terminal, agent).is_ok() {
+            let _ = rustix::process::kill_process_group(agent, rustix::process::Signal::CONT);
+        }
+        background.thread_unblock()?;
     }
     Ok(agent)
 }
 
 /// The wait for the end of the agent, and of everything below it.
 struct Watch {
-    signals: SignalFd,
+    signals: Signals,
     agent: Pid,
     patience: Duration,
-    /// How the agent ended.
-    ended: Option<WaitStatus>,
+    /// How the agent ended, and when.
+    ended: Option<(WaitStatus, Instant)>,
     /// When the rest is killed, or, once `killing`, given up.
     deadline: Option<Instant>,
     /// When the first signal that means "end" came.
@@ -186,7 +195,7 @@ struct Watch {
 
 impl Watch {
     /// Answers how the agent ended; `None` when even SIGKILL did not end it in time.
-    fn to_the_end(&mut self) -> Option<WaitStatus> {
+    fn to_the_end(&mut self) -> Option<(WaitStatus, Instant)> {
         while self.reap() {
             self.wait();
             if self.deadline.is_some_and(|at| at <= Instant::now()) {
@@ -210,7 +219,7 @@ impl Watch {
         loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) if pid == self.agent => {
-                    self.ended = Some(status);
+                    self.ended = Some((status, Instant::now()));
                     self.end_leftovers();
                 }
                 Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
@@ -235,16 +244,13 @@ impl Watch {
         let timeout = self
             .deadline
             .and_then(|at| timespec(at.saturating_duration_since(Instant::now())));
-        let signals = self.signals.as_fd();
         let _ = poll(
-            &mut [PollFd::new(&signals, PollFlags::IN)],
+            &mut [PollFd::new(self.signals.get_read(), PollFlags::IN)],
             timeout.as_ref(),
         );
-        while let Ok(Some(info)) = self.signals.read_signal() {
-            let signal = i32::try_from(info.ssi_signo)
-                .ok()
-                .and_then(|number| Signal::try_from(number).ok());
-            if let Some(signal) = signal.filter(|signal| PASSED_ON.contains(signal)) {
+        let arrived: Vec<i32> = self.signals.pending().collect();
+        for signal in PASSED_ON {
+            if arrived.contains(&(signal as i32)) {
                 self.pass_on(signal);
             }
         }

@@ -13,6 +13,7 @@ use std::process::Command;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{self, getrlimit, setrlimit};
+use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{AccessFlags, Gid, Uid, access, chdir, dup2_stdin, setsid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -43,6 +44,11 @@ fn become_program(init: &mut UnixStream) -> Result<(), SetupError> {
     drop(null);
     setsid().or_other("starting a session")?;
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    // The stage before blocks SIGCHLD for itself; a mask survives exec, and a program that waits for its children by
+    // that signal would wait for ever.
+    SigSet::empty()
+        .thread_set_mask()
+        .or_other("unblocking signals")?;
 
     for limit in &process.rlimits {
         let resource = match limit.resource {

@@ -1,0 +1,310 @@
+//! How git is run: with what it needs to reach one repository, and nothing else of the environment or the image.
+//!
+//! Credentials lie in files of a directory that only this user can read and that goes away with [`Access`]; the password
+//! stays in the Secret's own file, where the askpass program reads it.
+
+use std::{
+    ffi::OsStr,
+    fs, io,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use kubeopencode_engine::handover::PlannedCheckout;
+
+use super::{
+    address::{Address, Transport},
+    failure::{Failure, Kind, classify},
+    interrupt::Running,
+    scrub::Scrub,
+};
+use crate::{
+    askpass,
+    run::{End, Limits, Output, run},
+};
+
+/// Until when the first answer of a server has to be there.
+const FIRST_ANSWER: Duration = Duration::from_secs(120);
+/// For how long git may say nothing during a transfer or checkout, at which it reports progress all the time.
+const SILENCE: Duration = Duration::from_secs(300);
+/// How much git may answer; what it lists of a large repository is tens of megabytes.
+const ANSWER: usize = 256 * 1024 * 1024;
+/// Where systems keep the certificates that everybody trusts.
+const SYSTEM_CERTIFICATES: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+/// What of the environment reaches git: the way out of a closed network, and where the certificates are.
+const KEPT: [&str; 10] = [
+    "PATH",
+    "http_proxy",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
+/// What a git process is for, which decides how long it may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A question to a server: answered soon or never.
+    Ask,
+    /// A transfer or checkout: as long as it goes on.
+    Transfer,
+}
+
+/// Access to one repository.
+pub(super) struct Access<'a> {
+    /// Holds the copied key, the certificates and git's configuration.
+    directory: tempfile::TempDir,
+    environment: Vec<(&'static str, String)>,
+    running: &'a Running,
+    pub scrub: Scrub,
+    has_secret: bool,
+}
+
+impl<'a> Access<'a> {
+    /// Prepares the access that a plan describes.
+    pub fn new(
+        planned: &PlannedCheckout,
+        address: &Address,
+        running: &'a Running,
+    ) -> Result<Self, Failure> {
+        Self::prepare(planned, address, running)
+            .map_err(|error| Kind::Place(format!("cannot prepare the access: {error}")).into())
+    }
+
+    fn prepare(
+        planned: &PlannedCheckout,
+        address: &Address,
+        running: &'a Running,
+    ) -> io::Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("kubeopencode-git-")
+            .tempdir()?;
+        let mut access = Self {
+            directory,
+            environment: Vec::new(),
+            running,
+            scrub: Scrub::new(),
+            has_secret: planned.secret_dir.is_some(),
+        };
+        let secret = planned.secret_dir.as_deref().map(Path::new);
+        access.hide(secret);
+        access.configure(secret)?;
+        // A repository from elsewhere must not name files of this machine as its submodules.
+        let protocols = match address.transport {
+            Transport::File => "file:git:http:https:ssh",
+            _ => "git:http:https:ssh",
+        };
+        access.set("GIT_ALLOW_PROTOCOL", protocols);
+        if let Some(secret) = secret
+            && address.transport == Transport::Http
+        {
+            let program = std::env::current_exe()?;
+            access.set("GIT_ASKPASS", &program.to_string_lossy());
+            access.set(askpass::SECRET_DIR_VARIABLE, &secret.to_string_lossy());
+            access.set(askpass::HOST_VARIABLE, &address.host);
+        }
+        let ssh = access.ssh(secret)?;
+        access.set("GIT_SSH_COMMAND", &ssh);
+        Ok(access)
+    }
+
+    fn set(&mut self, name: &'static str, value: &str) {
+        self.environment.push((name, value.to_owned()));
+    }
+
+    fn hide(&mut self, secret: Option<&Path>) {
+        if let Some(secret) = secret
+            && let Some(password) = askpass::secret(secret, "password")
+        {
+            let user = askpass::secret(secret, "username").unwrap_or_default();
+            self.scrub.hide(&user, &password);
+        }
+    }
+
+    /// Git's whole configuration. `safe.directory`: a repository of the host may have another owner, and is only read.
+    fn configure(&mut self, secret: Option<&Path>) -> io::Result<()> {
+        let mut config = String::from(
+            "[safe]\n\tdirectory = *\n\
+             [core]\n\thooksPath = /dev/null\n\tfsmonitor = false\n\
+             [init]\n\tdefaultBranch = main\n\ttemplateDir =\n\
+             [advice]\n\tdetachedHead = false\n\
+             [gc]\n\tauto = 0\n\
+             [maintenance]\n\tauto = false\n\
+             [credential]\n\thelper =\n\
+             [http]\n\tlowSpeedLimit = 100\n\tlowSpeedTime = 60\n",
+        );
+        if let Some(ca) = secret.map(|secret| secret.join("ca.crt"))
+            && ca.exists()
+        {
+            let mut bundle = fs::read(ca)?;
+            bundle.push(b'\n');
+            // A submodule may come from a public host.
+            if let Some(system) = SYSTEM_CERTIFICATES
+                .iter()
+                .find_map(|path| fs::read(path).ok())
+            {
+                bundle.extend(system);
+            }
+            let file = self.write("ca.crt", &bundle)?;
+            config.push_str("\tsslCAInfo = ");
+            config.push_str(&quoted(&file));
+            config.push('\n');
+        }
+        let file = self.write("config", config.as_bytes())?;
+        self.set("GIT_CONFIG_GLOBAL", &file);
+        Ok(())
+    }
+
+    /// The command that git runs for SSH. With `known_hosts` in the Secret, exactly these are trusted; without, the first
+    /// key that the host shows is, for the length of this one checkout.
+    fn ssh(&self, secret: Option<&Path>) -> io::Result<String> {
+        use std::fmt::Write as _;
+        let mut command = String::from(
+            "ssh -F /dev/null -o BatchMode=yes -o IdentitiesOnly=yes -o IdentityAgent=none \
+             -o GlobalKnownHostsFile=/dev/null -o UpdateHostKeys=no -o LogLevel=ERROR -o ForwardAgent=no \
+             -o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=4",
+        );
+        let given = |name: &str| secret.and_then(|secret| fs::read(secret.join(name)).ok());
+        let (strict, hosts) = match given("known_hosts") {
+            Some(hosts) => ("yes", hosts),
+            None => ("accept-new", Vec::new()),
+        };
+        let hosts = self.write("known_hosts", &hosts)?;
+        let _ = write!(
+            command,
+            " -o StrictHostKeyChecking={strict} -o UserKnownHostsFile={}",
+            shell(&hosts)
+        );
+        match given("ssh-privatekey") {
+            Some(key) => {
+                // ssh wants unix line ends, and one after the last line.
+                let mut key: Vec<u8> = key.into_iter().filter(|byte| *byte != b'\r').collect();
+                key.push(b'\n');
+                let key = self.write("key", &key)?;
+                let _ = write!(command, " -i {}", shell(&key));
+            }
+            None => command.push_str(" -o IdentityFile=none"),
+        }
+        Ok(command)
+    }
+
+    /// A directory that is in no repository, for questions about none.
+    pub fn nowhere(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn write(&self, name: &str, content: &[u8]) -> io::Result<String> {
+        let path = self.directory.path().join(name);
+        fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?
+            .write_all(content)?;
+        Ok(path.to_string_lossy().into_owned())
+    }
+
+    /// Runs git in `directory` and answers its standard output. `progress` gets git's own lines, clean of secrets.
+    pub fn git<I, S>(
+        &self,
+        directory: &Path,
+        purpose: Purpose,
+        arguments: I,
+        progress: &dyn Fn(&str),
+    ) -> Result<String, Failure>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        let mut command = Command::new("git");
+        command
+            .args(arguments)
+            .current_dir(directory)
+            .env_clear()
+            .envs(KEPT.iter().filter_map(|name| {
+                let value = std::env::var_os(name)?;
+                Some((name, value))
+            }))
+            .env("HOME", self.directory.path())
+            .env("LC_ALL", "C")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GCM_INTERACTIVE", "never")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let limits = Limits {
+            until: (purpose == Purpose::Ask).then(|| Instant::now() + FIRST_ANSWER),
+            silence: (purpose == Purpose::Transfer).then_some(SILENCE),
+            output: ANSWER,
+        };
+        let mut lines = Lines::default();
+        let output = run(&mut command, limits, self.running, |bytes| {
+            lines.feed(bytes, |line| progress(&self.scrub.clean(line)));
+        })
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Kind::NoGit("it is not in the image".to_owned()),
+            _ => Kind::NoGit(error.to_string()),
+        })?;
+        self.judge(&output)
+    }
+
+    fn judge(&self, output: &Output) -> Result<String, Failure> {
+        match output.end {
+            End::Exited(status) if status.success() => {
+                Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+            }
+            End::TimedOut => Err(Kind::TimedOut.into()),
+            End::TooMuch | End::Exited(_) => {
+                let said = self.scrub.clean(&String::from_utf8_lossy(&output.stderr));
+                Err(classify(&said, self.has_secret))
+            }
+        }
+    }
+}
+
+/// A value in a git configuration file.
+pub(super) fn quoted(value: &str) -> String {
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// A word for the shell that git hands the SSH command to.
+fn shell(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// Whole lines out of pieces. What a carriage return overwrites on a terminal is left out.
+#[derive(Default)]
+struct Lines(Vec<u8>);
+
+impl Lines {
+    /// Longest line that is waited for.
+    const LONGEST: usize = 8 * 1024;
+
+    fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(&str)) {
+        for byte in bytes {
+            match byte {
+                b'\r' => self.0.clear(),
+                b'\n' => {
+                    let line = String::from_utf8_lossy(&self.0);
+                    let line = line.trim_end();
+                    if !line.is_empty() {
+                        each(line);
+                    }
+                    self.0.clear();
+                }
+                byte if self.0.len() < Self::LONGEST => self.0.push(*byte),
+                _ => {}
+            }
+        }
+    }
+}

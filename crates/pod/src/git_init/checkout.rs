@@ -1,0 +1,356 @@
+//! One repository, from the plan to the checkout.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use kubeopencode_engine::handover::{CheckoutRecord, PlannedCheckout};
+
+use super::{
+    access::{Access, Purpose, quoted},
+    address,
+    failure::{Failure, Kind},
+    interrupt::Running,
+    remote::{Resolved, Wanted, resolve},
+    sub_path,
+};
+use crate::{beneath, exclude};
+
+/// A file in `.git` that says that this program made the repository, so that it may make it anew when it is started
+/// again. Anybody else's is left alone.
+const MARK: &str = "kubeopencode-git-init";
+
+/// Lines of git that say nothing to a person who did not ask for them.
+const NOISE: [&str; 11] = [
+    "remote: Enumerating objects",
+    "remote: Counting objects",
+    "remote: Compressing objects",
+    "remote: Total ",
+    "From ",
+    " * ",
+    "HEAD is now at ",
+    "Reset branch ",
+    "Switched to ",
+    "Updating files",
+    // These come again as the reason of the failure.
+    "error: ",
+];
+
+/// Clones what `planned` says. `enclosing` are the checkouts that this one may be inside of. No record for a part of a
+/// repository: it is no checkout that one could commit in.
+pub(super) fn check_out(
+    planned: &PlannedCheckout,
+    enclosing: &[PathBuf],
+    tools_dir: &Path,
+    running: &Running,
+    tell: &dyn Fn(&str),
+) -> Result<Option<CheckoutRecord>, Failure> {
+    let refused = |problem: &str| Failure::from(Kind::Refused(problem.to_owned()));
+    let address = address::repository(&planned.repository).map_err(refused)?;
+    if let Some(reference) = &planned.reference {
+        address::reference(reference).map_err(refused)?;
+    }
+    if let Some(path) = &planned.sub_path {
+        address::sub_path(path).map_err(refused)?;
+    }
+    let origin = planned.origin.as_deref().unwrap_or(&planned.repository);
+    // It lands in a configuration file, where a line end would begin a setting.
+    if origin.chars().any(char::is_control) {
+        return Err(refused(
+            "the repository's URL has a control character in it",
+        ));
+    }
+    let access = Access::new(planned, &address, running)?;
+    let resolved = resolve(&access, &planned.repository, planned.reference.as_deref())?;
+    tell(&format!(
+        "fetching {} ({}{})",
+        access.scrub.clean(origin),
+        resolved.wanted.describe(),
+        match planned.depth {
+            0 => ", whole history".to_owned(),
+            depth => format!(", depth {depth}"),
+        }
+    ));
+    let clone = Clone {
+        planned,
+        origin,
+        access: &access,
+        resolved: &resolved,
+        tell,
+    };
+    let Some(wanted_part) = &planned.sub_path else {
+        let path = Path::new(&planned.path);
+        place(path, enclosing)?;
+        let base = clone.into_directory(path)?;
+        if let Some(outer) = enclosing.iter().rev().find(|outer| path.starts_with(outer)) {
+            exclude::add(path, outer).map_err(|error| {
+                Kind::Place(format!(
+                    "cannot exclude it from {}: {error}",
+                    outer.display()
+                ))
+            })?;
+        }
+        return Ok(Some(CheckoutRecord {
+            path: planned.path.clone(),
+            base,
+        }));
+    };
+    let staging = tempfile::Builder::new()
+        .prefix(".git-init-")
+        .tempdir_in(tools_dir)
+        .map_err(|error| Kind::Place(format!("cannot make a directory for it: {error}")))?;
+    clone.into_directory(staging.path())?;
+    sub_path::put(
+        &staging.path().join(wanted_part),
+        Path::new(&planned.path),
+        planned.mode,
+        enclosing,
+    )?;
+    if let Some(outer) = enclosing
+        .iter()
+        .rev()
+        .find(|outer| Path::new(&planned.path).starts_with(outer))
+    {
+        exclude::add(Path::new(&planned.path), outer)
+            .map_err(|error| Kind::Place(format!("cannot exclude it: {error}")))?;
+    }
+    Ok(None)
+}
+
+/// Makes the directory, and makes sure that no other repository is in it.
+fn place(path: &Path, enclosing: &[PathBuf]) -> Result<(), Failure> {
+    beneath::directory(path, enclosing).map_err(|error| Kind::Place(error.to_string()))?;
+    let git_dir = path.join(".git");
+    if fs::symlink_metadata(&git_dir).is_err() {
+        return Ok(());
+    }
+    if !git_dir.join(MARK).is_file() {
+        return Err(Kind::Place("there already is a repository".to_owned()).into());
+    }
+    fs::remove_dir_all(&git_dir)
+        .map_err(|error| Kind::Place(format!("cannot remove an earlier attempt: {error}")).into())
+}
+
+/// A clone that is being made.
+struct Clone<'a> {
+    planned: &'a PlannedCheckout,
+    origin: &'a str,
+    access: &'a Access<'a>,
+    resolved: &'a Resolved,
+    tell: &'a dyn Fn(&str),
+}
+
+impl Clone<'_> {
+    /// Clones into `directory`, which is there, and answers the commit that is checked out.
+    fn into_directory(&self, directory: &Path) -> Result<String, Failure> {
+        let branch = match &self.resolved.wanted {
+            Wanted::Branch(branch) => Some(branch.as_str()),
+            _ => None,
+        };
+        let first = format!("--initial-branch={}", branch.unwrap_or("main"));
+        let mut init = vec!["init", "-q", &first];
+        if self.resolved.sha256 {
+            init.push("--object-format=sha256");
+        }
+        self.git(directory, Purpose::Ask, &init)?;
+        self.configure(directory, branch)?;
+        let commit = self.fetch(directory)?;
+        self.check_out(directory, branch, &commit)?;
+        if self.planned.submodules {
+            let depth = format!("--depth={}", self.planned.depth);
+            let mut update = vec!["submodule", "update", "--init", "--recursive", "--progress"];
+            if self.planned.depth > 0 {
+                update.push(&depth);
+            }
+            self.git(directory, Purpose::Transfer, &update)?;
+        }
+        if self.planned.sub_path.is_some() {
+            return Ok(commit);
+        }
+        let head = self.git(directory, Purpose::Ask, &["rev-parse", "HEAD"])?;
+        let head = head.trim().to_owned();
+        (self.tell)(&format!(
+            "checked out {} at {head}",
+            self.resolved.wanted.describe()
+        ));
+        Ok(head)
+    }
+
+    /// The remote as `git clone` would leave it, and the mark. Written at once: each `git config` is a process.
+    fn configure(&self, directory: &Path, branch: Option<&str>) -> Result<(), Failure> {
+        let git_dir = directory.join(".git");
+        let fetch = match (branch, self.planned.depth) {
+            (Some(branch), 1..) => format!("+refs/heads/{branch}:refs/remotes/origin/{branch}"),
+            _ => "+refs/heads/*:refs/remotes/origin/*".to_owned(),
+        };
+        let mut text = format!(
+            "[remote \"origin\"]\n\turl = {}\n\tfetch = {}\n",
+            quoted(self.origin),
+            quoted(&fetch)
+        );
+        if let Some(branch) = branch {
+            text.push_str(&format!(
+                "[branch {}]\n\tremote = origin\n\tmerge = {}\n",
+                quoted(branch),
+                quoted(&format!("refs/heads/{branch}"))
+            ));
+        }
+        let config = git_dir.join("config");
+        let write = || {
+            let before = fs::read_to_string(&config)?;
+            fs::write(&config, before + &text)?;
+            fs::write(git_dir.join(MARK), "")
+        };
+        write().map_err(|error| {
+            Kind::Place(format!("cannot configure the repository: {error}")).into()
+        })
+    }
+
+    /// Fetches what is wanted and answers a name for the commit.
+    fn fetch(&self, directory: &Path) -> Result<String, Failure> {
+        let everything = || {
+            self.fetch_refs(
+                directory,
+                0,
+                &[
+                    "+refs/heads/*:refs/remotes/origin/*",
+                    "+refs/tags/*:refs/tags/*",
+                ],
+            )
+        };
+        let depth = self.planned.depth;
+        match &self.resolved.wanted {
+            Wanted::Branch(branch) => {
+                let one = format!("+refs/heads/{branch}:refs/remotes/origin/{branch}");
+                let refs = if depth == 0 {
+                    "+refs/heads/*:refs/remotes/origin/*"
+                } else {
+                    &one
+                };
+                self.fetch_refs(directory, depth, &[refs])?;
+                Ok(format!("refs/remotes/origin/{branch}"))
+            }
+            Wanted::Tag(tag) => {
+                let one = format!("+refs/tags/{tag}:refs/tags/{tag}");
+                let mut refs = vec![one.as_str()];
+                if depth == 0 {
+                    refs.push("+refs/heads/*:refs/remotes/origin/*");
+                }
+                self.fetch_refs(directory, depth, &refs)?;
+                Ok(format!("refs/tags/{tag}"))
+            }
+            Wanted::Ref(name) => {
+                self.fetch_refs(directory, depth, &[name])?;
+                Ok("FETCH_HEAD".to_owned())
+            }
+            Wanted::Commit(sha) => {
+                if depth == 0 {
+                    everything()?;
+                    if let Ok(commit) = self.complete(directory, sha) {
+                        return Ok(commit);
+                    }
+                }
+                match self.fetch_refs(directory, depth, &[sha]) {
+                    Ok(()) => return Ok(sha.clone()),
+                    // The server does not give out single commits, or has no such one.
+                    Err(failure) if failure.kind == Kind::Other => {}
+                    Err(failure) => return Err(failure),
+                }
+                if depth != 0 {
+                    (self.tell)(
+                        "the server does not give out this commit alone; fetching the whole history",
+                    );
+                    everything()?;
+                }
+                self.complete(directory, sha)
+            }
+            Wanted::Abbreviated(sha) => {
+                if depth != 0 {
+                    (self.tell)(
+                        "an abbreviated commit is looked for in the whole history; the full SHA is faster",
+                    );
+                }
+                everything()?;
+                self.complete(directory, sha)
+            }
+        }
+    }
+
+    fn fetch_refs(&self, directory: &Path, depth: u32, refs: &[&str]) -> Result<(), Failure> {
+        let depth_option = format!("--depth={depth}");
+        let mut arguments = vec![
+            "fetch",
+            "--progress",
+            "--no-recurse-submodules",
+            // The repository may itself be a shallow clone.
+            "--update-shallow",
+        ];
+        if depth > 0 {
+            arguments.extend([depth_option.as_str(), "--no-tags"]);
+        }
+        arguments.extend(["--", self.planned.repository.as_str()]);
+        arguments.extend(refs);
+        self.git(directory, Purpose::Transfer, &arguments).map(drop)
+    }
+
+    /// The full name of a commit that has been fetched.
+    fn complete(&self, directory: &Path, sha: &str) -> Result<String, Failure> {
+        let commit = format!("{sha}^{{commit}}");
+        let arguments = [
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            "--end-of-options",
+            &commit,
+        ];
+        let full = self
+            .git(directory, Purpose::Ask, &arguments)
+            .map_err(|_| Kind::NoReference(sha.to_owned()))?;
+        // The last line: older gits repeat the option.
+        Ok(full.lines().last().unwrap_or_default().to_owned())
+    }
+
+    fn check_out(
+        &self,
+        directory: &Path,
+        branch: Option<&str>,
+        commit: &str,
+    ) -> Result<(), Failure> {
+        let mut arguments = vec!["--literal-pathspecs", "checkout", "--progress"];
+        match (&self.planned.sub_path, branch) {
+            (Some(path), _) if !self.planned.submodules => {
+                arguments.extend([commit, "--", path]);
+                return self
+                    .git(directory, Purpose::Transfer, &arguments)
+                    .map(drop)
+                    .map_err(|failure| match failure.said {
+                        Some(said) if said.contains("did not match") => {
+                            Kind::NoPath(path.clone()).into()
+                        }
+                        said => Failure { said, ..failure },
+                    });
+            }
+            (None, Some(branch)) => arguments.extend(["--no-track", "-B", branch, commit, "--"]),
+            _ => arguments.extend(["--detach", commit, "--"]),
+        }
+        self.git(directory, Purpose::Transfer, &arguments).map(drop)
+    }
+
+    fn git(
+        &self,
+        directory: &Path,
+        purpose: Purpose,
+        arguments: &[&str],
+    ) -> Result<String, Failure> {
+        let tell: &dyn Fn(&str) = match purpose {
+            Purpose::Ask => &|_| {},
+            Purpose::Transfer => &|line| {
+                if !NOISE.iter().any(|noise| line.starts_with(noise)) {
+                    (self.tell)(line);
+                }
+            },
+        };
+        self.access.git(directory, purpose, arguments, tell)
+    }
+}

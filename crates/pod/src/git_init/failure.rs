@@ -1,0 +1,168 @@
+//! What went wrong, in one sentence: git's many ways of saying it, sorted into the few that a person can act on.
+
+/// Why there is no checkout.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind}{}", .said.as_ref().map(|said| format!(" (git: {said})")).unwrap_or_default())]
+pub struct Failure {
+    /// What kind of failure it is.
+    pub kind: Kind,
+    /// What git said, cleaned of secrets.
+    pub said: Option<String>,
+}
+
+/// Kinds of failure; the text says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Kind {
+    /// The plan asks for something that is refused.
+    #[error("{0}")]
+    Refused(String),
+    /// No or wrong credentials.
+    #[error("authentication failed: check the Secret named in git.secretRef")]
+    Authentication,
+    /// Credentials are needed, and there are none.
+    #[error(
+        "the server asks for credentials: name a Secret in git.secretRef, or check the URL (servers also ask for a repository that does not exist)"
+    )]
+    CredentialsNeeded,
+    /// It does not exist, or one is not allowed to know that it does.
+    #[error("the repository was not found, or these credentials may not read it")]
+    NotFound,
+    /// The name has no address.
+    #[error("the host is unknown: its name does not resolve")]
+    UnknownHost,
+    /// Nobody answers.
+    #[error("the server cannot be reached")]
+    Unreachable,
+    /// It stopped answering.
+    #[error("the server took too long to answer")]
+    TimedOut,
+    /// Its certificate is not trusted.
+    #[error(
+        "the server's certificate is not trusted: put the certificate of its CA into the Secret as ca.crt"
+    )]
+    Certificate,
+    /// Its SSH host key is another.
+    #[error("the server's SSH host key is not the one in known_hosts")]
+    HostKey,
+    /// There is no such ref.
+    #[error("the repository has no branch, tag or commit {0}")]
+    NoReference(String),
+    /// There is no default branch.
+    #[error("the repository is empty, or its HEAD names no branch: say which in git.ref")]
+    NoHead,
+    /// There is no such path.
+    #[error("the repository has no {0} at that ref")]
+    NoPath(String),
+    /// The place is taken.
+    #[error("{0}")]
+    Place(String),
+    /// git is not there.
+    #[error("cannot run git: {0}")]
+    NoGit(String),
+    /// Anything else.
+    #[error("git failed")]
+    Other,
+}
+
+impl From<Kind> for Failure {
+    fn from(kind: Kind) -> Self {
+        Self { kind, said: None }
+    }
+}
+
+/// Patterns in what git, curl and ssh print (in the C locale, lower case here), the more telling ones first.
+const SIGNS: [(&str, Kind); 32] = [
+    ("host key verification failed", Kind::HostKey),
+    ("ssl certificate problem", Kind::Certificate),
+    ("server certificate verification failed", Kind::Certificate),
+    ("certificate verify failed", Kind::Certificate),
+    (
+        "ssl: no alternative certificate subject name",
+        Kind::Certificate,
+    ),
+    ("does not match target host name", Kind::Certificate),
+    ("error setting certificate", Kind::Certificate),
+    ("could not resolve host", Kind::UnknownHost),
+    ("name or service not known", Kind::UnknownHost),
+    ("temporary failure in name resolution", Kind::UnknownHost),
+    ("unable to look up", Kind::UnknownHost),
+    ("could not read username", Kind::CredentialsNeeded),
+    ("could not read password", Kind::Authentication),
+    ("unable to read askpass response", Kind::CredentialsNeeded),
+    ("authentication failed", Kind::Authentication),
+    ("permission denied (", Kind::Authentication),
+    ("invalid credentials", Kind::Authentication),
+    ("returned error: 401", Kind::Authentication),
+    ("returned error: 403", Kind::Authentication),
+    ("returned error: 404", Kind::NotFound),
+    ("repository not found", Kind::NotFound),
+    ("does not appear to be a git repository", Kind::NotFound),
+    ("' not found", Kind::NotFound),
+    ("connection refused", Kind::Unreachable),
+    ("failed to connect", Kind::Unreachable),
+    ("couldn't connect to server", Kind::Unreachable),
+    ("network is unreachable", Kind::Unreachable),
+    ("no route to host", Kind::Unreachable),
+    ("connection timed out", Kind::TimedOut),
+    ("operation too slow", Kind::TimedOut),
+    ("timeout", Kind::TimedOut),
+    ("connection reset", Kind::Unreachable),
+];
+
+/// Sorts a failure by what was printed, which has to be clean of secrets already. `has_secret`: whether credentials
+/// were given at all.
+pub(super) fn classify(said: &str, has_secret: bool) -> Failure {
+    let lower = said.to_ascii_lowercase();
+    let kind = SIGNS
+        .iter()
+        .find(|(sign, _)| lower.contains(sign))
+        .map_or(Kind::Other, |(_, kind)| kind.clone());
+    let kind = match kind {
+        Kind::CredentialsNeeded if has_secret => Kind::Authentication,
+        Kind::Authentication if !has_secret => Kind::CredentialsNeeded,
+        other => other,
+    };
+    Failure {
+        kind,
+        said: telling_line(said),
+    }
+}
+
+/// The line of the output that says most: the first `fatal:` or `error:`, or else the last that is not advice.
+fn telling_line(said: &str) -> Option<String> {
+    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines()
+        .find(|line| {
+            line.starts_with("ssh: ")
+                || line.contains("ermission denied")
+                || line.contains("key verification")
+        })
+        .or_else(|| lines().find(|line| line.starts_with("fatal:") || line.starts_with("error:")))
+        .or_else(|| lines().next_back())?;
+    Some(line.chars().take(300).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_telling_line_is_kept() {
+        let failure = classify(
+            "Cloning...\nfatal: unable to access 'https://h/': Could not resolve host: h\nmore\n",
+            false,
+        );
+        assert_eq!(failure.kind, Kind::UnknownHost);
+        assert_eq!(
+            failure.said.as_deref(),
+            Some("fatal: unable to access 'https://h/': Could not resolve host: h")
+        );
+    }
+
+    #[test]
+    fn who_gave_no_credentials_is_told_to() {
+        let said = "fatal: could not read Username for 'https://h': terminal prompts disabled";
+        assert_eq!(classify(said, false).kind, Kind::CredentialsNeeded);
+        assert_eq!(classify(said, true).kind, Kind::Authentication);
+    }
+}

@@ -1,0 +1,73 @@
+//! A file or directory of a repository, taken out of it.
+
+use std::{
+    fs, io,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+};
+
+use super::failure::{Failure, Kind};
+use crate::beneath;
+
+/// Puts `from`, in a clone that nobody else sees, to `to`. `mode`: permission bits of the files. Links below it stay
+/// links; `from` itself may not be one, because what it points to is not asked for.
+pub(super) fn put(
+    from: &Path,
+    to: &Path,
+    mode: Option<u32>,
+    enclosing: &[PathBuf],
+) -> Result<(), Failure> {
+    let name = || from.file_name().unwrap_or_default().to_string_lossy();
+    let kind = fs::symlink_metadata(from)
+        .map_err(|_| Kind::NoPath(name().into_owned()))?
+        .file_type();
+    if kind.is_symlink() {
+        let problem = format!(
+            "{} is a symbolic link in the repository: name what it points to",
+            name()
+        );
+        return Err(Kind::Place(problem).into());
+    }
+    if kind.is_dir() {
+        beneath::directory(to, enclosing).map_err(|error| Kind::Place(error.to_string()))?;
+        return copy(from, to, mode).map_err(|error| Kind::Place(error.to_string()).into());
+    }
+    let read = || -> io::Result<(Vec<u8>, u32)> {
+        Ok((fs::read(from)?, fs::metadata(from)?.permissions().mode()))
+    };
+    let (content, own) = read().map_err(|error| Kind::Place(error.to_string()))?;
+    beneath::write(to, enclosing, &content, mode.unwrap_or(own & 0o777))
+        .map_err(|error| Kind::Place(error.to_string()).into())
+}
+
+/// Copies what is in `from` into the directory `to`. Of submodules the files, not the repositories.
+fn copy(from: &Path, to: &Path, mode: Option<u32>) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_name() == ".git" {
+            continue;
+        }
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type()?;
+        let there = fs::symlink_metadata(&target).ok();
+        if kind.is_dir() {
+            if there.is_none_or(|there| !there.is_dir()) {
+                fs::create_dir(&target)?;
+            }
+            copy(&source, &target, mode)?;
+            continue;
+        }
+        if there.is_some() {
+            fs::remove_file(&target)?;
+        }
+        if kind.is_symlink() {
+            symlink(fs::read_link(&source)?, &target)?;
+        } else {
+            fs::copy(&source, &target)?;
+            if let Some(mode) = mode {
+                fs::set_permissions(&target, fs::Permissions::from_mode(mode & 0o7777))?;
+            }
+        }
+    }
+    Ok(())
+}
