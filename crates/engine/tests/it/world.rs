@@ -1,0 +1,519 @@
+//! A small model of the world around the engine: an API server, the Job controller, a kubelet, people, and two operators
+//! with stale views that may stop between any two writes. Whatever happens in it, in whatever order:
+//!
+//! - no two Pods ever run an agent for one Task,
+//! - an end that is on record never changes,
+//! - once the world is quiet, every Task ends, nothing of it runs any more, and the engine rests.
+
+use jiff::Timestamp;
+use kubeopencode_engine::{
+    decide::{Action, Input, Step, decide, job_name},
+    lower::{FrontEnd as _, Lowered, kubeopencode::TaskFrontEnd},
+    observe::{ContainerState, ContainerView, JobEnd, JobView, Observation, PodPhase, PodView},
+    run::Owner,
+    state::{Phase, RunState},
+};
+use proptest::prelude::*;
+
+use super::fixture::Cluster;
+
+const MANIFESTS: &str = "
+kind: Agent
+metadata: {name: a}
+spec: {serviceAccountName: s, command: [work]}
+---
+kind: Task
+metadata: {name: fix}
+spec: {agentRef: a, description: do it}
+";
+
+/// What an operator believes.
+#[derive(Debug, Clone, Default)]
+struct View {
+    state: RunState,
+    version: u64,
+    stop: bool,
+    job: Option<JobView>,
+    pods: Vec<PodView>,
+}
+
+#[derive(Debug)]
+struct World {
+    owner: Owner,
+    run: Lowered,
+    missing: Lowered,
+    agent_exists: bool,
+    now: i64,
+    versions: u64,
+    // The Task.
+    state: RunState,
+    version: u64,
+    stop: bool,
+    // The rest of the cluster.
+    job: Option<JobView>,
+    pods: Vec<PodView>,
+    /// UIDs of Pods whose agent was started.
+    agents_started: Vec<String>,
+    views: [View; 2],
+}
+
+/// Something that happens.
+#[derive(Debug, Clone)]
+enum Happening {
+    /// An operator looks at the Task, the Job, the Pods; each from a cache of its own.
+    SeesTask(usize),
+    SeesJob(usize),
+    SeesPods(usize),
+    /// An operator decides, and does at most so many of the actions before it stops.
+    Acts(usize, usize),
+    JobController,
+    /// The kubelet takes the next step with a Pod; the number chooses how it ends.
+    Kubelet(u8),
+    Stop(bool),
+    AgentAppears(bool),
+    DeleteJob,
+    DeletePod,
+    SuspendJob,
+    Time(i64),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    use Happening as H;
+    let who = 0..2_usize;
+    prop_oneof![
+        4 => who.clone().prop_map(H::SeesTask),
+        4 => who.clone().prop_map(H::SeesJob),
+        4 => who.clone().prop_map(H::SeesPods),
+        12 => (who, 0..4_usize).prop_map(|(who, most)| H::Acts(who, most)),
+        5 => Just(H::JobController),
+        7 => any::<u8>().prop_map(H::Kubelet),
+        1 => any::<bool>().prop_map(H::Stop),
+        2 => any::<bool>().prop_map(H::AgentAppears),
+        1 => Just(H::DeleteJob),
+        1 => Just(H::DeletePod),
+        1 => Just(H::SuspendJob),
+        1 => (0..400_i64).prop_map(H::Time),
+    ]
+}
+
+impl World {
+    fn new() -> Self {
+        let cluster = Cluster::of(MANIFESTS);
+        let owner = TaskFrontEnd::owner(cluster.task()).expect("admitted");
+        let run = cluster.lower();
+        let without_agent = MANIFESTS.replace("metadata: {name: a}", "metadata: {name: b}");
+        let missing = Cluster::of(&without_agent).lower();
+        assert!(matches!(run, Lowered::Ready(_)), "{run:?}");
+        assert!(matches!(missing, Lowered::Missing { .. }), "{missing:?}");
+        Self {
+            owner,
+            run,
+            missing,
+            agent_exists: true,
+            now: 1_700_000_000,
+            versions: 1,
+            state: RunState::default(),
+            version: 1,
+            stop: false,
+            job: None,
+            pods: Vec::new(),
+            agents_started: Vec::new(),
+            views: [View::default(), View::default()],
+        }
+    }
+
+    fn version(&mut self) -> u64 {
+        self.versions += 1;
+        self.versions
+    }
+
+    fn time(&self) -> Timestamp {
+        Timestamp::from_second(self.now).expect("a time")
+    }
+
+    fn happens(&mut self, happening: &Happening) {
+        match *happening {
+            Happening::SeesTask(who) => {
+                let (state, version, stop) = (self.state.clone(), self.version, self.stop);
+                let view = &mut self.views[who];
+                (view.state, view.version, view.stop) = (state, version, stop);
+            }
+            Happening::SeesJob(who) => self.views[who].job = self.job.clone(),
+            Happening::SeesPods(who) => self.views[who].pods = self.pods.clone(),
+            Happening::Acts(who, most) => {
+                let step = self.decide(who);
+                self.perform(who, step, most);
+            }
+            Happening::JobController => self.job_controller(),
+            Happening::Kubelet(how) => self.kubelet(how),
+            Happening::Stop(stop) => {
+                if self.stop != stop {
+                    self.stop = stop;
+                    self.version = self.version();
+                }
+            }
+            Happening::AgentAppears(exists) => self.agent_exists = exists,
+            Happening::DeleteJob => self.job = None,
+            Happening::DeletePod => {
+                let now = self.time();
+                if let Some(pod) = self.pods.first_mut() {
+                    pod.deletion.get_or_insert(now);
+                    pod.deletion_requested.get_or_insert(now);
+                }
+            }
+            Happening::SuspendJob => {
+                let version = self.version().to_string();
+                if let Some(job) = &mut self.job {
+                    job.suspended = true;
+                    job.resource_version = version;
+                }
+            }
+            Happening::Time(seconds) => self.now += seconds,
+        }
+    }
+
+    fn decide(&self, who: usize) -> Step {
+        let view = &self.views[who];
+        // Absence is never believed from a cache.
+        let observation = Observation {
+            job: view.job.clone().or_else(|| self.job.clone()),
+            pods: if view.pods.is_empty() {
+                self.pods.clone()
+            } else {
+                view.pods.clone()
+            },
+            refused: None,
+        };
+        let lowered = if self.agent_exists {
+            &self.run
+        } else {
+            &self.missing
+        };
+        decide(&Input {
+            owner: &self.owner,
+            state: &view.state,
+            lowered: Some(lowered),
+            observation: &observation,
+            stop_requested: view.stop,
+            deleting: false,
+            now: self.time(),
+        })
+    }
+
+    fn perform(&mut self, who: usize, step: Step, most: usize) {
+        match step {
+            Step::Lower => panic!("asks to lower although it was given the outcome"),
+            Step::Rest { .. } => {}
+            Step::Record { state, .. } => self.record(who, *state),
+            Step::Act(actions) => {
+                for action in actions.into_iter().take(most) {
+                    if !self.act(action) {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// With the resourceVersion as precondition, and through the words of the API and back.
+    fn record(&mut self, who: usize, state: RunState) {
+        if self.views[who].version != self.version {
+            return;
+        }
+        assert!(
+            !self.state.phase.is_terminal(),
+            "an end on record was changed: {:?} to {state:?}",
+            self.state
+        );
+        let mut object = serde_json::json!({"metadata": {}, "spec": {}});
+        object["status"] = TaskFrontEnd::status(&state);
+        let read = TaskFrontEnd::state(&serde_json::from_value(object).expect("a Task"));
+        assert_eq!(read, state, "the status forgets something");
+        self.state = read;
+        self.version = self.version();
+    }
+
+    /// Whether the API server accepted it.
+    fn act(&mut self, action: Action) -> bool {
+        match action {
+            Action::CreateConfigMap(_) => true,
+            Action::CreateJob(job) => {
+                if self.job.is_none() {
+                    let version = self.version();
+                    let mut view = JobView::of(&job);
+                    assert!(view.suspended && !view.released, "not created suspended");
+                    assert_eq!(view.owner_uid.as_deref(), Some(self.owner.uid.as_str()));
+                    view.uid = format!("job-{version}");
+                    view.resource_version = version.to_string();
+                    self.job = Some(view);
+                }
+                true
+            }
+            Action::ReleaseJob {
+                uid,
+                resource_version,
+                ..
+            } => self.change_job(&uid, Some(&resource_version), |job| {
+                assert!(!job.released, "released twice");
+                job.suspended = false;
+                job.released = true;
+            }),
+            Action::SuspendJob { uid, .. } => {
+                self.change_job(&uid, None, |job| job.suspended = true)
+            }
+            Action::DeleteJob {
+                uid,
+                resource_version,
+                ..
+            } => {
+                let accepted = self.change_job(&uid, Some(&resource_version), |_| {});
+                if accepted {
+                    self.job = None;
+                }
+                accepted
+            }
+            Action::SetPodDeadline { uid, seconds, .. } => {
+                let pod = self.pods.iter_mut().find(|pod| pod.uid == uid);
+                let accepted = pod.is_some();
+                if let Some(pod) = pod {
+                    pod.active_deadline_seconds = Some(seconds);
+                }
+                accepted
+            }
+        }
+    }
+
+    fn change_job(&mut self, uid: &str, version: Option<&str>, change: impl FnOnce(&mut JobView)) -> bool {
+        let new = self.version().to_string();
+        match &mut self.job {
+            Some(job) if job.uid == uid && version.is_none_or(|v| v == job.resource_version) => {
+                change(job);
+                job.resource_version = new;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Also the garbage collector: Pods of a Job that is gone are deleted.
+    fn job_controller(&mut self) {
+        let now = self.time();
+        let version = self.version();
+        let job_uid = self.job.as_ref().map(|job| job.uid.clone());
+        let suspended = self.job.as_ref().is_some_and(|job| job.suspended);
+        for pod in &mut self.pods {
+            let orphan = pod.job_uid != job_uid;
+            if orphan || (suspended && !pod.ended()) {
+                pod.deletion.get_or_insert(now);
+                pod.deletion_requested.get_or_insert(now);
+            }
+        }
+        let Some(job) = &mut self.job else { return };
+        let of_job = |pod: &&PodView| pod.job_uid.as_deref() == Some(job.uid.as_str());
+        let own: Vec<&PodView> = self.pods.iter().filter(of_job).collect();
+        if job.end.is_none()
+            && let Some(ended) = own.iter().find(|pod| pod.ended())
+        {
+            job.end = Some(if ended.phase == PodPhase::Succeeded {
+                JobEnd::Complete
+            } else {
+                JobEnd::Failed {
+                    reason: "BackoffLimitExceeded".into(),
+                    message: String::new(),
+                }
+            });
+        }
+        let start = !job.suspended && job.end.is_none() && own.is_empty();
+        job.active = i32::from(start || own.iter().any(|pod| !pod.ended()));
+        job.resource_version = version.to_string();
+        if start {
+            self.pods.push(PodView {
+                name: format!("pod-{version}"),
+                uid: format!("pod-{version}"),
+                job_uid: Some(job.uid.clone()),
+                created: Some(now),
+                started: None,
+                deletion: None,
+                deletion_requested: None,
+                active_deadline_seconds: None,
+                grace_seconds: 30,
+                phase: PodPhase::Pending,
+                reason: None,
+                message: None,
+                disruption: None,
+                unschedulable: None,
+                init: Vec::new(),
+                agent: None,
+            });
+        }
+    }
+
+    fn kubelet(&mut self, how: u8) {
+        let now = self.time();
+        // A Pod that is being deleted is counted by the Job controller before it goes.
+        let job = self.job.clone();
+        self.pods.retain(|pod| {
+            let counted = job
+                .as_ref()
+                .is_none_or(|job| job.end.is_some() || job.suspended || pod.job_uid.as_deref() != Some(&job.uid));
+            !(pod.deletion.is_some() && pod.ended() && counted)
+        });
+        let Some(pod) = self.pods.iter_mut().find(|pod| !pod.ended()) else {
+            return;
+        };
+        let container = |state| ContainerView {
+            name: "agent".into(),
+            image: "image".into(),
+            state,
+        };
+        let terminated = |exit_code, reason: &str| {
+            container(ContainerState::Terminated {
+                exit_code,
+                reason: reason.into(),
+                message: String::new(),
+                finished: Some(now),
+            })
+        };
+        let ran = pod
+            .agent
+            .as_ref()
+            .is_some_and(|agent| agent.state == ContainerState::Running);
+        if pod.deletion.is_some() {
+            pod.phase = PodPhase::Failed;
+            pod.agent = ran.then(|| terminated(143, "Error"));
+        } else if pod.started.is_none() {
+            match how % 8 {
+                0 => pod.unschedulable = Some("0/1 nodes are available".into()),
+                1 => {
+                    pod.phase = PodPhase::Failed;
+                    pod.reason = Some("OutOfcpu".into());
+                }
+                _ => {
+                    pod.started = Some(now);
+                    pod.unschedulable = None;
+                }
+            }
+        } else if pod.active_deadline_seconds.is_some() {
+            pod.phase = PodPhase::Failed;
+            pod.reason = Some("DeadlineExceeded".into());
+            pod.agent = ran.then(|| terminated(143, "Error"));
+        } else if ran {
+            match how % 5 {
+                0 => {
+                    pod.phase = PodPhase::Failed;
+                    pod.agent = Some(terminated(3, "Error"));
+                }
+                1 => {
+                    pod.phase = PodPhase::Failed;
+                    pod.reason = Some("Evicted".into());
+                    pod.agent = Some(terminated(137, "Error"));
+                }
+                2 => {}
+                _ => {
+                    pod.phase = PodPhase::Succeeded;
+                    pod.agent = Some(terminated(0, "Completed"));
+                }
+            }
+        } else {
+            match how % 6 {
+                0 => {
+                    pod.phase = PodPhase::Failed;
+                    pod.init = vec![terminated(1, "Error")];
+                }
+                1 => {
+                    pod.agent = Some(container(ContainerState::Waiting {
+                        reason: "ImagePullBackOff".into(),
+                        message: format!("attempt {how}"),
+                    }));
+                }
+                _ => {
+                    pod.phase = PodPhase::Running;
+                    pod.agent = Some(container(ContainerState::Running));
+                    self.agents_started.push(pod.uid.clone());
+                }
+            }
+        }
+    }
+
+    /// Nobody interferes any more; caches are fresh; time goes on. Ends when nothing more would happen.
+    fn becomes_quiet(&mut self, how: u8) {
+        for round in 0..200_u8 {
+            self.job_controller();
+            self.kubelet(how.wrapping_add(round));
+            for who in 0..2 {
+                // Each round of an operator ends by itself.
+                let mut steps = 0;
+                loop {
+                    self.happens(&Happening::SeesTask(who));
+                    self.happens(&Happening::SeesJob(who));
+                    self.happens(&Happening::SeesPods(who));
+                    let step = self.decide(who);
+                    if let Step::Rest { again } = step {
+                        if let Some(again) = again {
+                            assert!(!again.is_zero(), "asks to be asked at once");
+                            // Only when nothing else moves is it the clock's turn.
+                            if round > 100 {
+                                self.now += i64::try_from(again.as_secs()).expect("short") + 1;
+                            }
+                        }
+                        break;
+                    }
+                    self.perform(who, step, usize::MAX);
+                    steps += 1;
+                    assert!(steps < 12, "does not come to rest: {self:?}");
+                }
+            }
+        }
+    }
+
+    fn check(&self) {
+        assert!(
+            self.agents_started.len() <= 1,
+            "the agent was started {} times",
+            self.agents_started.len()
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_task_ends_and_none_runs_twice(
+        happenings in prop::collection::vec(happening(), 0..80),
+        how in any::<u8>(),
+    ) {
+        let mut world = World::new();
+        for happening in &happenings {
+            world.happens(happening);
+            world.check();
+        }
+        world.becomes_quiet(how);
+        world.check();
+        prop_assert!(world.state.phase.is_terminal(), "never ends: {:#?}", world);
+        prop_assert!(world.state.completion_time.is_some());
+        prop_assert!(world.state.reason.is_some());
+        prop_assert!(
+            world.pods.iter().all(PodView::ended),
+            "something still runs: {:#?}",
+            world
+        );
+        let recorded = world.state.job.as_ref().map(|job| job.uid.as_str());
+        if let Some(job) = &world.job {
+            prop_assert_eq!(Some(job.uid.as_str()), recorded, "a Job that nobody knows stays");
+        }
+    }
+}
+
+/// The model can do what it is there for: with nobody interfering, the Task succeeds.
+#[test]
+fn undisturbed_it_succeeds() {
+    let mut world = World::new();
+    world.becomes_quiet(1);
+    assert_eq!(world.state.phase, Phase::Completed, "{world:#?}");
+    assert_eq!(world.agents_started.len(), 1);
+    assert_eq!(
+        job_name(&world.owner, &world.state),
+        world.job.expect("the Job stays").name
+    );
+}
