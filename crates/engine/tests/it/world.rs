@@ -283,7 +283,12 @@ impl World {
         }
     }
 
-    fn change_job(&mut self, uid: &str, version: Option<&str>, change: impl FnOnce(&mut JobView)) -> bool {
+    fn change_job(
+        &mut self,
+        uid: &str,
+        version: Option<&str>,
+        change: impl FnOnce(&mut JobView),
+    ) -> bool {
         let new = self.version().to_string();
         match &mut self.job {
             Some(job) if job.uid == uid && version.is_none_or(|v| v == job.resource_version) => {
@@ -353,9 +358,9 @@ impl World {
         // A Pod that is being deleted is counted by the Job controller before it goes.
         let job = self.job.clone();
         self.pods.retain(|pod| {
-            let counted = job
-                .as_ref()
-                .is_none_or(|job| job.end.is_some() || job.suspended || pod.job_uid.as_deref() != Some(&job.uid));
+            let counted = job.as_ref().is_none_or(|job| {
+                job.end.is_some() || job.suspended || pod.job_uid.as_deref() != Some(&job.uid)
+            });
             !(pod.deletion.is_some() && pod.ended() && counted)
         });
         let Some(pod) = self.pods.iter_mut().find(|pod| !pod.ended()) else {
