@@ -56,7 +56,8 @@ pub(super) fn manifests(
 fn agent(name: &str, said: &SaidArgs) -> Value {
     let mut spec = json!({"serviceAccountName": "default"});
     if let Some(command) = &said.command {
-        spec["command"] = json!(["sh", "-c", command]);
+        // Kubernetes expands `$(VAR)` and `$$` in a command; the shell is to have the text as it was said.
+        spec["command"] = json!(["sh", "-c", command.replace('$', "$$")]);
     }
     if let Some(image) = &said.image {
         spec["agentImage"] = json!(image);
