@@ -9,15 +9,14 @@ use std::path::{Path, PathBuf};
 use kube::Client;
 use kubeopencode_embedded::{
     cluster::{Cluster, ClusterError, Options},
-    controllers::{self, ControllerOptions},
     lock::LockError,
     logs::LogStore,
-    node::{HostImage, Node, NodeOptions, sandbox},
+    node::{HostImage, NodeOptions, sandbox},
 };
 use kubeopencode_engine::handover;
 use kubeopencode_operator::{Operator, OperatorOptions};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     create,
@@ -32,13 +31,9 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 /// A running machine. Dropping it ends everything without waiting; [`Machine::shutdown`] waits.
 pub(crate) struct Machine {
     client: Client,
-    cluster: Option<Cluster>,
-    work: Vec<JoinHandle<()>>,
-    controllers: Option<JoinHandle<()>>,
-    /// Ends the node and the operator.
-    front: CancellationToken,
-    /// Ends the controllers, which still tidy up what the node says last.
-    back: CancellationToken,
+    cluster: Cluster,
+    operator: JoinHandle<()>,
+    end: DropGuard,
 }
 
 /// What a machine is made of.
@@ -65,61 +60,36 @@ impl Machine {
             .map_err(|error| {
                 Problem::new(format!("a definition cannot be written: {error}")).failed()
             })?;
+        std::fs::create_dir_all(&directory).map_err(|error| unusable(&directory, &error))?;
         let logs_dir = directory.join("logs");
-        let logs = || {
-            LogStore::open(&logs_dir).map_err(|error| {
-                Problem::new(format!("it cannot be used: {error}"))
-                    .at(logs_dir.display())
-                    .failed()
-            })
-        };
-        // The lock on the directory comes with the cluster: nothing is touched before it is ours.
-        std::fs::create_dir_all(&directory).map_err(|error| {
-            Problem::new(format!("it cannot be used: {error}"))
-                .at(directory.display())
-                .failed()
-        })?;
-        let logs = logs()?;
+        let logs = LogStore::open(&logs_dir).map_err(|error| unusable(&logs_dir, &error))?;
         let cluster = Cluster::start(Options {
             data_dir: listen.is_some().then(|| directory.clone()),
             definitions,
             listen,
-            logs: Some(logs.clone()),
+            node: Some(node(&directory, logs)?),
             ..Options::default()
         })
         .await
         .map_err(|error| cannot_start(&error))?;
         let client = cluster.client();
-        let front = CancellationToken::new();
-        let back = CancellationToken::new();
-        let controllers =
-            controllers::spawn(client.clone(), ControllerOptions::default(), back.clone());
-        let node = node(&client, &directory, logs)?;
-        let operator = Operator::new(
-            client.clone(),
-            OperatorOptions {
-                settings: create::settings(true),
-                ..OperatorOptions::default()
-            },
-        );
-        let work = vec![
-            tokio::spawn(node.run(front.clone().cancelled_owned())),
-            tokio::spawn({
-                let ended = front.clone().cancelled_owned();
-                async move {
-                    if let Err(error) = operator.run(ended).await {
-                        tracing::error!(%error, "the operator ended");
-                    }
-                }
-            }),
-        ];
+        let options = OperatorOptions {
+            settings: create::settings(true),
+            ..OperatorOptions::default()
+        };
+        let operator = Operator::new(client.clone(), options);
+        let end = CancellationToken::new();
+        let ended = end.clone().cancelled_owned();
+        let operator = tokio::spawn(async move {
+            if let Err(error) = operator.run(ended).await {
+                tracing::error!(%error, "the operator ended");
+            }
+        });
         Ok(Self {
             client,
-            cluster: Some(cluster),
-            work,
-            controllers: Some(controllers),
-            front,
-            back,
+            cluster,
+            operator,
+            end: end.drop_guard(),
         })
     }
 
@@ -129,30 +99,18 @@ impl Machine {
     }
 
     /// Ends everything and waits until nothing runs any more.
-    pub(crate) async fn shutdown(mut self) {
-        self.front.cancel();
-        for work in std::mem::take(&mut self.work) {
-            // What panicked has ended too.
-            let _ = work.await;
-        }
-        self.back.cancel();
-        if let Some(controllers) = self.controllers.take() {
-            let _ = controllers.await;
-        }
-        if let Some(cluster) = self.cluster.take() {
-            cluster.shutdown().await;
-        }
+    pub(crate) async fn shutdown(self) {
+        drop(self.end);
+        // What panicked has ended too.
+        let _ = self.operator.await;
+        self.cluster.shutdown().await;
     }
 }
 
-impl Drop for Machine {
-    fn drop(&mut self) {
-        self.front.cancel();
-        self.back.cancel();
-        for work in self.work.iter().chain(&self.controllers) {
-            work.abort();
-        }
-    }
+fn unusable(path: &Path, error: &std::io::Error) -> Failure {
+    Problem::new(format!("it cannot be used: {error}"))
+        .at(path.display())
+        .failed()
 }
 
 /// The workspace or another volume of a Pod of this machine's node.
@@ -164,7 +122,7 @@ pub(crate) fn volume(directory: &Path, pod_uid: &str, volume: &str) -> PathBuf {
         .join(volume)
 }
 
-fn node(client: &Client, directory: &Path, logs: LogStore) -> Result<Node, Failure> {
+fn node(directory: &Path, logs: LogStore) -> Result<NodeOptions, Failure> {
     let settings = create::settings(true);
     let name = |image: &kubeopencode_engine::run::Image| {
         image
@@ -202,7 +160,7 @@ fn node(client: &Client, directory: &Path, logs: LogStore) -> Result<Node, Failu
         logs,
     );
     options.images = vec![system, opencode];
-    Node::new(client.clone(), options).map_err(|error| Failure::from(anyhow::Error::from(error)))
+    Ok(options)
 }
 
 fn cannot_start(error: &ClusterError) -> Failure {
