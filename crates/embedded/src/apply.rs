@@ -104,27 +104,26 @@ fn refuse(conflicts: &[managers::Conflict]) -> Failure {
             Cause::new("FieldManagerConflict", conflict.path.as_str(), message)
         })
         .collect();
-    let message = match conflicts {
-        [only] => format!(
+    let message = if let [only] = conflicts {
+        format!(
             "Apply failed with 1 conflict: conflict with {}: {}",
             only.manager, only.path
-        ),
-        _ => {
-            let mut lines = Vec::new();
-            let mut last = None;
-            for conflict in conflicts {
-                if last != Some(&conflict.manager) {
-                    lines.push(format!("conflicts with {}:", conflict.manager));
-                    last = Some(&conflict.manager);
-                }
-                lines.push(format!("- {}", conflict.path));
+        )
+    } else {
+        let mut lines = Vec::new();
+        let mut last = None;
+        for conflict in conflicts {
+            if last != Some(&conflict.manager) {
+                lines.push(format!("conflicts with {}:", conflict.manager));
+                last = Some(&conflict.manager);
             }
-            format!(
-                "Apply failed with {} conflicts: {}",
-                conflicts.len(),
-                lines.join("\n")
-            )
+            lines.push(format!("- {}", conflict.path));
         }
+        format!(
+            "Apply failed with {} conflicts: {}",
+            conflicts.len(),
+            lines.join("\n")
+        )
     };
     let details = Details {
         causes,

@@ -49,6 +49,7 @@ impl Default for ControllerOptions {
 
 /// Runs the controllers until `shutdown`. They may be ended at any moment: whatever they do can be taken up again
 /// from what the API holds.
+#[must_use]
 pub fn spawn(
     client: Client,
     options: ControllerOptions,

@@ -216,7 +216,7 @@ impl Kind {
             }
             ("", "Pod") => pod::prepare_create(object),
             ("", "PersistentVolumeClaim") => {
-                object["status"] = serde_json::json!({"phase": "Pending"})
+                object["status"] = serde_json::json!({"phase": "Pending"});
             }
             ("", "Service") => object["status"] = serde_json::json!({"loadBalancer": {}}),
             ("batch", "Job") => job::prepare_create(object),

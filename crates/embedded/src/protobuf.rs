@@ -230,7 +230,7 @@ fn time(bytes: &[u8], micro: bool) -> Result<Value, String> {
         match field? {
             (1, Field::Number(value)) => seconds = Some(value.cast_signed()),
             (2, Field::Number(value)) => {
-                nanos = i32::try_from(value.cast_signed()).unwrap_or_default()
+                nanos = i32::try_from(value.cast_signed()).unwrap_or_default();
             }
             _ => {}
         }

@@ -111,6 +111,10 @@ pub struct Limits {
 
 /// A node of a structural schema.
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a marker of its own in the schema language"
+)]
 pub struct Schema {
     /// Name of the type in Go's notation (`v1.PodSpec`) for built-in kinds, else empty.
     pub type_name: String,

@@ -1,5 +1,7 @@
 //! The managers of an object and what each owns: `metadata.managedFields`.
 
+use std::fmt::Write as _;
+
 use serde_json::{Map, Value, json};
 
 use super::{Writer, set::Set};
@@ -41,10 +43,10 @@ impl Manager {
     fn shown(&self) -> String {
         let mut text = format!("{:?}", self.name);
         if !self.subresource.is_empty() {
-            text += &format!(" with subresource {:?}", self.subresource);
+            let _ = write!(text, " with subresource {:?}", self.subresource);
         }
         if self.operation == Operation::Update {
-            text += &format!(" using {}", self.api_version);
+            let _ = write!(text, " using {}", self.api_version);
         }
         text
     }

@@ -86,9 +86,9 @@ fn prune_node(
             });
         }
         Value::Array(items) => {
-            let Some(list) = schema else { return };
+            let Some(list_schema) = schema else { return };
             items.retain_mut(|item| {
-                let Some(element) = shape::element(list, item) else {
+                let Some(element) = shape::element(list_schema, item) else {
                     return true;
                 };
                 let Some(last) = last.child(&element) else {
@@ -98,7 +98,7 @@ fn prune_node(
                 if kept.is_empty() && last.is_member() {
                     return false;
                 }
-                prune_node(list.items.as_deref(), item, last, kept, empty, false);
+                prune_node(list_schema.items.as_deref(), item, last, kept, empty, false);
                 true
             });
         }

@@ -192,7 +192,7 @@ impl NamespaceController {
             let name = format!("{}.{}", resource.api.plural, resource.api.group);
             remains.objects.insert(name, after.items.len());
         }
-        for finalizer in after.iter().flat_map(|object| object.finalizers()) {
+        for finalizer in after.iter().flat_map(kube::ResourceExt::finalizers) {
             *remains.finalizers.entry(finalizer.clone()).or_default() += 1;
         }
         Ok(())

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 /// Wait after the first failure of a key; doubled with each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Longest wait after a failure.
-const LAST_RETRY: Duration = Duration::from_secs(60);
+const LAST_RETRY: Duration = Duration::from_mins(1);
 
 /// What becomes of a key that was worked on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -260,7 +260,7 @@ fn check_structure(schema: &Value, at: &str, root: bool, causes: &mut Vec<Cause>
         } else {
             "must not be empty for specified object fields"
         };
-        let what = if at.ends_with(".items") {
+        let what = if at.rsplit_once('.').is_some_and(|(_, last)| last == "items") {
             "must not be empty for specified array items"
         } else {
             what

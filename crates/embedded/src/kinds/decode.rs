@@ -212,7 +212,7 @@ fn fill_defaults(kind: &Kind, object: &mut Map<String, Value>) {
         ("", "Pod") => pod::default_pod(object),
         ("batch", "Job") => job::default_job(object),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
-            simple::default_binding(object)
+            simple::default_binding(object);
         }
         ("apiextensions.k8s.io", "CustomResourceDefinition") => crd::default_definition(object),
         _ => {}

@@ -645,7 +645,7 @@ const DEADLINE_MESSAGE: &str = "Pod was active on the node longer than the speci
 fn back_off(restarts: u32) -> Duration {
     match restarts {
         0 => Duration::ZERO,
-        n => Duration::from_secs(10 * 2_u64.pow((n - 1).min(5))).min(Duration::from_secs(300)),
+        n => Duration::from_secs(10 * 2_u64.pow((n - 1).min(5))).min(Duration::from_mins(5)),
     }
 }
 

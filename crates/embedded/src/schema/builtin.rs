@@ -200,8 +200,8 @@ impl Reader {
             self.inline(&definition, &table_name)
         };
         match short {
-            "Quantity" => schema.format = "quantity".to_owned(),
-            "MicroTime" => schema.format = "micro-time".to_owned(),
+            "Quantity" => "quantity".clone_into(&mut schema.format),
+            "MicroTime" => "micro-time".clone_into(&mut schema.format),
             _ => {}
         }
         schema.type_name = go_name(name);

@@ -3,7 +3,7 @@
 //! Unknown fields are collected, wrong types refused with Go's texts, null and empty values left out where Go leaves
 //! them out, and fields written that Go always writes.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::{Schema, Type, path};
 
@@ -69,19 +69,18 @@ fn node(
         (Type::Array, Value::Array(items)) => list(schema, items, place, unknown),
         (Type::String, Value::String(_))
         | (Type::Boolean, Value::Bool(_))
-        | (Type::Number, Value::Number(_)) => Ok(Some(value.clone())),
-        (Type::Integer, Value::Number(number))
-            if number.as_i64().is_some_and(|n| fits(&schema.format, n)) =>
-        {
+        | (Type::Number, Value::Number(_))
+        | (Type::Any, _) => Ok(Some(value.clone())),
+        (Type::Integer, Value::Number(number)) if fits(&schema.format, number) => {
             Ok(Some(value.clone()))
         }
-        (Type::Any, _) => Ok(Some(value.clone())),
         _ => Err(mismatch(schema, value, place)),
     }
 }
 
-fn fits(format: &str, number: i64) -> bool {
-    format != "int32" || i32::try_from(number).is_ok()
+fn fits(format: &str, number: &Number) -> bool {
+    let fits = |n: i64| format != "int32" || i32::try_from(n).is_ok();
+    number.as_i64().is_some_and(fits)
 }
 
 fn fields(

@@ -158,7 +158,7 @@ fn check_number(schema: &Schema, number: &Number, path: &str, causes: &mut Vec<C
             path,
             &shown,
             format!("{} {why}", body(path)),
-        ))
+        ));
     };
     if let Some((maximum, exclusive)) = &limits.maximum {
         let bound = maximum.as_f64().unwrap_or(f64::INFINITY);
@@ -290,7 +290,7 @@ fn check_branches(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<C
         match limits.one_of.iter().filter(|branch| holds(branch)).count() {
             1 => {}
             0 => {
-                fault("must validate one and only one schema (oneOf). Found none valid".to_owned())
+                fault("must validate one and only one schema (oneOf). Found none valid".to_owned());
             }
             n => fault(format!(
                 "must validate one and only one schema (oneOf). Found {n} valid alternatives"

@@ -43,8 +43,7 @@ fn columns(kind: &str) -> &'static [Row] {
             ("Age", "string", 0),
         ],
         "ServiceAccount" => &[("Secrets", "string", 0), ("Age", "string", 0)],
-        "Namespace" => &[("Status", "string", 0), ("Age", "string", 0)],
-        "Node" => &[("Status", "string", 0), ("Age", "string", 0)],
+        "Namespace" | "Node" => &[("Status", "string", 0), ("Age", "string", 0)],
         "Lease" => &[("Holder", "string", 0), ("Age", "string", 0)],
         "PersistentVolumeClaim" => &[
             ("Status", "string", 0),

@@ -1,4 +1,4 @@
-//! The part of JSONPath that printer columns use: `.spec.size`, `.a["b.c"]`, `.list[0].x`,
+//! The part of `JSONPath` that printer columns use: `.spec.size`, `.a["b.c"]`, `.list[0].x`,
 //! `.status.conditions[?(@.type=="Ready")].status`.
 
 use serde_json::Value;

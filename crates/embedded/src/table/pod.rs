@@ -107,12 +107,12 @@ fn summary(pod: &Value, now: i64) -> Summary {
             }
         }
         if shown == "Completed" && running {
-            shown = if condition(pod, "Ready") {
+            let word = if condition(pod, "Ready") {
                 "Running"
             } else {
                 "NotReady"
-            }
-            .to_owned();
+            };
+            word.clone_into(&mut shown);
         }
     }
     if pod["metadata"]["deletionTimestamp"].is_string() {
