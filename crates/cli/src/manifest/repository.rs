@@ -17,6 +17,8 @@ pub(crate) struct LocalRepository {
     pub(crate) directory: PathBuf,
     /// The URL that stands in the object.
     pub(crate) url: String,
+    /// The directory that a person works in: of a linked worktree, the worktree.
+    pub(crate) shown: PathBuf,
 }
 
 /// Whether a `repository` is a path of this machine.
@@ -98,7 +100,8 @@ pub(crate) struct Located {
 }
 
 /// The repository that a directory belongs to.
-pub(crate) fn locate(directory: &Path) -> Result<Located, Problem> {
+pub(crate) fn locate(start: &Path) -> Result<Located, Problem> {
+    let directory = start;
     let shown = directory.display();
     if !directory.is_dir() {
         return Err(Problem::new(format!("there is no directory {shown}")).hint("a repository is a directory of this machine, or a URL such as https://git.example.com/app.git"));
@@ -145,8 +148,18 @@ pub(crate) fn locate(directory: &Path) -> Result<Located, Problem> {
     };
     let directory = std::fs::canonicalize(&place).unwrap_or(place);
     let url = format!("file://{}", directory.display());
+    let shown = if linked {
+        git::output(start, &["rev-parse", "--show-toplevel"])
+            .map_or_else(|_| directory.clone(), PathBuf::from)
+    } else {
+        directory.clone()
+    };
     Ok(Located {
-        repository: LocalRepository { directory, url },
+        repository: LocalRepository {
+            directory,
+            url,
+            shown,
+        },
         reference,
     })
 }

@@ -96,10 +96,10 @@ pub(crate) async fn run(arguments: &RunArgs, printer: &Printer) -> Result<ExitCo
         need_opencode(&runs)?;
     }
     for repository in &local_repositories {
-        if crate::git::is_dirty(&repository.directory) {
+        if crate::git::is_dirty(&repository.shown) {
             printer.warn(&format!(
                 "{} has changes that are not committed; the agent does not see them",
-                repository.directory.display()
+                repository.shown.display()
             ));
         }
     }

@@ -56,14 +56,14 @@ pub(super) async fn collect(
         match git::bring_back(&repository.directory, &place, head, &branch) {
             Ok(branch) => {
                 checkout.brought_back = Some(BroughtBack {
-                    repository: repository.directory.display().to_string(),
+                    repository: repository.shown.display().to_string(),
                     branch,
                 });
             }
             Err(error) => session.printer.warn(&format!(
                 "the new commits of {} could not be brought back to {}: {error:#}",
                 result.path,
-                repository.directory.display()
+                repository.shown.display()
             )),
         }
     }
