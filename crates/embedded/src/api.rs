@@ -72,6 +72,8 @@ pub struct Api {
     inner: Arc<Inner>,
     /// Who everybody is that comes in through this handle; `None`: what their token says.
     identity: Option<User>,
+    /// The field manager of callers that name none and have no User-Agent.
+    agent: Option<Arc<str>>,
 }
 
 pub(crate) struct Inner {
@@ -113,6 +115,7 @@ impl Api {
         Ok(Self {
             inner,
             identity: None,
+            agent: None,
         })
     }
 
@@ -120,8 +123,8 @@ impl Api {
     #[must_use]
     pub fn for_user(&self, user: User) -> Self {
         Self {
-            inner: self.inner.clone(),
             identity: Some(user),
+            ..self.clone()
         }
     }
 
@@ -129,8 +132,17 @@ impl Api {
     #[must_use]
     pub fn for_token_holders(&self) -> Self {
         Self {
-            inner: self.inner.clone(),
             identity: None,
+            ..self.clone()
+        }
+    }
+
+    /// The same service for one component, which is the field manager of what it writes.
+    #[must_use]
+    pub fn for_component(&self, name: &str) -> Self {
+        Self {
+            agent: Some(name.into()),
+            ..self.clone()
         }
     }
 
@@ -200,6 +212,7 @@ impl Api {
             .and_then(|agent| agent.to_str().ok())
             .and_then(|agent| agent.split('/').next())
             .filter(|agent| !agent.is_empty())
+            .or(self.agent.as_deref())
             .unwrap_or("unknown");
         Call {
             api: self.inner.clone(),

@@ -196,7 +196,11 @@ impl Cluster {
                     .map_or_else(String::new, |door| door.credentials.authority().to_owned()),
                 ..ControllerOptions::default()
             };
-            let work = controllers::spawn(cluster.client(), settings, token.clone());
+            let work = controllers::spawn(
+                cluster.component("kube-controller-manager"),
+                settings,
+                token.clone(),
+            );
             cluster.tasks.push(work);
         }
         if let Some(mut node) = options.node {
@@ -212,7 +216,7 @@ impl Cluster {
                 node.env.extend([host, port]);
             }
             let end = CancellationToken::new();
-            let node = Node::new(cluster.client(), node)?;
+            let node = Node::new(cluster.component("kubelet"), node)?;
             let running = tokio::spawn(node.run(end.clone().cancelled_owned()));
             cluster.node = Some((running, end.drop_guard()));
         }
@@ -262,6 +266,10 @@ impl Cluster {
     #[must_use]
     pub fn client(&self) -> Client {
         Client::new(self.api.clone(), "default")
+    }
+
+    fn component(&self, name: &str) -> Client {
+        Client::new(self.api.for_component(name), "default")
     }
 
     /// Creates an object, or brings one that differs to what it should be.

@@ -133,15 +133,12 @@ fn node(pod: &Value) -> &str {
 
 /// The condition that a scheduler's binding leaves.
 fn schedule(pod: &mut Value, time: &str) {
-    let mut condition = json!({
+    let condition = json!({
         "type": "PodScheduled",
         "status": "True",
         "lastProbeTime": null,
         "lastTransitionTime": time,
     });
-    if let Some(generation) = pod["metadata"]["generation"].as_i64() {
-        condition["observedGeneration"] = generation.into();
-    }
     let mut conditions: Vec<Value> = pod["status"]["conditions"]
         .as_array()
         .cloned()

@@ -141,9 +141,7 @@ impl Call {
             Ok(state) => Ok((state, exact)),
             Err(StoreError::Compacted { .. }) => Err(match token {
                 Some(token) => expired_list(token),
-                None => {
-                    Failure::expired(format!("The provided resource version {exact} is too old"))
-                }
+                None => Failure::expired("The resourceVersion for the provided list is too old."),
             }),
             Err(error) => Err(broken(&error)),
         }

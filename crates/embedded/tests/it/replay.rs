@@ -3,6 +3,7 @@
 //! The recorded exchanges run in their order against the service. Every difference must stand in
 //! `known-differences.txt` with its reason, and nothing may stand there that no longer differs.
 
+mod kubelet;
 mod matching;
 mod recording;
 
@@ -15,10 +16,12 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use kubeopencode_embedded::api::{Api, Body, Token, User};
 use kubeopencode_embedded::cluster::{Cluster, Options};
+use kubeopencode_embedded::logs::LogStore;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tower::ServiceExt as _;
 
+use kubelet::Kubelet;
 use matching::Bindings;
 use recording::Exchange;
 
@@ -39,8 +42,12 @@ fn tokens() -> Vec<Token> {
     ]
 }
 
+/// Headers that are compared, beside the warnings.
+const COMPARED: [&str; 4] = ["Content-Type", "Etag", "Retry-After", "Vary"];
+
 struct Answer {
     code: u16,
+    headers: BTreeMap<&'static str, String>,
     warnings: Vec<String>,
     body: Body,
 }
@@ -60,6 +67,15 @@ struct Replay {
 }
 
 impl Replay {
+    fn new(api: Api) -> Self {
+        Self {
+            api,
+            bindings: Bindings::default(),
+            open: Vec::new(),
+            differences: BTreeMap::new(),
+        }
+    }
+
     async fn send(&self, exchange: &Exchange) -> Answer {
         let newest = self.api.store().revision();
         let fill = |text: &str| self.bindings.fill(text, newest);
@@ -86,9 +102,15 @@ impl Replay {
             Ok(response) => response,
             Err(never) => match never {},
         };
+        let headers = COMPARED.iter().filter_map(|name| {
+            let value = response.headers().get(*name)?.to_str().ok()?;
+            Some((*name, value.to_owned()))
+        });
+        let headers = headers.collect();
         let warnings = response.headers().get_all("warning");
         Answer {
             code: response.status().as_u16(),
+            headers,
             warnings: warnings
                 .iter()
                 .map(|w| w.to_str().expect("text").to_owned())
@@ -125,6 +147,7 @@ impl Replay {
             .expect("the present can be watched");
         let until = tokio::time::Instant::now() + GUARD;
         loop {
+            let learned = self.bindings.clone();
             let answer = self.send(exchange).await;
             let differences = self.compared(exchange, answer).await;
             let again = !differences.is_empty()
@@ -133,6 +156,23 @@ impl Replay {
                 self.note(&exchange.id, differences);
                 return;
             }
+            self.bindings = learned;
+        }
+    }
+
+    /// Waits until every namespace has what the controllers give it.
+    async fn settle(&self) {
+        let store = self.api.store().clone();
+        let mut news = store
+            .watch("/", store.revision())
+            .expect("the present can be watched");
+        let count = |prefix: &str| store.list(prefix).0.len();
+        while count("/core/serviceaccounts/") < count("/core/namespaces/")
+            || count("/core/configmaps/") < count("/core/namespaces/")
+        {
+            let next = tokio::time::timeout(GUARD, news.next()).await;
+            next.expect("the controllers are at work")
+                .expect("the store is open");
         }
     }
 
@@ -146,6 +186,16 @@ impl Replay {
         }
         if answer.warnings != exchange.warnings() {
             differences.push(format!("warnings {:?}", answer.warnings));
+        }
+        for name in COMPARED {
+            let recorded = exchange.response_headers.get(name).cloned();
+            let actual = answer
+                .headers
+                .get(name)
+                .map(|value| Value::from(value.as_str()));
+            let (recorded, actual) = (recorded.unwrap_or_default(), actual.unwrap_or_default());
+            let header = self.bindings.compare(&recorded, &actual);
+            differences.extend(header.into_iter().map(|why| format!("{name}{why}")));
         }
         let read = tokio::time::timeout(GUARD, answer.body.collect()).await;
         let bytes = match read {
@@ -240,8 +290,11 @@ async fn run(exchanges: &[Exchange]) -> BTreeMap<String, Vec<String>> {
     let directory = tempfile::tempdir().expect("a directory");
     let time = Arc::new(AtomicI64::new(jiff::Timestamp::now().as_second()));
     let now = time.clone();
+    let logs = LogStore::open(directory.path().join("logs")).expect("a directory for logs");
     let options = || Options {
         data_dir: Some(directory.path().to_owned()),
+        listen: Some(0),
+        logs: Some(logs.clone()),
         tokens: tokens(),
         clock: {
             let now = now.clone();
@@ -253,19 +306,23 @@ async fn run(exchanges: &[Exchange]) -> BTreeMap<String, Vec<String>> {
     };
     // The real one had a past, and part of it was compacted away.
     let first = Cluster::start(options()).await.expect("a cluster starts");
-    let api = first.api();
-    let store = api.store();
+    let past = Replay::new(first.api());
+    past.settle().await;
+    let store = past.api.store();
     store.compact(store.revision()).await.expect("compaction");
     first.shutdown().await;
-    drop(api);
+    drop(past);
     let cluster = Cluster::start(options())
         .await
         .expect("a cluster starts again");
-    let mut replay = Replay {
-        api: cluster.api().for_token_holders(),
-        bindings: Bindings::default(),
-        open: Vec::new(),
-        differences: BTreeMap::new(),
+    let mut replay = Replay::new(cluster.api().for_token_holders());
+    let kubelet = Kubelet {
+        api: cluster.api(),
+        logs: logs.clone(),
+    };
+    let find = |id: &str| {
+        let found = exchanges.iter().find(|exchange| exchange.id == id);
+        found.expect("a recorded exchange")
     };
     let mut last_of: HashMap<&str, Vec<&str>> = HashMap::new();
     for exchange in exchanges {
@@ -274,7 +331,6 @@ async fn run(exchanges: &[Exchange]) -> BTreeMap<String, Vec<String>> {
         }
     }
     for exchange in exchanges {
-        time.fetch_add(1, Ordering::Relaxed);
         if exchange.id == "page-expired" {
             let store = replay.api.store();
             store.compact(store.revision()).await.expect("compaction");
@@ -283,6 +339,30 @@ async fn run(exchanges: &[Exchange]) -> BTreeMap<String, Vec<String>> {
             replay.exchange_when_ready(exchange).await;
         } else {
             replay.exchange(exchange).await;
+        }
+        match exchange.id.as_str() {
+            "ns-create" => replay.settle().await,
+            "log-pod3" => {
+                for (pod, answer) in [
+                    ("lg1", "pod-get-succeeded"),
+                    ("lg2", "pod-delete-running"),
+                    ("lg3", "pod-delete-force"),
+                ] {
+                    let status = &find(answer).response_body["status"];
+                    kubelet.run(&replay, pod, status).await;
+                }
+            }
+            "log-pod4" => {
+                let mut status = find("pod-get-succeeded").response_body["status"].clone();
+                status["podIP"] = "<ip:6>".into();
+                status["podIPs"] = serde_json::json!([{"ip": "<ip:6>"}]);
+                kubelet.run(&replay, "lg4", &status).await;
+            }
+            _ => {}
+        }
+        // The recorder waited about here, and made the other requests within one second.
+        if exchange.before.is_some() || exchange.stream_closed.is_some() {
+            time.fetch_add(1, Ordering::Relaxed);
         }
         for watch in last_of.remove(exchange.id.as_str()).unwrap_or_default() {
             replay.close(watch).await;

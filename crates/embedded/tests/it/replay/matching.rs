@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Bindings {
     named: HashMap<String, String>,
     versions: BTreeMap<u64, u64>,
@@ -23,7 +23,8 @@ enum Part<'a> {
     },
 }
 
-const CLASSES: [&str; 14] = [
+const CLASSES: [&str; 15] = [
+    "hex16",
     "uid",
     "rv",
     "rand",
@@ -83,7 +84,7 @@ fn length(class: &str, text: &str, next: &str) -> Option<usize> {
         "rand" => exactly(5),
         "continue" => span(&|c| c.is_ascii_alphanumeric() || "-_=".contains(c)),
         "ip" => span(&|c| c.is_ascii_digit() || c == '.'),
-        "hex" => span(&|c| c.is_ascii_hexdigit()),
+        "hex" | "hex16" => span(&|c| c.is_ascii_hexdigit()),
         "etag" => span(&|c| c.is_ascii_hexdigit()),
         "time" => exactly("2026-01-01T00:00:00Z".len()),
         "microtime" => exactly("2026-01-01T00:00:00.000000Z".len()),
@@ -91,6 +92,15 @@ fn length(class: &str, text: &str, next: &str) -> Option<usize> {
         "age" => span(&|c| c.is_ascii_alphanumeric() || "<>".contains(c)),
         _ if next.is_empty() => Some(text.len()),
         _ => text.find(next),
+    }
+}
+
+/// A value for a placeholder that no answer has shown yet.
+fn invented(class: &str, number: u64, all: &str) -> String {
+    match class {
+        "ip" => format!("10.0.0.{number}"),
+        "hex" => format!("{number:064x}"),
+        _ => all.to_owned(),
     }
 }
 
@@ -119,9 +129,10 @@ impl Bindings {
                 } => {
                     out.push_str("2026-01-01T00:00:00.000000Z");
                 }
-                Part::Placeholder { all, .. } => {
-                    out.push_str(self.named.get(all).map_or(all, String::as_str));
-                }
+                Part::Placeholder { class, number, all } => match self.named.get(all) {
+                    Some(known) => out.push_str(known),
+                    None => out.push_str(&invented(class, number.unwrap_or(0), all)),
+                },
             }
         }
         out
@@ -238,7 +249,8 @@ impl Bindings {
                 }
                 let wanted: Vec<String> = recorded.keys().map(|key| self.fill(key, 0)).collect();
                 let more = actual.iter().filter(|(key, _)| !wanted.contains(key));
-                if kept.is_empty() {
+                let some_keys = kept.starts_with(|c: char| c.is_ascii_digit()) && path != ".paths";
+                if kept.is_empty() || some_keys {
                     out.extend(
                         more.map(|(key, value)| {
                             format!("{path}.{key} is too much: {}", short(value))
@@ -287,18 +299,25 @@ impl Bindings {
     /// Each recorded item must be among the actual ones.
     fn some_of(&mut self, path: &str, recorded: &[Value], actual: &[Value], out: &mut Vec<String>) {
         for item in recorded {
-            let mut fewest: Option<Vec<String>> = None;
+            let mut fewest: Option<(Vec<String>, Self)> = None;
             for candidate in actual {
                 let mut differences = Vec::new();
-                self.value(path, item, candidate, "", &mut differences);
+                let mut learned = self.clone();
+                learned.value(path, item, candidate, "1 of 1", &mut differences);
                 if fewest
                     .as_ref()
-                    .is_none_or(|best| differences.len() < best.len())
+                    .is_none_or(|(best, _)| differences.len() < best.len())
                 {
-                    fewest = Some(differences);
+                    fewest = Some((differences, learned));
                 }
             }
-            out.extend(fewest.unwrap_or_else(|| vec![format!("{path} is empty")]));
+            match fewest {
+                Some((differences, learned)) => {
+                    *self = learned;
+                    out.extend(differences);
+                }
+                None => out.push(format!("{path} is empty")),
+            }
         }
     }
 }
