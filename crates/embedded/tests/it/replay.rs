@@ -16,7 +16,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use kubeopencode_embedded::api::{Api, Body, Token, User};
 use kubeopencode_embedded::cluster::{Cluster, Options};
-use kubeopencode_embedded::logs::LogStore;
+use kubeopencode_embedded::logs::record::Source;
+use kubeopencode_embedded::logs::{LogStore, LogWriter};
+use kubeopencode_embedded::store::Store;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tower::ServiceExt as _;
@@ -64,6 +66,8 @@ struct Replay {
     bindings: Bindings,
     open: Vec<Open>,
     differences: BTreeMap<String, Vec<String>>,
+    /// A container that prints the rest while its log is being followed.
+    printing: Option<(LogWriter, Vec<String>)>,
 }
 
 impl Replay {
@@ -73,6 +77,7 @@ impl Replay {
             bindings: Bindings::default(),
             open: Vec::new(),
             differences: BTreeMap::new(),
+            printing: None,
         }
     }
 
@@ -162,14 +167,33 @@ impl Replay {
 
     /// Waits until every namespace has what the controllers give it.
     async fn settle(&self) {
+        self.until(|store| {
+            let count = |prefix: &str| store.list(prefix).0.len();
+            let namespaces = count("/core/namespaces/");
+            count("/core/serviceaccounts/") >= namespaces
+                && count("/core/configmaps/") >= namespaces
+        })
+        .await;
+    }
+
+    /// Waits until the status of every running Job tells of its Pod.
+    async fn settle_jobs(&self) {
+        self.until(|store| {
+            let (jobs, _) = store.list("/batch/jobs/");
+            jobs.iter().all(|job| {
+                let suspended = job.value["spec"]["suspend"] == true;
+                suspended || job.value["status"]["active"] == 1
+            })
+        })
+        .await;
+    }
+
+    async fn until(&self, holds: impl Fn(&Store) -> bool) {
         let store = self.api.store().clone();
         let mut news = store
             .watch("/", store.revision())
             .expect("the present can be watched");
-        let count = |prefix: &str| store.list(prefix).0.len();
-        while count("/core/serviceaccounts/") < count("/core/namespaces/")
-            || count("/core/configmaps/") < count("/core/namespaces/")
-        {
+        while !holds(&store) {
             let next = tokio::time::timeout(GUARD, news.next()).await;
             next.expect("the controllers are at work")
                 .expect("the store is open");
@@ -177,6 +201,14 @@ impl Replay {
     }
 
     async fn compared(&mut self, exchange: &Exchange, answer: Answer) -> Vec<String> {
+        if exchange.id == "log-follow"
+            && let Some((mut log, rest)) = self.printing.take()
+        {
+            for line in rest {
+                let written = log.append(jiff::Timestamp::now(), Source::Stdout, line.as_bytes());
+                written.await.expect("a log that can be written");
+            }
+        }
         let mut differences = Vec::new();
         if answer.code != exchange.status {
             differences.push(format!(
@@ -344,19 +376,28 @@ async fn run(exchanges: &[Exchange]) -> BTreeMap<String, Vec<String>> {
             "ns-create" => replay.settle().await,
             "log-pod3" => {
                 for (pod, answer) in [
-                    ("lg1", "pod-get-succeeded"),
                     ("lg2", "pod-delete-running"),
                     ("lg3", "pod-delete-force"),
+                    ("lg1", "pod-get-succeeded"),
                 ] {
+                    if pod == "lg1" {
+                        time.fetch_add(1, Ordering::Relaxed);
+                    }
                     let status = &find(answer).response_body["status"];
                     kubelet.run(&replay, pod, status).await;
                 }
+            }
+            "fin-bad-name" => kubelet.release().await,
+            "job-jd-pods" | "job-jb-pods" | "job-jf-pods" | "job-jo-pods" => {
+                replay.settle_jobs().await;
             }
             "log-pod4" => {
                 let mut status = find("pod-get-succeeded").response_body["status"].clone();
                 status["podIP"] = "<ip:6>".into();
                 status["podIPs"] = serde_json::json!([{"ip": "<ip:6>"}]);
-                kubelet.run(&replay, "lg4", &status).await;
+                // It has ended, and its kubelet has not yet said so of the Pod.
+                status["phase"] = "Running".into();
+                replay.printing = kubelet.run(&replay, "lg4", &status).await;
             }
             _ => {}
         }

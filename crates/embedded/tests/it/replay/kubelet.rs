@@ -5,8 +5,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use jiff::Timestamp;
 use kubeopencode_embedded::api::Api;
-use kubeopencode_embedded::logs::LogStore;
 use kubeopencode_embedded::logs::record::Source;
+use kubeopencode_embedded::logs::{LogStore, LogWriter};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -18,8 +18,14 @@ pub(super) struct Kubelet {
 }
 
 impl Kubelet {
-    /// Runs a Pod of the namespace `rec` to the recorded state.
-    pub(super) async fn run(&self, replay: &Replay, pod: &str, status: &Value) {
+    /// Runs a Pod of the namespace `rec` to the recorded state. Gives back the log of its first
+    /// container, which is still open, and what that container has yet to print.
+    pub(super) async fn run(
+        &self,
+        replay: &Replay,
+        pod: &str,
+        status: &Value,
+    ) -> Option<(LogWriter, Vec<String>)> {
         let path = format!("/api/v1/namespaces/rec/pods/{pod}");
         let binding = json!({"target": {"kind": "Node", "name": "node-1"}});
         self.send(
@@ -31,25 +37,40 @@ impl Kubelet {
         .await;
         let object = self.send("kubelet", "GET", &path, &Value::Null).await;
         let uid = object["metadata"]["uid"].as_str().expect("a uid");
-        for (container, lines) in output(pod) {
+        let mut open = None;
+        for (container, mut lines) in output(pod) {
             let mut writer = self.logs.create(uid, container, 0).await.expect("a log");
+            let rest = lines.split_off(lines.len().min(4));
             for line in lines {
                 let written = writer.append(Timestamp::now(), Source::Stdout, line.as_bytes());
                 written.await.expect("a log that can be written");
             }
+            open = (!rest.is_empty()).then_some((writer, rest));
         }
-        let status = replay.bindings.fill(&status.to_string(), 0);
+        let scheduled = object["status"]["conditions"][0]["lastTransitionTime"].as_str();
+        let status = status
+            .to_string()
+            .replace("<time>", scheduled.expect("a bound Pod"));
+        let status = replay.bindings.fill(&status, 0);
         let status: Value = serde_json::from_str(&status).expect("a status");
         let patch = json!({"status": status});
         self.send("kubelet", "PATCH", &format!("{path}/status"), &patch)
             .await;
+        open
+    }
+
+    /// The recorder took this finalizer off without recording it.
+    pub(super) async fn release(&self) {
+        let path = "/apis/example.test/v1/namespaces/rec/widgets/wf-bad";
+        let patch = json!({"metadata": {"finalizers": null}});
+        self.send("recorder", "PATCH", path, &patch).await;
     }
 
     async fn send(&self, agent: &str, method: &str, path: &str, body: &Value) -> Value {
-        let media = if method == "PATCH" {
-            "application/strategic-merge-patch+json"
-        } else {
-            "application/json"
+        let media = match method {
+            "PATCH" if path.ends_with("/status") => "application/strategic-merge-patch+json",
+            "PATCH" => "application/merge-patch+json",
+            _ => "application/json",
         };
         let request = http::Request::builder()
             .method(method)
