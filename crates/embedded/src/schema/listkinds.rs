@@ -49,7 +49,6 @@ const MAP_LISTS: &[(&str, &str, &[&str])] = &[
 /// Type and field of the `set` lists.
 const SETS: &[(&str, &str)] = &[
     ("v1.ObjectMeta", "finalizers"),
-    ("v1.PodStatus", "hostIPs"),
     ("v1.NodeSpec", "podCIDRs"),
 ];
 

@@ -188,6 +188,10 @@ impl Replay {
         .await;
     }
 
+    async fn until_gone(&self, key: &str) {
+        self.until(|store| store.get(key).is_none()).await;
+    }
+
     async fn until(&self, holds: impl Fn(&Store) -> bool) {
         let store = self.api.store().clone();
         let mut news = store
@@ -367,6 +371,11 @@ async fn run(exchanges: &[Exchange]) -> BTreeMap<String, Vec<String>> {
             let store = replay.api.store();
             store.compact(store.revision()).await.expect("compaction");
         }
+        match exchange.id.as_str() {
+            "gc-foreground-child" => replay.until_gone("/example.test/widgets/rec/own1").await,
+            "gc-orphan-child" => replay.until_gone("/example.test/widgets/rec/own2").await,
+            _ => {}
+        }
         if exchange.before.is_some() {
             replay.exchange_when_ready(exchange).await;
         } else {
@@ -386,6 +395,10 @@ async fn run(exchanges: &[Exchange]) -> BTreeMap<String, Vec<String>> {
                     let status = &find(answer).response_body["status"];
                     kubelet.run(&replay, pod, status).await;
                 }
+            }
+            "job-create" => {
+                let told = |store: &Store| !store.list("/core/events/rec/").0.is_empty();
+                replay.until(told).await;
             }
             "fin-bad-name" => kubelet.release().await,
             "job-jd-pods" | "job-jb-pods" | "job-jf-pods" | "job-jo-pods" => {
