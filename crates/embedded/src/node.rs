@@ -233,9 +233,8 @@ impl Desk {
                 }
                 self.scheduling.retain(|uid| self.listed.contains(uid));
                 if !std::mem::replace(&mut self.swept, true) {
-                    let keep = |uid: &str| self.listed.contains(uid);
                     let logs = &self.shared.options.logs;
-                    leftovers::sweep(&self.shared.pods(), logs, &keep).await;
+                    leftovers::sweep(&self.shared.pods(), logs, &self.listed).await;
                 }
                 self.listed.clear();
             }

@@ -4,6 +4,7 @@ mod it {
     mod api;
     mod controllers;
     mod logs;
+    mod node;
     mod replay;
     mod sandbox;
     mod serve;

@@ -1,5 +1,6 @@
 //! Removing what a Pod leaves on disk.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -47,12 +48,12 @@ fn open_up(path: &Path) -> io::Result<()> {
 }
 
 /// Removes the directories and logs of all Pods but these.
-pub(super) async fn sweep(pods: &Path, logs: &LogStore, keep: &(dyn Fn(&str) -> bool + Sync)) {
+pub(super) async fn sweep(pods: &Path, logs: &LogStore, keep: &HashSet<String>) {
     let directories = fs::read_dir(pods).into_iter().flatten();
     let mut uids: Vec<String> = directories
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .chain(logs.pod_uids().unwrap_or_default())
-        .filter(|uid| !keep(uid))
+        .filter(|uid| !keep.contains(uid))
         .collect();
     uids.sort();
     uids.dedup();

@@ -592,23 +592,29 @@ impl Worker {
             let update = self.updates.borrow_and_update().clone();
             self.pod = update.pod;
             if update.gone {
-                let (directory, logs) = (self.directory(), self.shared.options.logs.clone());
-                let uid = self.pod.metadata.uid.clone().unwrap_or_default();
-                super::leftovers::remove(directory, logs, uid).await;
-                return;
+                return self.clean_up().await;
             }
             let metadata = &self.pod.metadata;
             // With a grace period of zero only finalizers keep it.
             if metadata.deletion_timestamp.is_some()
                 && metadata.deletion_grace_period_seconds != Some(0)
             {
-                let _ = write::remove(&self.shared.client, &self.pod).await;
+                let removed = write::remove(&self.shared.client, &self.pod).await;
+                if removed.is_err() || metadata.finalizers.iter().flatten().next().is_none() {
+                    return self.clean_up().await;
+                }
             }
             tokio::select! {
                 changed = self.updates.changed() => if changed.is_err() { return },
                 () = self.shutdown.cancelled() => return,
             }
         }
+    }
+
+    /// Removes what is left on disk of a Pod whose object is gone.
+    async fn clean_up(&self) {
+        let uid = self.pod.metadata.uid.clone().unwrap_or_default();
+        super::leftovers::remove(self.directory(), self.shared.options.logs.clone(), uid).await;
     }
 
     fn now(&self) -> Timestamp {
