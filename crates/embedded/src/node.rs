@@ -37,8 +37,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 pub use self::image::HostImage;
 use self::pod::{Update, Worker};
@@ -171,11 +171,9 @@ impl Node {
             scheduling: HashSet::new(),
             listed: HashSet::new(),
             swept: false,
-            tasks: TaskTracker::new(),
+            tasks: JoinSet::new(),
             shutdown: CancellationToken::new(),
         };
-        // Dropping this future ends the workers too.
-        let _guard = desk.shutdown.clone().drop_guard();
         let pods =
             watcher(Api::<Pod>::all(self.client), watcher::Config::default()).default_backoff();
         let mut pods = std::pin::pin!(pods);
@@ -187,12 +185,13 @@ impl Node {
                     Some(Err(error)) => tracing::warn!(%error, "watching Pods"),
                     None => break,
                 },
+                // Only to let go of what has ended.
+                Some(_) = desk.tasks.join_next(), if !desk.tasks.is_empty() => {}
                 () = &mut shutdown => break,
             }
         }
         desk.shutdown.cancel();
-        desk.tasks.close();
-        desk.tasks.wait().await;
+        while desk.tasks.join_next().await.is_some() {}
         drop(desk);
         let _ = tokio::time::timeout(Duration::from_secs(1), writer).await;
     }
@@ -209,7 +208,8 @@ struct Desk {
     listed: HashSet<String>,
     /// What an earlier run of the node left has been removed.
     swept: bool,
-    tasks: TaskTracker,
+    /// Dropped, they end at once, and the processes with them.
+    tasks: JoinSet<()>,
     shutdown: CancellationToken,
 }
 

@@ -612,9 +612,9 @@ impl Worker {
     }
 
     /// Removes what is left on disk of a Pod whose object is gone.
-    async fn clean_up(&self) {
+    fn clean_up(&self) -> impl Future<Output = ()> + Send + use<> {
         let uid = self.pod.metadata.uid.clone().unwrap_or_default();
-        super::leftovers::remove(self.directory(), self.shared.options.logs.clone(), uid).await;
+        super::leftovers::remove(self.directory(), self.shared.options.logs.clone(), uid)
     }
 
     fn now(&self) -> Timestamp {

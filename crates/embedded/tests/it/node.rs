@@ -43,13 +43,6 @@ impl Bench {
             pods,
             node: None,
         };
-        // What a cluster's controllers put into every namespace, and every Pod mounts.
-        bench
-            .apply(
-                "/api/v1/namespaces/default/configmaps",
-                json!({"metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": ""}}),
-            )
-            .await;
         bench.start_node();
         bench
     }
@@ -125,7 +118,7 @@ impl Bench {
         let condition =
             |pod: Option<&Pod>| pod.and_then(|pod| pod.status.as_ref()).is_some_and(&holds);
         let waited = tokio::time::timeout(
-            Duration::from_secs(10),
+            Duration::from_secs(60),
             await_condition(self.pods.clone(), name, condition),
         );
         match waited.await {
@@ -194,7 +187,7 @@ impl Bench {
 }
 
 async fn guarded<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(10), future)
+    tokio::time::timeout(Duration::from_secs(60), future)
         .await
         .expect("it does not happen")
 }
