@@ -2,14 +2,18 @@
 //!
 //! `run` has one for itself, in memory; `local` has a durable one that serves HTTPS. It is the same in both.
 
+mod access;
 mod opencode;
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
 
 use kube::Client;
 use kubeopencode_embedded::{
     cluster::{Cluster, ClusterError, Options},
-    lock::LockError,
+    lock::{DirectoryLock, LockError},
     logs::LogStore,
     node::{HostImage, NodeOptions, sandbox},
 };
@@ -40,14 +44,20 @@ pub(crate) struct Machine {
 pub(crate) struct MachineOptions {
     /// Where everything is.
     pub(crate) directory: PathBuf,
-    /// The port to serve HTTPS on, durably; None keeps the objects in memory and serves nobody else.
+    /// Whether its objects are kept there, and not in memory.
+    pub(crate) durable: bool,
+    /// The port of the loopback device to serve HTTPS on, 0 for any; None serves this process alone.
     pub(crate) listen: Option<u16>,
 }
 
 impl Machine {
     /// Starts it.
     pub(crate) async fn start(options: MachineOptions) -> Result<Self, Failure> {
-        let MachineOptions { directory, listen } = options;
+        let MachineOptions {
+            directory,
+            durable,
+            listen,
+        } = options;
         if let Err(error) = sandbox::probe(Path::new(THIS_PROGRAM)).await {
             return Err(Problem::new(format!("this machine cannot lock processes in: {error}"))
                 .hint("docs/local.md says what the node needs; `--context` runs Tasks on another cluster")
@@ -63,16 +73,25 @@ impl Machine {
         std::fs::create_dir_all(&directory).map_err(|error| unusable(&directory, &error))?;
         let logs_dir = directory.join("logs");
         let logs = LogStore::open(&logs_dir).map_err(|error| unusable(&logs_dir, &error))?;
+        let (token, token_file) =
+            access::pod_token(&directory).map_err(|error| unusable(&directory, &error))?;
         let cluster = Cluster::start(Options {
-            data_dir: listen.is_some().then(|| directory.clone()),
+            data_dir: durable.then(|| directory.clone()),
             definitions,
             listen,
-            node: Some(node(&directory, logs)?),
+            tokens: vec![token],
+            node: Some(NodeOptions {
+                service_account_token: Some(token_file),
+                ..node(&directory, logs)?
+            }),
             ..Options::default()
         })
         .await
         .map_err(|error| cannot_start(&error))?;
         let client = cluster.client();
+        if listen.is_some() {
+            access::install(&client).await?;
+        }
         let options = OperatorOptions {
             settings: create::settings(true),
             ..OperatorOptions::default()

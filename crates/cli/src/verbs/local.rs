@@ -2,13 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::Namespace;
-use kube::{
-    Api,
-    api::PostParams,
-    config::{Kubeconfig, NamedContext},
-};
-use kubeopencode_api::names::SYSTEM_NAMESPACE;
+use kube::config::{Kubeconfig, NamedContext};
 use serde_json::json;
 
 use crate::{
@@ -36,6 +30,7 @@ pub(crate) async fn local(arguments: &LocalArgs, printer: &Printer) -> Result<()
         .unwrap_or(0);
     let options = |port| MachineOptions {
         directory: directory.clone(),
+        durable: true,
         listen: Some(port),
     };
     let machine = match Machine::start(options(port)).await {
@@ -51,7 +46,6 @@ pub(crate) async fn local(arguments: &LocalArgs, printer: &Printer) -> Result<()
         }
         other => other?,
     };
-    system_namespace(&machine).await?;
     let kubeconfig = target::kubeconfig_of(&directory);
     if arguments.merge_kubeconfig {
         let merged = merge(&kubeconfig)?;
@@ -70,18 +64,6 @@ pub(crate) async fn local(arguments: &LocalArgs, printer: &Printer) -> Result<()
         () = interrupts.next() => {}
     }
     Ok(())
-}
-
-/// The namespace that every installation has.
-async fn system_namespace(machine: &Machine) -> Result<(), Failure> {
-    let api: Api<Namespace> = Api::all(machine.client());
-    let namespace: Namespace =
-        serde_json::from_value(json!({"metadata": {"name": SYSTEM_NAMESPACE}}))
-            .map_err(|error| Problem::new(error.to_string()).failed())?;
-    match api.create(&PostParams::default(), &namespace).await {
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        other => Ok(drop(other?)),
-    }
 }
 
 /// The port of the last time, so that shells with the old kubeconfig go on working.

@@ -207,7 +207,13 @@ impl Session<'_> {
         let directory = folder.path().to_owned();
         let machine = Machine::start(MachineOptions {
             directory: directory.clone(),
-            listen: None,
+            durable: false,
+            // Only Pods that have a token have a use for it.
+            listen: self
+                .runs
+                .iter()
+                .any(|run| run.pod.service_account_token)
+                .then_some(0),
         })
         .await?;
         let client = machine.client();
