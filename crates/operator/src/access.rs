@@ -75,7 +75,7 @@ pub const ACCESS: &[Access] = &[
     },
 ];
 
-/// The rules of a Role or ClusterRole.
+/// The rules of a Role or `ClusterRole`.
 #[must_use]
 pub fn policy_rules() -> Vec<PolicyRule> {
     let rule = |access: &Access| PolicyRule {

@@ -43,12 +43,14 @@ impl Cached for Job {
     }
 }
 
-/// Found by the UID of the Job that controls it.
+/// Label that the Job controller puts on the Pods of a Job: its UID.
+pub(crate) const LABEL_CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
+
+/// Found by the UID of the Job that controls it, or did before the Pod was orphaned.
 impl Cached for Pod {
     fn key(&self) -> Option<String> {
-        let owners = self.owner_references();
-        let owner = owners.iter().find(|owner| owner.controller == Some(true));
-        owner.map(|owner| owner.uid.clone())
+        let controller = controller_uid(self).map(str::to_owned);
+        controller.or_else(|| self.labels().get(LABEL_CONTROLLER_UID).cloned())
     }
 
     fn trim(&mut self) {
@@ -59,6 +61,13 @@ impl Cached for Pod {
             ..PodSpec::default()
         });
     }
+}
+
+/// UID of the controlling owner.
+pub(crate) fn controller_uid(object: &impl kube::Resource) -> Option<&str> {
+    let owners = object.owner_references();
+    let owner = owners.iter().find(|owner| owner.controller == Some(true));
+    owner.map(|owner| owner.uid.as_str())
 }
 
 /// What a Job is found by.

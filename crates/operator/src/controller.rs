@@ -45,7 +45,7 @@ use crate::{
 /// Objects that are looked at at the same time.
 const CONCURRENCY: u16 = 32;
 /// How long a round may take: then a request of it got lost. A round may be cut off anywhere.
-const LONGEST_ROUND: Duration = Duration::from_secs(120);
+const LONGEST_ROUND: Duration = Duration::from_mins(2);
 
 /// What a resource of a front end has to be, so that a controller can watch it and write its status.
 pub(crate) trait Owning:

@@ -130,10 +130,9 @@ fn name(owner: &Owner, attempt: u32, event: &Event) -> String {
         hash.update(part);
     }
     hash.update(attempt.to_le_bytes());
-    let digits: String = hash.finalize()[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.finalize()[..8]);
+    let digits = format!("{:016x}", u64::from_be_bytes(first));
     let mut object = owner.name.as_str();
     // Object names are ASCII.
     object = object.get(..object.len().min(253 - 17)).unwrap_or(object);

@@ -28,9 +28,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::{Controller, Owning, observe::controller_uid};
+use super::{Controller, Owning};
 use crate::{
-    cache::Cached as _,
+    cache::{Cached as _, controller_uid},
     error::{ActError, RoundError},
 };
 
@@ -232,7 +232,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         job.trim();
         let view = JobView::of(&job);
         self.memory.of(&owner.uid, |remembered| {
-            remembered.job.wrote(before, Arc::new(job))
+            remembered.job.wrote(before, Arc::new(job));
         });
         view
     }

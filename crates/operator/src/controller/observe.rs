@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::{Api, api::ListParams};
 use kubeopencode_engine::{
     decide::job_name,
     lower::FrontEnd,
@@ -15,12 +15,9 @@ use kubeopencode_engine::{
 
 use super::{Controller, Owning};
 use crate::{
-    cache::{Cached as _, job_key},
+    cache::{Cached as _, LABEL_CONTROLLER_UID, job_key},
     error::ObserveError,
 };
-
-/// Label that the Job controller puts on the Pods of a Job: its UID.
-const LABEL_CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
 
 impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
     pub(super) async fn observe(
@@ -29,7 +26,15 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         state: &RunState,
     ) -> Result<Observation, ObserveError> {
         let name = job_name(owner, state);
-        let job = self.find_job(owner, &name).await?;
+        let cached = self.cached_job(owner, &name);
+        if cached.is_none() && state.phase.is_terminal() {
+            // After the end nothing follows from absence, and its Job may be long gone.
+            return Ok(Observation::default());
+        }
+        let job = match cached {
+            Some(job) => Some(job),
+            None => self.live_job(owner, &name).await?,
+        };
         let pods = match (&job, &state.job) {
             // Never released: no Pod of it was ever made, and asking for them would cost a request in each life.
             (Some(job), _) if job.suspended && !job.released => Vec::new(),
@@ -44,19 +49,13 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         })
     }
 
-    async fn find_job(&self, owner: &Owner, name: &str) -> Result<Option<JobView>, ObserveError> {
-        if let Some(cached) = self
-            .jobs
-            .get(&job_key(&owner.namespace, name))
-            .into_iter()
-            .next()
-        {
-            let job = self
-                .memory
-                .of(&owner.uid, |remembered| remembered.job.over(cached));
-            return Ok(Some(JobView::of(&job)));
-        }
-        self.live_job(owner, name).await
+    fn cached_job(&self, owner: &Owner, name: &str) -> Option<JobView> {
+        let cached = self.jobs.get(&job_key(&owner.namespace, name));
+        let cached = cached.into_iter().next()?;
+        let job = self
+            .memory
+            .of(&owner.uid, |remembered| remembered.job.over(cached));
+        Some(JobView::of(&job))
     }
 
     /// What the API server itself says.
@@ -106,11 +105,4 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         let ours = |pod: &&Pod| pod.key().as_deref() == Some(job_uid);
         Ok(pods.iter().filter(ours).map(PodView::of).collect())
     }
-}
-
-/// UID of the controlling owner.
-pub(super) fn controller_uid(object: &impl kube::Resource) -> Option<&str> {
-    let owners = object.owner_references();
-    let owner = owners.iter().find(|owner| owner.controller == Some(true));
-    owner.map(|owner| owner.uid.as_str())
 }

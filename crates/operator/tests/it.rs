@@ -1,0 +1,13 @@
+//! Integration tests of the operator: the real one against the embedded cluster, with its Job controller and garbage
+//! collector, and a stand-in for the kubelet that a test tells what to do.
+
+mod it {
+    mod cost;
+    mod crash;
+    mod faults;
+    mod kubelet;
+    mod life;
+    mod stop;
+    mod waiting;
+    mod world;
+}

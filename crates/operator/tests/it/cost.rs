@@ -1,0 +1,76 @@
+//! What a Task costs the API server, and that the operator needs no right beyond its rules.
+
+use kubeopencode_operator::access::ACCESS;
+
+use super::{
+    faults::{Call, Faults},
+    kubelet::Play,
+    world::{AGENT, TASK, World},
+};
+
+/// Writes that are no Events.
+fn writes(calls: &[Call]) -> Vec<String> {
+    calls
+        .iter()
+        .filter(|call| call.writes() && call.resource != "events")
+        .map(|call| format!("{} {}", call.verb, call.resource))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_life_costs_five_writes_and_two_events() {
+    let mut world = World::new(Play::Ends(0)).await;
+    let faults = Faults::none();
+    world.operate(&faults);
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    world.ends("it").await;
+    assert_eq!(world.events("it", 2).await.len(), 2);
+    world.end().await;
+    let calls = faults.calls();
+    assert_eq!(
+        writes(&calls),
+        [
+            "create configmaps",
+            "create jobs",
+            "update tasks/status",
+            "patch jobs",
+            "update tasks/status"
+        ],
+    );
+    let events = calls
+        .iter()
+        .filter(|call| call.resource == "events")
+        .count();
+    assert_eq!(events, 2);
+}
+
+#[tokio::test]
+async fn every_call_is_covered_by_an_access_rule() {
+    let mut world = World::new(Play::Works).await;
+    let faults = Faults::none();
+    world.operate(&faults);
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    let job = world.job_of("it").await;
+    world
+        .pod_of(&job, |pod| super::life::phase(pod) == "Running")
+        .await;
+    world.stop("it").await;
+    world.ends("it").await;
+    world.end().await;
+    let calls = faults.calls();
+    assert!(
+        calls
+            .iter()
+            .any(|call| call.verb == "patch" && call.resource == "pods")
+    );
+    for call in calls {
+        let allowed = ACCESS.iter().any(|rule| {
+            rule.group == call.group
+                && rule.resource == call.resource
+                && rule.verbs.contains(&call.verb)
+        });
+        assert!(allowed, "no access rule covers {call:?}");
+    }
+}

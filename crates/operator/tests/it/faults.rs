@@ -1,0 +1,225 @@
+//! A layer between a client and an API server that sees every call, and lets some of them fail as calls do fail: before
+//! or after they took effect, or together with the caller.
+//!
+//! What happens to a call is decided by a function of its number and of what it is, so a run can be repeated exactly.
+
+use std::{
+    future::pending,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use serde_json::json;
+use tokio::sync::watch;
+use tower::{BoxError, Layer, Service, ServiceExt as _};
+
+/// A call of the Kubernetes API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// As RBAC has it: `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`.
+    pub verb: &'static str,
+    /// API group; empty for the core group.
+    pub group: String,
+    /// `resource` or `resource/subresource`.
+    pub resource: String,
+    /// Name of the object, if it is about one.
+    pub name: String,
+}
+
+impl Call {
+    fn of<B>(request: &Request<B>) -> Self {
+        let path = request.uri().path();
+        let mut parts = path.split('/').filter(|part| !part.is_empty());
+        let group = match parts.next() {
+            Some("apis") => parts.next().unwrap_or_default(),
+            _ => "",
+        };
+        let mut rest: Vec<&str> = parts.skip(1).collect();
+        if rest.len() > 2 && rest[0] == "namespaces" {
+            rest.drain(..2);
+        }
+        let name = (*rest.get(1).unwrap_or(&"")).to_owned();
+        let mut resource = (*rest.first().unwrap_or(&"")).to_owned();
+        if let Some(subresource) = rest.get(2) {
+            resource = format!("{resource}/{subresource}");
+        }
+        let watches = request
+            .uri()
+            .query()
+            .is_some_and(|query| query.contains("watch=true"));
+        let verb = match (request.method(), name.is_empty()) {
+            (_, _) if watches => "watch",
+            (&Method::GET, true) => "list",
+            (&Method::POST, _) => "create",
+            (&Method::PUT, _) => "update",
+            (&Method::PATCH, _) => "patch",
+            (&Method::DELETE, _) => "delete",
+            _ => "get",
+        };
+        Self {
+            verb,
+            group: group.to_owned(),
+            resource,
+            name,
+        }
+    }
+
+    /// Whether it changes something.
+    pub fn writes(&self) -> bool {
+        matches!(self.verb, "create" | "update" | "patch" | "delete")
+    }
+}
+
+/// What comes back.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// What happens to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing: it is answered.
+    None,
+    /// It is answered with 500, and has no effect.
+    Refused,
+    /// It takes effect, and the answer is lost.
+    AnswerLost,
+    /// The caller dies before it takes effect.
+    DiesBefore,
+    /// It takes effect, and the caller dies before it hears.
+    DiesAfter,
+}
+
+type Plan = Box<dyn FnMut(usize, &Call) -> Fault + Send>;
+
+/// What a caller suffers, and a record of what it called.
+#[derive(Clone)]
+pub struct Faults {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    plan: Mutex<Plan>,
+    calls: Mutex<Vec<Call>>,
+    dead: watch::Sender<bool>,
+}
+
+impl Faults {
+    /// Every call goes through `plan` with its number, counted from 0.
+    pub fn new(plan: impl FnMut(usize, &Call) -> Fault + Send + 'static) -> Self {
+        let inner = Inner {
+            plan: Mutex::new(Box::new(plan)),
+            calls: Mutex::default(),
+            dead: watch::Sender::new(false),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// None at all; only the record.
+    pub fn none() -> Self {
+        Self::new(|_, _| Fault::None)
+    }
+
+    /// One, at one call.
+    pub fn one(at: usize, fault: Fault) -> Self {
+        Self::new(move |number, _| if number == at { fault } else { Fault::None })
+    }
+
+    /// All calls so far, in order.
+    pub fn calls(&self) -> Vec<Call> {
+        self.inner.calls.lock().unwrap().clone()
+    }
+
+    /// Ready when the caller has to die. Whoever drives it drops it then; until it does, none of its calls goes on.
+    pub async fn died(&self) {
+        let mut dead = self.inner.dead.subscribe();
+        dead.wait_for(|dead| *dead).await.unwrap();
+    }
+
+    fn next(&self, call: Call) -> Fault {
+        if *self.inner.dead.borrow() {
+            return Fault::DiesBefore;
+        }
+        let mut calls = self.inner.calls.lock().unwrap();
+        let fault = self.inner.plan.lock().unwrap()(calls.len(), &call);
+        calls.push(call);
+        fault
+    }
+
+    async fn die<T>(&self) -> T {
+        self.inner.dead.send_replace(true);
+        pending().await
+    }
+}
+
+impl<S> Layer<S> for Faults {
+    type Service = Faulty<S>;
+
+    fn layer(&self, inner: S) -> Faulty<S> {
+        Faulty {
+            inner,
+            faults: self.clone(),
+        }
+    }
+}
+
+/// A service behind [`Faults`].
+#[derive(Clone)]
+pub struct Faulty<S> {
+    inner: S,
+    faults: Faults,
+}
+
+impl<S, B, R> Service<Request<B>> for Faulty<S>
+where
+    S: Service<Request<B>, Response = Response<R>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    B: Send + 'static,
+    R: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let Self { inner, faults } = self.clone();
+        Box::pin(async move {
+            let fault = faults.next(Call::of(&request));
+            match fault {
+                Fault::Refused => return Ok(internal_error()),
+                Fault::DiesBefore => return faults.die().await,
+                Fault::None | Fault::AnswerLost | Fault::DiesAfter => {}
+            }
+            let answer = inner.oneshot(request).await.map_err(Into::into)?;
+            match fault {
+                Fault::AnswerLost => Err("the connection was reset".into()),
+                Fault::DiesAfter => faults.die().await,
+                _ => Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync())),
+            }
+        })
+    }
+}
+
+fn internal_error() -> Response<Body> {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 500,
+        "reason": "InternalError", "message": "Internal error occurred: injected",
+    });
+    let mut response = Response::new(
+        Full::from(status.to_string())
+            .map_err(|never| match never {})
+            .boxed_unsync(),
+    );
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
+}

@@ -1,0 +1,185 @@
+//! A stand-in for the kubelet: reports Pods as started and ended as the test says, and counts what it started.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex},
+};
+
+use futures::StreamExt as _;
+use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    runtime::watcher::{self, Event, watcher},
+};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+/// What becomes of every Pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Play {
+    /// Nobody takes it.
+    Unscheduled,
+    /// Its first init container does not end.
+    Initializes,
+    /// Its init containers fail with this message.
+    InitFails(&'static str),
+    /// Its agent works, until it is told to end.
+    Works,
+    /// Its agent ends with this exit code.
+    Ends(i32),
+}
+
+/// The stand-in. Cloning gives another handle of the same.
+#[derive(Clone)]
+pub struct Kubelet {
+    play: Arc<watch::Sender<Play>>,
+    started: Arc<Mutex<HashMap<String, HashSet<String>>>>,
+}
+
+impl Kubelet {
+    pub fn new(play: Play) -> Self {
+        Self {
+            play: Arc::new(watch::Sender::new(play)),
+            started: Arc::default(),
+        }
+    }
+
+    /// From now on, also for Pods that are already there.
+    pub fn now(&self, play: Play) {
+        self.play.send_replace(play);
+    }
+
+    /// How many Pods of this Task were ever started.
+    pub fn starts(&self, task: &str) -> usize {
+        let started = self.started.lock().unwrap();
+        let owner = format!("kubeopencode.io/v1alpha1/tasks/{task}");
+        started.get(&owner).map_or(0, HashSet::len)
+    }
+
+    /// Until dropped.
+    pub async fn run(self, client: Client) {
+        let mut pods: BTreeMap<String, Pod> = BTreeMap::new();
+        let mut play = self.play.subscribe();
+        let api: Api<Pod> = Api::all(client.clone());
+        let mut events = watcher(api, watcher::Config::default()).boxed();
+        loop {
+            let changed: Vec<Pod> = tokio::select! {
+                event = events.next() => match event {
+                    Some(Ok(Event::Apply(pod) | Event::InitApply(pod))) => {
+                        pods.insert(pod.uid().unwrap(), pod.clone());
+                        vec![pod]
+                    }
+                    Some(Ok(Event::Delete(pod))) => {
+                        pods.remove(&pod.uid().unwrap());
+                        Vec::new()
+                    }
+                    Some(_) => Vec::new(),
+                    None => return,
+                },
+                changed = play.changed() => {
+                    changed.unwrap();
+                    pods.values().cloned().collect()
+                }
+            };
+            let now = *play.borrow_and_update();
+            for pod in changed {
+                self.tend(&client, &pod, now).await;
+            }
+        }
+    }
+
+    async fn tend(&self, client: &Client, pod: &Pod, play: Play) {
+        let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap());
+        if pod.metadata.deletion_timestamp.is_some() {
+            let at_once = DeleteParams::default()
+                .grace_period(0)
+                .preconditions(Preconditions {
+                    uid: pod.uid(),
+                    resource_version: None,
+                });
+            // Gone already, or kept by a finalizer.
+            let _ = api.delete(&pod.name_any(), &at_once).await;
+        } else if let Some(status) = self.next_status(pod, play) {
+            let change = json!({"metadata": {"uid": pod.uid()}, "status": status});
+            // Deleted meanwhile: the watch will say so.
+            let _ = api
+                .patch_status(
+                    &pod.name_any(),
+                    &PatchParams::default(),
+                    &Patch::Merge(change),
+                )
+                .await;
+        }
+    }
+
+    fn next_status(&self, pod: &Pod, play: Play) -> Option<Value> {
+        let status = pod.status.clone().unwrap_or_default();
+        let phase = status.phase.as_deref().unwrap_or("Pending");
+        if matches!(phase, "Succeeded" | "Failed") {
+            return None;
+        }
+        let told_to_end = pod.spec.as_ref()?.active_deadline_seconds == Some(1);
+        let taken = status.start_time.is_some();
+        let now = Timestamp::now();
+        match play {
+            _ if taken && told_to_end => {
+                let agent = (phase == "Running").then(|| ended(143, "Error"));
+                Some(json!({
+                    "phase": "Failed", "reason": "DeadlineExceeded",
+                    "message": "Pod was active on the node longer than the specified deadline",
+                    "containerStatuses": agent.into_iter().collect::<Vec<_>>(),
+                }))
+            }
+            Play::Unscheduled => None,
+            Play::Initializes => (!taken).then(|| {
+                self.count(pod);
+                json!({"phase": "Pending", "startTime": now})
+            }),
+            Play::InitFails(message) => Some(json!({
+                "phase": "Failed", "startTime": now,
+                "initContainerStatuses": [container("git-init", json!({
+                    "terminated": {"exitCode": 1, "reason": "Error", "message": message, "finishedAt": now},
+                }))],
+            })),
+            Play::Works | Play::Ends(_) if phase != "Running" => {
+                self.count(pod);
+                let agent = container("agent", json!({"running": {"startedAt": now}}));
+                Some(json!({"phase": "Running", "startTime": now, "containerStatuses": [agent]}))
+            }
+            Play::Works => None,
+            Play::Ends(0) => {
+                Some(json!({"phase": "Succeeded", "containerStatuses": [ended(0, "Completed")]}))
+            }
+            Play::Ends(code) => {
+                Some(json!({"phase": "Failed", "containerStatuses": [ended(code, "Error")]}))
+            }
+        }
+    }
+
+    fn count(&self, pod: &Pod) {
+        let owner = pod.annotations().get("kubeopencode.io/owner").cloned();
+        let mut started = self.started.lock().unwrap();
+        started
+            .entry(owner.unwrap_or_default())
+            .or_default()
+            .insert(pod.uid().unwrap());
+    }
+}
+
+fn ended(code: i32, reason: &str) -> Value {
+    let report = json!({"exitCode": code, "durationMillis": 1234});
+    container(
+        "agent",
+        json!({"terminated": {
+            "exitCode": code, "reason": reason, "message": report.to_string(),
+            "finishedAt": Timestamp::now(),
+        }}),
+    )
+}
+
+fn container(name: &str, state: Value) -> Value {
+    json!({
+        "name": name, "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state,
+    })
+}

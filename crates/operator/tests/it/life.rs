@@ -1,0 +1,223 @@
+//! The life of a Task, and what others can do to its Job and Pod meanwhile.
+
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kubeopencode_api::v1alpha1::{Task, TaskPhase};
+use serde_json::json;
+
+use super::{
+    faults::Faults,
+    kubelet::Play,
+    world::{AGENT, TASK, World, condition},
+};
+
+#[tokio::test]
+async fn a_task_runs_once_and_completes() {
+    let world = World::start(Play::Ends(0)).await;
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    let status = world.ends("it").await;
+    assert_eq!(status.phase, Some(TaskPhase::Completed));
+    assert_eq!(status.reason.as_deref(), Some("Succeeded"));
+    assert_eq!(condition(&status, "Complete"), Some("True"));
+    assert_eq!(condition(&status, "JobCreated"), Some("True"));
+    assert_eq!(status.result.unwrap().exit_code, Some(0));
+    assert!(status.completion_time.is_some());
+    assert_eq!(
+        world.events("it", 2).await.last().map(String::as_str),
+        Some("Succeeded")
+    );
+    assert_eq!(world.kubelet.starts("it"), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_fails_fails_the_task() {
+    let world = World::start(Play::Ends(7)).await;
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    let status = world.ends("it").await;
+    assert_eq!(status.phase, Some(TaskPhase::Failed));
+    assert_eq!(status.reason.as_deref(), Some("AgentExitNonZero"));
+    assert_eq!(status.result.unwrap().exit_code, Some(7));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_init_container_that_fails_is_told_in_its_own_words() {
+    let world = World::start(Play::InitFails("no such branch: topic")).await;
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    let status = world.ends("it").await;
+    assert_eq!(status.reason.as_deref(), Some("InfrastructureError"));
+    assert!(status.message.unwrap().contains("no such branch: topic"));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_job_deleted_by_hand_is_lost_and_not_run_again() {
+    let world = World::start(Play::Works).await;
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    let job = world.job_of("it").await;
+    world.pod_of(&job, |pod| phase(pod) == "Running").await;
+    world
+        .api::<Job>()
+        .delete(&job, &DeleteParams::background())
+        .await
+        .unwrap();
+    let status = world.ends("it").await;
+    assert_eq!(status.reason.as_deref(), Some("JobLost"));
+    assert_eq!(world.kubelet.starts("it"), 1);
+    world.until::<Job>(&job, "gone", |job| job.is_none()).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_pod_deleted_by_hand_ends_the_task_and_is_not_run_again() {
+    let world = World::start(Play::Works).await;
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    let job = world.job_of("it").await;
+    let pod = world.pod_of(&job, |pod| phase(pod) == "Running").await;
+    let name = pod.metadata.name.unwrap();
+    world
+        .api::<Pod>()
+        .delete(&name, &DeleteParams::default())
+        .await
+        .unwrap();
+    let status = world.ends("it").await;
+    assert_eq!(status.phase, Some(TaskPhase::Failed));
+    assert_eq!(world.kubelet.starts("it"), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_job_suspended_by_hand_is_not_released_again() {
+    let world = World::start(Play::Works).await;
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    let job = world.job_of("it").await;
+    world.pod_of(&job, |pod| phase(pod) == "Running").await;
+    let change = Patch::Merge(json!({"spec": {"suspend": true}}));
+    world
+        .api::<Job>()
+        .patch(&job, &PatchParams::default(), &change)
+        .await
+        .unwrap();
+    let status = world.ends("it").await;
+    assert_eq!(status.phase, Some(TaskPhase::Failed));
+    assert_eq!(world.kubelet.starts("it"), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_name_taken_by_somebody_else_fails_the_task_and_leaves_the_other_alone() {
+    let mut world = World::new(Play::Ends(0)).await;
+    world.create(AGENT).await;
+    let task = world.create(TASK).await;
+    let task: Task = task.try_parse().unwrap();
+    let name = kubeopencode_engine::render::job_name(&owner(&task), 1);
+    world
+        .create(&format!(
+            "
+apiVersion: batch/v1
+kind: Job
+metadata: {{name: {name}}}
+spec: {{suspend: true, template: {{spec: {{restartPolicy: Never, containers: [{{name: c, image: i}}]}}}}}}
+"
+        ))
+        .await;
+    world.operate(&Faults::none());
+    let status = world.ends("it").await;
+    assert_eq!(status.phase, Some(TaskPhase::Failed));
+    assert_eq!(status.reason.as_deref(), Some("InfrastructureError"));
+    assert!(status.message.unwrap().contains(&name));
+    let job = world.api::<Job>().get(&name).await.unwrap();
+    assert_eq!(job.spec.unwrap().suspend, Some(true));
+    assert_eq!(world.kubelet.starts("it"), 0);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_deleted_task_takes_its_job_and_pod_with_it() {
+    let world = World::start(Play::Works).await;
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    let job = world.job_of("it").await;
+    let pod = world.pod_of(&job, |pod| phase(pod) == "Running").await;
+    world
+        .api::<Task>()
+        .delete("it", &DeleteParams::background())
+        .await
+        .unwrap();
+    world.until::<Job>(&job, "gone", |job| job.is_none()).await;
+    world
+        .until::<Pod>(&pod.metadata.name.unwrap(), "gone", |pod| pod.is_none())
+        .await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_task_created_again_runs_again_and_never_meets_its_predecessors_job() {
+    let world = World::start(Play::Ends(0)).await;
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    let first = world.ends("it").await.job_name;
+    world
+        .api::<Task>()
+        .delete("it", &DeleteParams::background())
+        .await
+        .unwrap();
+    world
+        .until::<Task>("it", "gone", |task| task.is_none())
+        .await;
+    world.create(TASK).await;
+    let second = world.ends("it").await.job_name;
+    assert!(
+        first.is_some() && second.is_some() && first != second,
+        "{first:?} {second:?}"
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn two_operators_at_once_run_a_task_once() {
+    let mut world = World::new(Play::Ends(0)).await;
+    world.operate(&Faults::none());
+    world.operate(&Faults::none());
+    world.create(AGENT).await;
+    let names: Vec<String> = (0..20).map(|number| format!("it-{number}")).collect();
+    for name in &names {
+        world
+            .create(&TASK.replace("{name: it}", &format!("{{name: {name}}}")))
+            .await;
+    }
+    for name in &names {
+        assert_eq!(
+            world.ends(name).await.reason.as_deref(),
+            Some("Succeeded"),
+            "{name}"
+        );
+        assert_eq!(world.kubelet.starts(name), 1, "{name}");
+    }
+    let pods = world
+        .api::<Pod>()
+        .list(&ListParams::default())
+        .await
+        .unwrap();
+    assert_eq!(pods.items.len(), names.len());
+    world.end().await;
+}
+
+pub fn phase(pod: &Pod) -> &str {
+    pod.status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or_default()
+}
+
+fn owner(task: &Task) -> kubeopencode_engine::run::Owner {
+    use kubeopencode_engine::lower::{FrontEnd as _, kubeopencode::TaskFrontEnd};
+    TaskFrontEnd::owner(task).unwrap()
+}

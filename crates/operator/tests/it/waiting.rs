@@ -1,0 +1,112 @@
+//! What a Task refers to and does not exist yet: it waits visibly, and goes on by event.
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Patch, PatchParams};
+use kubeopencode_api::v1alpha1::{Agent, TaskPhase};
+use serde_json::json;
+
+use super::{
+    kubelet::Play,
+    world::{AGENT, TASK, World, condition},
+};
+
+#[tokio::test]
+async fn an_agent_that_appears_later() {
+    let world = World::start(Play::Ends(0)).await;
+    world
+        .create(&TASK.replace("spec: {", "spec: {agentRef: later, "))
+        .await;
+    let waiting = world
+        .status("it", "waiting", |status| {
+            condition(status, "Ready") == Some("False")
+        })
+        .await;
+    assert_eq!(waiting.phase, Some(TaskPhase::Pending));
+    assert!(waiting.message.unwrap().contains("Agent default/later"));
+    assert!(world.jobs().await.is_empty());
+    world
+        .create(&AGENT.replace("{name: default}", "{name: later}"))
+        .await;
+    assert_eq!(world.ends("it").await.reason.as_deref(), Some("Succeeded"));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_config_map_and_then_its_key_that_appear_later() {
+    let world = World::start(Play::Ends(0)).await;
+    world.create(AGENT).await;
+    let contexts =
+        "spec: {contexts: [{name: notes, type: ConfigMap, configMap: {name: notes, key: todo}}], ";
+    world.create(&TASK.replace("spec: {", contexts)).await;
+    world
+        .status("it", "waiting for the ConfigMap", |status| {
+            status
+                .message
+                .as_deref()
+                .is_some_and(|text| text.contains("ConfigMap default/notes"))
+        })
+        .await;
+    world
+        .create("{apiVersion: v1, kind: ConfigMap, metadata: {name: notes}, data: {other: x}}")
+        .await;
+    world
+        .status("it", "waiting for the key", |status| {
+            status
+                .message
+                .as_deref()
+                .is_some_and(|text| text.contains("\"todo\""))
+        })
+        .await;
+    let change = Patch::Merge(json!({"data": {"todo": "this"}}));
+    world
+        .api::<ConfigMap>()
+        .patch("notes", &PatchParams::default(), &change)
+        .await
+        .unwrap();
+    assert_eq!(world.ends("it").await.reason.as_deref(), Some("Succeeded"));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_never_appears_fails_the_task_in_time() {
+    let world = World::start(Play::Ends(0)).await;
+    world
+        .create(
+            "
+apiVersion: kubeopencode.io/v1alpha1
+kind: KubeOpenCodeConfig
+metadata: {name: default}
+spec: {referenceTimeoutSeconds: 1}
+",
+        )
+        .await;
+    world
+        .create(&TASK.replace("spec: {", "spec: {agentRef: never, "))
+        .await;
+    let status = world.ends("it").await;
+    assert_eq!(status.phase, Some(TaskPhase::Failed));
+    assert_eq!(status.reason.as_deref(), Some("ReferenceNotFound"));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_change_of_the_agent_right_before_a_task_is_what_the_task_runs_with() {
+    let world = World::start(Play::Ends(0)).await;
+    world.create(AGENT).await;
+    for number in 0..10 {
+        let change =
+            Patch::Merge(json!({"spec": {"command": ["sh", "-c", format!("echo {number}")]}}));
+        let agents = world.api::<Agent>();
+        let agent = agents
+            .patch("default", &PatchParams::default(), &change)
+            .await
+            .unwrap();
+        let name = format!("it-{number}");
+        world
+            .create(&TASK.replace("{name: it}", &format!("{{name: {name}}}")))
+            .await;
+        let used = world.ends(&name).await.agent.unwrap();
+        assert_eq!(used.generation, agent.metadata.generation);
+    }
+    world.end().await;
+}

@@ -1,0 +1,288 @@
+//! A cluster for one test: embedded API, Job controller, garbage collector, kubelet stand-in, operator.
+
+use std::{fmt::Debug, time::Duration};
+
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Event, Pod},
+};
+use kube::{
+    Api, Client, Resource,
+    api::{
+        ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+    },
+    core::NamespaceResourceScope,
+    runtime::wait::await_condition,
+};
+use kubeopencode_api::v1alpha1::{Task, TaskPhase, TaskStatus};
+use kubeopencode_embedded::{
+    cluster::{Cluster, Options},
+    controllers::{self, ControllerOptions},
+};
+use kubeopencode_operator::{Operator, OperatorOptions};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::Layer as _;
+
+use super::{
+    faults::Faults,
+    kubelet::{Kubelet, Play},
+};
+
+/// An Agent for Tasks that name none.
+pub const AGENT: &str = "
+apiVersion: kubeopencode.io/v1alpha1
+kind: Agent
+metadata: {name: default}
+spec: {agentImage: agent:1, workspaceDir: /workspace, serviceAccountName: default, command: [sh, -c, 'true']}
+";
+
+/// A Task that refers to nothing.
+pub const TASK: &str = "
+apiVersion: kubeopencode.io/v1alpha1
+kind: Task
+metadata: {name: it}
+spec: {description: Do it.}
+";
+
+/// Whatever a test waits for happens within this time, or the test fails. Only a guard.
+const GUARD: Duration = Duration::from_secs(60);
+
+/// A cluster for one test.
+pub struct World {
+    pub client: Client,
+    pub kubelet: Kubelet,
+    cluster: Cluster,
+    end: CancellationToken,
+    running: JoinSet<()>,
+}
+
+impl World {
+    /// A cluster without an operator.
+    pub async fn new(play: Play) -> Self {
+        let definitions = kubeopencode_api::crds();
+        let cluster = Cluster::start(Options {
+            definitions: definitions
+                .iter()
+                .map(|definition| serde_json::to_value(definition).unwrap())
+                .collect(),
+            ..Options::default()
+        })
+        .await
+        .unwrap();
+        let client = cluster.client();
+        let kubelet = Kubelet::new(play);
+        let end = CancellationToken::new();
+        let mut running = JoinSet::new();
+        let controllers =
+            controllers::spawn(client.clone(), ControllerOptions::default(), end.clone());
+        running.spawn(async move { controllers.await.unwrap() });
+        let work = end
+            .clone()
+            .run_until_cancelled_owned(kubelet.clone().run(client.clone()));
+        running.spawn(async move {
+            work.await;
+        });
+        Self {
+            client,
+            kubelet,
+            cluster,
+            end,
+            running,
+        }
+    }
+
+    /// A cluster with an operator.
+    pub async fn start(play: Play) -> Self {
+        let mut world = Self::new(play).await;
+        world.operate(&Faults::none());
+        world
+    }
+
+    /// An operator whose calls suffer these faults begins. If it dies of them, another one, which suffers none, begins.
+    pub fn operate(&mut self, faults: &Faults) {
+        let (api, end, faults) = (self.cluster.api(), self.end.clone(), faults.clone());
+        self.running.spawn(async move {
+            let operator = |faults: &Faults| {
+                let client = Client::new(faults.layer(api.clone()), "default");
+                let operator = Operator::new(client, OperatorOptions::default());
+                operator.run(end.clone().cancelled_owned())
+            };
+            tokio::select! {
+                ended = operator(&faults) => ended.unwrap(),
+                () = faults.died() => operator(&Faults::none()).await.unwrap(),
+            }
+        });
+    }
+
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    /// Create an object from a manifest.
+    pub async fn create(&self, manifest: &str) -> DynamicObject {
+        let object: DynamicObject = serde_saphyr::from_str(manifest).unwrap();
+        let types = object.types.clone().unwrap();
+        let gvk = GroupVersionKind::try_from(&types).unwrap();
+        let kind = ApiResource::from_gvk(&gvk);
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), "default", &kind);
+        api.create(&PostParams::default(), &object).await.unwrap()
+    }
+
+    /// Wait until an object is as it should be.
+    pub async fn until<K>(
+        &self,
+        name: &str,
+        what: &str,
+        is: impl Fn(Option<&K>) -> bool,
+    ) -> Option<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
+    {
+        let condition = await_condition(self.api::<K>(), name, |object: Option<&K>| is(object));
+        match tokio::time::timeout(GUARD, condition).await {
+            Ok(object) => object.unwrap(),
+            Err(_) => panic!(
+                "{} {name}: not {what}: {:#?}",
+                K::kind(&()),
+                self.api::<K>().get_opt(name).await
+            ),
+        }
+    }
+
+    /// Wait until the Task's status is as it should be.
+    pub async fn status(
+        &self,
+        task: &str,
+        what: &str,
+        is: impl Fn(&TaskStatus) -> bool,
+    ) -> TaskStatus {
+        let seen = self.until::<Task>(task, what, |task| {
+            task.and_then(|task| task.status.as_ref()).is_some_and(&is)
+        });
+        seen.await.unwrap().status.unwrap()
+    }
+
+    /// Wait until the Task has ended.
+    pub async fn ends(&self, task: &str) -> TaskStatus {
+        self.status(task, "ended", |status| {
+            matches!(status.phase, Some(TaskPhase::Completed | TaskPhase::Failed))
+        })
+        .await
+    }
+
+    /// Wait until the Task's Job is on record.
+    pub async fn job_of(&self, task: &str) -> String {
+        let status = self
+            .status(task, "started", |status| status.job_name.is_some())
+            .await;
+        status.job_name.unwrap()
+    }
+
+    /// The one Pod of a Job, as soon as it is as it should be.
+    pub async fn pod_of(&self, job: &str, is: impl Fn(&Pod) -> bool) -> Pod {
+        use futures::StreamExt as _;
+        use kube::runtime::{WatchStreamExt as _, watcher};
+        let selector =
+            watcher::Config::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+        let mut pods = watcher::watcher(self.api::<Pod>(), selector)
+            .applied_objects()
+            .boxed();
+        let seen = async {
+            loop {
+                match pods.next().await.unwrap() {
+                    Ok(pod) if is(&pod) => return pod,
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        };
+        tokio::time::timeout(GUARD, seen)
+            .await
+            .expect("a Pod of the Job that is as it should be")
+    }
+
+    /// A person asks for a stop.
+    pub async fn stop(&self, task: &str) {
+        self.annotate(task, &json!({"kubeopencode.io/stop": "true"}))
+            .await;
+    }
+
+    pub async fn annotate(&self, task: &str, annotations: &Value) {
+        let change = json!({"metadata": {"annotations": annotations}});
+        let api = self.api::<Task>();
+        api.patch(task, &PatchParams::default(), &Patch::Merge(change))
+            .await
+            .unwrap();
+    }
+
+    /// Reasons of the Task's Events, as soon as there are this many.
+    pub async fn events(&self, task: &str, count: usize) -> Vec<String> {
+        use futures::StreamExt as _;
+        use kube::runtime::watcher;
+        let selector = watcher::Config::default().fields(&format!(
+            "involvedObject.kind=Task,involvedObject.name={task}"
+        ));
+        let mut events = watcher::watcher(self.api::<Event>(), selector).boxed();
+        let mut seen: Vec<(Value, String)> = Vec::new();
+        let all = async {
+            while seen.len() < count {
+                if let watcher::Event::Apply(event) | watcher::Event::InitApply(event) =
+                    events.next().await.unwrap().unwrap()
+                {
+                    let version = event
+                        .metadata
+                        .resource_version
+                        .unwrap()
+                        .parse::<u64>()
+                        .unwrap();
+                    seen.push((json!(version), event.reason.unwrap()));
+                }
+            }
+        };
+        let waited = tokio::time::timeout(GUARD, all).await;
+        assert!(waited.is_ok(), "{count} Events, only {seen:?}");
+        seen.sort_by_key(|(version, _)| version.as_u64());
+        seen.into_iter().map(|(_, reason)| reason).collect()
+    }
+
+    pub async fn jobs(&self) -> Vec<Job> {
+        self.api::<Job>()
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+    }
+
+    /// Everything ends, and is waited for.
+    pub async fn end(mut self) {
+        self.end.cancel();
+        let all = async {
+            while let Some(ended) = self.running.join_next().await {
+                ended.unwrap();
+            }
+        };
+        tokio::time::timeout(GUARD, all)
+            .await
+            .expect("everything ends when it is told to");
+        self.cluster.shutdown().await;
+    }
+}
+
+/// The status of a condition.
+pub fn condition<'a>(status: &'a TaskStatus, type_: &str) -> Option<&'a str> {
+    let found = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == type_);
+    found.map(|condition| condition.status.as_str())
+}
