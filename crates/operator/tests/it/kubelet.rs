@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     runtime::watcher::{self, Event, watcher},
 };
 use serde_json::{Value, json};
@@ -91,25 +91,37 @@ impl Kubelet {
 
     async fn tend(&self, client: &Client, pod: &Pod, play: Play) {
         let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap());
-        if pod.metadata.deletion_timestamp.is_some() {
+        let name = pod.name_any();
+        // What follows may come too late: then the Pod was deleted, and the watch will say so.
+        let assigned = pod
+            .spec
+            .as_ref()
+            .is_some_and(|spec| spec.node_name.is_some());
+        if !assigned && play != Play::Unscheduled && pod.metadata.deletion_timestamp.is_none() {
+            let binding = json!({
+                "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
+                "target": {"apiVersion": "v1", "kind": "Node", "name": "stand-in"},
+            });
+            let parameters = PostParams::default();
+            let _: Result<Value, _> = api
+                .create_subresource("binding", &name, &parameters, &binding)
+                .await;
+            return;
+        }
+        if let Some(status) = self.next_status(pod, play) {
+            let change = json!({"metadata": {"uid": pod.uid()}, "status": status});
+            let parameters = PatchParams::default();
+            let _ = api
+                .patch_status(&name, &parameters, &Patch::Merge(change))
+                .await;
+        } else if pod.metadata.deletion_timestamp.is_some() {
             let at_once = DeleteParams::default()
                 .grace_period(0)
                 .preconditions(Preconditions {
                     uid: pod.uid(),
                     resource_version: None,
                 });
-            // Gone already, or kept by a finalizer.
-            let _ = api.delete(&pod.name_any(), &at_once).await;
-        } else if let Some(status) = self.next_status(pod, play) {
-            let change = json!({"metadata": {"uid": pod.uid()}, "status": status});
-            // Deleted meanwhile: the watch will say so.
-            let _ = api
-                .patch_status(
-                    &pod.name_any(),
-                    &PatchParams::default(),
-                    &Patch::Merge(change),
-                )
-                .await;
+            let _ = api.delete(&name, &at_once).await;
         }
     }
 
@@ -123,6 +135,13 @@ impl Kubelet {
         let taken = status.start_time.is_some();
         let now = Timestamp::now();
         match play {
+            _ if pod.metadata.deletion_timestamp.is_some() => taken.then(|| {
+                let agent = (phase == "Running").then(|| ended(143, "Error"));
+                json!({
+                    "phase": "Failed",
+                    "containerStatuses": agent.into_iter().collect::<Vec<_>>(),
+                })
+            }),
             _ if taken && told_to_end => {
                 let agent = (phase == "Running").then(|| ended(143, "Error"));
                 Some(json!({

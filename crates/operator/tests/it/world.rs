@@ -15,10 +15,7 @@ use kube::{
     runtime::wait::await_condition,
 };
 use kubeopencode_api::v1alpha1::{Task, TaskPhase, TaskStatus};
-use kubeopencode_embedded::{
-    cluster::{Cluster, Options},
-    controllers::{self, ControllerOptions},
-};
+use kubeopencode_embedded::cluster::{Cluster, Options};
 use kubeopencode_operator::{Operator, OperatorOptions};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -76,9 +73,6 @@ impl World {
         let kubelet = Kubelet::new(play);
         let end = CancellationToken::new();
         let mut running = JoinSet::new();
-        let controllers =
-            controllers::spawn(client.clone(), ControllerOptions::default(), end.clone());
-        running.spawn(async move { controllers.await.unwrap() });
         let work = end
             .clone()
             .run_until_cancelled_owned(kubelet.clone().run(client.clone()));
