@@ -17,7 +17,13 @@ mod record;
 mod round;
 mod wake;
 
-use std::{convert::Infallible, fmt::Debug, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt::Debug,
+    future::{pending, ready},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use k8s_openapi::api::{
@@ -35,6 +41,7 @@ use kube::{
 use kubeopencode_api::v1alpha1::{Agent, KubeOpenCodeConfig};
 use kubeopencode_engine::lower::{FrontEnd, ReferenceKind, Settings};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use crate::{
@@ -96,6 +103,7 @@ pub(crate) struct Controller<F: FrontEnd<Resource: Owning>> {
     pods: Cache<Pod>,
     memory: Memory<F::Resource>,
     waiting: Waiting<ObjectRef<F::Resource>>,
+    ending: watch::Sender<bool>,
 }
 
 impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
@@ -112,6 +120,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             pods: Cache::new(),
             memory: Memory::new(),
             waiting: Waiting::new(),
+            ending: watch::Sender::new(false),
         }
     }
 
@@ -134,26 +143,59 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
                 .boxed(),
             this.clone().elected(store.clone()).boxed(),
         ]);
-        applier(
+        let told = this.clone();
+        let shutdown = async move {
+            shutdown.await;
+            told.ending.send_replace(true);
+        };
+        let rounds = applier(
             |object, this: Arc<Self>| async move { this.look_at(object).await }.boxed(),
             |object, error, this: Arc<Self>| this.after_failure(&object, error),
-            this,
-            store,
+            this.clone(),
+            store.clone(),
             woken.take_until(shutdown).map(Ok::<_, Infallible>),
             controller::Config::default().concurrency(CONCURRENCY),
         )
         // What became of a round is logged where it is known.
-        .for_each(|_| std::future::ready(()))
-        .await;
+        .for_each(|_| ready(()));
+        tokio::select! {
+            () = rounds => {}
+            () = this.ends_unready(&store) => {}
+        }
+    }
+
+    /// Ready when this controller has to end and has never seen all objects. No round has begun then, and none will,
+    /// because the watches are not followed any more.
+    async fn ends_unready(&self, store: &Store<F::Resource>) {
+        self.told_to_end().await;
+        if store.wait_until_ready().now_or_never().is_some() {
+            pending::<()>().await;
+        }
+    }
+
+    async fn told_to_end(&self) {
+        // The sender lives as long as this controller, so waiting cannot fail.
+        let _ = self.ending.subscribe().wait_for(|ending| *ending).await;
+    }
+
+    /// Whether the caches are complete; false if that will not happen any more.
+    async fn caches_are_ready(&self) -> bool {
+        let ready = async {
+            self.jobs.ready().await;
+            self.pods.ready().await;
+        };
+        tokio::select! {
+            biased;
+            () = ready => true,
+            () = self.told_to_end() => false,
+        }
     }
 
     /// One round, if this operator leads.
     async fn look_at(&self, object: Arc<F::Resource>) -> Result<Action, RoundError> {
-        if !self.leadership.holds() {
+        if !self.leadership.holds() || !self.caches_are_ready().await {
             return Ok(Action::await_change());
         }
-        self.jobs.ready().await;
-        self.pods.ready().await;
         let uid = object.meta().uid.clone().unwrap_or_default();
         let again = tokio::time::timeout(LONGEST_ROUND, self.round(object))
             .await

@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn the_wait_doubles_up_to_half_a_minute() {
         let none: Entropy = Arc::new(|| 0);
-        let error = RoundError::NoAnswer(Duration::from_secs(60));
+        let error = RoundError::NoAnswer(Duration::from_mins(1));
         let waits = [1, 2, 3, 8, 1000].map(|failures| error.again(failures, &none).as_millis());
         assert_eq!(waits, [250, 500, 1000, 30_000, 30_000]);
     }

@@ -1,6 +1,7 @@
 //! Integration tests of the operator: the real one against the embedded cluster, with its Job controller and garbage
 //! collector, and a stand-in for the kubelet that a test tells what to do.
 
+#[cfg(test)]
 mod it {
     mod cost;
     mod crash;

@@ -150,23 +150,22 @@ impl Kubelet {
                     "containerStatuses": agent.into_iter().collect::<Vec<_>>(),
                 }))
             }
-            Play::Unscheduled => None,
             Play::Initializes => (!taken).then(|| {
                 self.count(pod);
                 json!({"phase": "Pending", "startTime": now})
             }),
             Play::InitFails(message) => Some(json!({
                 "phase": "Failed", "startTime": now,
-                "initContainerStatuses": [container("git-init", json!({
+                "initContainerStatuses": [container("git-init", &json!({
                     "terminated": {"exitCode": 1, "reason": "Error", "message": message, "finishedAt": now},
                 }))],
             })),
             Play::Works | Play::Ends(_) if phase != "Running" => {
                 self.count(pod);
-                let agent = container("agent", json!({"running": {"startedAt": now}}));
+                let agent = container("agent", &json!({"running": {"startedAt": now}}));
                 Some(json!({"phase": "Running", "startTime": now, "containerStatuses": [agent]}))
             }
-            Play::Works => None,
+            Play::Unscheduled | Play::Works => None,
             Play::Ends(0) => {
                 Some(json!({"phase": "Succeeded", "containerStatuses": [ended(0, "Completed")]}))
             }
@@ -190,14 +189,14 @@ fn ended(code: i32, reason: &str) -> Value {
     let report = json!({"exitCode": code, "durationMillis": 1234});
     container(
         "agent",
-        json!({"terminated": {
+        &json!({"terminated": {
             "exitCode": code, "reason": reason, "message": report.to_string(),
             "finishedAt": Timestamp::now(),
         }}),
     )
 }
 
-fn container(name: &str, state: Value) -> Value {
+fn container(name: &str, state: &Value) -> Value {
     json!({
         "name": name, "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state,
     })

@@ -6,7 +6,7 @@ use kubeopencode_api::v1alpha1::{Task, TaskPhase};
 use serde_json::json;
 
 use super::{
-    faults::Faults,
+    faults::{Fault, Faults},
     kubelet::Play,
     world::{AGENT, TASK, World, condition},
 };
@@ -27,6 +27,23 @@ async fn a_task_runs_once_and_completes() {
         world.events("it", 2).await.last().map(String::as_str),
         Some("Succeeded")
     );
+    assert_eq!(world.kubelet.starts("it"), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_task_follows_its_pod_through_a_slow_life() {
+    let world = World::start(Play::Unscheduled).await;
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    let job = world.job_of("it").await;
+    world.pod_of(&job, |_| true).await;
+    world.kubelet.now(Play::Works);
+    world.pod_of(&job, |pod| phase(pod) == "Running").await;
+    let running = world.api::<Task>().get("it").await.unwrap().status.unwrap();
+    assert_eq!(running.phase, Some(TaskPhase::Running));
+    world.kubelet.now(Play::Ends(0));
+    assert_eq!(world.ends("it").await.reason.as_deref(), Some("Succeeded"));
     assert_eq!(world.kubelet.starts("it"), 1);
     world.end().await;
 }
@@ -208,6 +225,19 @@ async fn two_operators_at_once_run_a_task_once() {
         .unwrap();
     assert_eq!(pods.items.len(), names.len());
     world.end().await;
+}
+
+#[tokio::test]
+async fn an_operator_that_is_told_to_end_at_once_ends() {
+    for calls in 0..12 {
+        let mut world = World::new(Play::Ends(0)).await;
+        world.create(TASK).await;
+        // The end comes at one of its first calls, and that call and all later ones are never answered.
+        let faults = Faults::one(calls, Fault::DiesBefore);
+        world.operate(&faults);
+        faults.died().await;
+        world.end().await;
+    }
 }
 
 pub fn phase(pod: &Pod) -> &str {

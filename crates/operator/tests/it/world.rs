@@ -45,7 +45,7 @@ spec: {description: Do it.}
 ";
 
 /// Whatever a test waits for happens within this time, or the test fails. Only a guard.
-const GUARD: Duration = Duration::from_secs(60);
+const GUARD: Duration = Duration::from_mins(2);
 
 /// A cluster for one test.
 pub struct World {
@@ -77,7 +77,7 @@ impl World {
             .clone()
             .run_until_cancelled_owned(kubelet.clone().run(client.clone()));
         running.spawn(async move {
-            work.await;
+            Box::pin(work).await;
         });
         Self {
             client,
@@ -144,14 +144,11 @@ impl World {
             + 'static,
     {
         let condition = await_condition(self.api::<K>(), name, |object: Option<&K>| is(object));
-        match tokio::time::timeout(GUARD, condition).await {
-            Ok(object) => object.unwrap(),
-            Err(_) => panic!(
-                "{} {name}: not {what}: {:#?}",
-                K::kind(&()),
-                self.api::<K>().get_opt(name).await
-            ),
-        }
+        let Ok(object) = tokio::time::timeout(GUARD, condition).await else {
+            let now = self.api::<K>().get_opt(name).await;
+            panic!("{} {name}: not {what}: {now:#?}", K::kind(&()));
+        };
+        object.unwrap()
     }
 
     /// Wait until the Task's status is as it should be.
