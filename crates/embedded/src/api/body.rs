@@ -150,6 +150,32 @@ pub fn yaml(bytes: &[u8]) -> Result<Value, String> {
     serde_saphyr::from_str(&text).map_err(|error| error.to_string())
 }
 
+/// As [`yaml`], but a key given twice is no fault: the last one counts, and what the real server warns of is told.
+pub fn lenient_yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
+    let error = match yaml(bytes) {
+        Ok(value) => return Ok((value, Vec::new())),
+        Err(error) => error,
+    };
+    let Some((place, key)) = error.split_once(": duplicate mapping key: ") else {
+        return Err(error);
+    };
+    let line = place
+        .split("line ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    let key = key.split(',').next().unwrap_or_default();
+    let text = String::from_utf8_lossy(bytes);
+    let options =
+        serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins };
+    let value =
+        serde_saphyr::from_str_with_options(&text, options).map_err(|error| error.to_string())?;
+    let warning = format!(
+        "line {}: key {key:?} already set in map",
+        line.unwrap_or_default()
+    );
+    Ok((value, vec![warning]))
+}
+
 /// The first 30 bytes, as the real server quotes a body that it cannot read.
 fn excerpt(bytes: &[u8]) -> String {
     if bytes.is_empty() {

@@ -12,7 +12,7 @@ use super::read::shown;
 use super::{Call, broken, respond};
 use crate::apply;
 use crate::kinds::FieldValidation;
-use crate::patch;
+use crate::patch::{self, Form};
 use crate::schema::Document;
 use crate::status::{Cause, Failure};
 use crate::store::{Expect, Revised, StoreError, Write};
@@ -153,19 +153,17 @@ impl Call {
                 WriteVerb::Patch
             },
         )?;
-        let content = self.patch_content(patch_type)?;
-        let faults = if patch_type == PatchType::Json {
-            unknown_operation_fields(&content)
-        } else {
-            Vec::new()
-        };
+        let (content, faults) = self.patch_content(patch_type, options.validation)?;
         loop {
             let current = self.api.store.get(&self.key(self.name()));
             let old = current.as_deref().map(|object| shown(&self.kind, object));
             if patch_type == PatchType::Apply {
-                let applied = self.applied(old.as_ref(), &content, &options)?;
+                let mut applied = self.applied(old.as_ref(), &content, &options)?;
+                applied.warnings.extend_from_slice(&faults);
                 let (Some(current), Some(old)) = (current, old) else {
-                    return self.insert(applied.object, &options, true).await;
+                    let mut response = self.insert(applied.object, &options, true).await?;
+                    respond::warn(&mut response, &applied.warnings);
+                    return Ok(response);
                 };
                 if let Attempt::Done(response) = self.save(&current, old, applied, &options).await?
                 {
@@ -176,36 +174,38 @@ impl Call {
             let (Some(current), Some(old)) = (current, old) else {
                 return Err(self.not_found());
             };
-            let mut changed = self.patched(patch_type, &old, &content, &options)?;
-            match options.validation {
-                FieldValidation::Strict if !faults.is_empty() => {
-                    let why = format!("strict decoding error: {}", faults.join(", "));
-                    let quoted = changed.object.to_string().into();
-                    let cause = Cause::invalid("patch", &quoted, why);
-                    return Err(Failure::invalid("", "", "", vec![cause]));
-                }
-                FieldValidation::Warn => changed.warnings.extend_from_slice(&faults),
-                FieldValidation::Strict | FieldValidation::Ignore => {}
-            }
+            let changed = self.patched(patch_type, &old, &content, &options)?;
             if let Attempt::Done(response) = self.save(&current, old, changed, &options).await? {
                 return Ok(response);
             }
         }
     }
 
-    fn patch_content(&self, patch_type: PatchType) -> Result<Value, Failure> {
+    /// The patch, and what there is to warn of in its text.
+    fn patch_content(
+        &self,
+        patch_type: PatchType,
+        validation: FieldValidation,
+    ) -> Result<(Value, Vec<String>), Failure> {
         if patch_type == PatchType::Apply {
-            let value = body::yaml(&self.body)
+            let (value, faults) = body::lenient_yaml(&self.body)
                 .map_err(|error| Failure::bad_request(format!("error decoding YAML: {error}")))?;
             self.apply_conditions(&value)?;
-            return Ok(value);
+            return match (validation, faults.first()) {
+                (FieldValidation::Strict, Some(fault)) => Err(Failure::bad_request(format!(
+                    "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {fault}"
+                ))),
+                (FieldValidation::Ignore, _) => Ok((value, Vec::new())),
+                _ => Ok((value, faults)),
+            };
         }
-        serde_json::from_slice(&self.body).map_err(|error| {
+        let patch = serde_json::from_slice(&self.body).map_err(|error| {
             Failure::bad_request(format!(
                 "error decoding patch: {}",
                 body::go_error(&error, &self.body)
             ))
-        })
+        })?;
+        Ok((patch, Vec::new()))
     }
 
     /// What an apply configuration must say of itself.
@@ -292,20 +292,16 @@ impl Call {
         content: &Value,
         options: &WriteOptions,
     ) -> Result<Changed, Failure> {
-        let result = match patch_type {
-            PatchType::Json => patch::json(old, content)?,
-            PatchType::Merge => patch::merge(old, content)?,
-            PatchType::Strategic | PatchType::Apply => patch::strategic(&self.kind, old, content)?,
-        };
-        let quoted = if patch_type == PatchType::Strategic {
-            go_map(content)
-        } else {
-            result.to_string()
+        let (result, form) = match patch_type {
+            PatchType::Json => (patch::json(old, content)?, Form::Json),
+            PatchType::Merge => (patch::merge(old, content)?, Form::Merge),
+            PatchType::Strategic | PatchType::Apply => {
+                (patch::strategic(&self.kind, old, content)?, Form::Strategic)
+            }
         };
         let decoded = self
             .kind
-            .decode(Document::from(result), options.validation)
-            .map_err(|failure| strict_patch(failure, &quoted))?;
+            .decode_patched(result, content, form, options.validation)?;
         self.same_name(&decoded.object)?;
         self.same_namespace(&decoded.object)?;
         self.same_version(old, &decoded.object)?;
@@ -437,55 +433,4 @@ pub(super) fn deletion_is_complete(object: &Value) -> bool {
         && metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
         && empty(&metadata["finalizers"])
         && namespace_done
-}
-
-/// A fault of strict decoding is the patch's fault, and said in another way.
-fn strict_patch(failure: Failure, quoted: &str) -> Failure {
-    let Failure::Status(status) = &failure else {
-        return failure;
-    };
-    let Some(at) = status.message.find("strict decoding error: ") else {
-        return failure;
-    };
-    let why = status.message.get(at..).unwrap_or_default();
-    Failure::invalid(
-        "",
-        "",
-        "",
-        vec![Cause::invalid("patch", &quoted.into(), why)],
-    )
-}
-
-/// What is too much in the operations of a JSON patch.
-fn unknown_operation_fields(patch: &Value) -> Vec<String> {
-    let operations = patch.as_array().into_iter().flatten().enumerate();
-    operations
-        .filter_map(|(index, operation)| Some((index, operation.as_object()?)))
-        .flat_map(|(index, operation)| {
-            operation
-                .keys()
-                .filter(|key| !matches!(key.as_str(), "op" | "path" | "from" | "value"))
-                .map(move |key| format!("json patch unknown field \"[{index}].{key}\""))
-        })
-        .collect()
-}
-
-/// A value as Go prints a map.
-fn go_map(value: &Value) -> String {
-    match value {
-        Value::Object(map) => {
-            let entries: Vec<String> = map
-                .iter()
-                .map(|(key, value)| format!("{key}:{}", go_map(value)))
-                .collect();
-            format!("map[{}]", entries.join(" "))
-        }
-        Value::Array(list) => {
-            let items: Vec<String> = list.iter().map(go_map).collect();
-            format!("[{}]", items.join(" "))
-        }
-        Value::String(text) => text.clone(),
-        Value::Null => "<nil>".to_owned(),
-        other => other.to_string(),
-    }
 }

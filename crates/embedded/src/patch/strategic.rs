@@ -75,8 +75,10 @@ fn merge_map(
                     .and_then(Value::as_array)
                     .map(Vec::as_slice)
                     .unwrap_or_default();
-                let order = patch.get(&format!("{ORDER}{key}"));
-                Value::Array(merge_list(field, old, new, order)?)
+                let order = patch
+                    .get(&format!("{ORDER}{key}"))
+                    .and_then(Value::as_array);
+                Value::Array(merge_list(field, old, new, order.map(Vec::as_slice))?)
             }
             (_, Value::Object(new)) => Value::Object(merge_map(field, &Map::new(), new)?),
             (_, value) => value.clone(),
@@ -91,7 +93,8 @@ fn merge_map(
             let merge_key = schema
                 .and_then(|s| s.field(field))
                 .and_then(|s| s.merge_key);
-            let sorted = in_order(items.clone(), merge_key.unwrap_or_default(), order, &[]);
+            let order = order.as_array().map(Vec::as_slice).unwrap_or_default();
+            let sorted = in_order(items.clone(), merge_key.unwrap_or_default(), order, items);
             result.insert(field.to_owned(), Value::Array(sorted));
         }
     }
@@ -108,7 +111,7 @@ fn merge_list(
     schema: Option<&Schema>,
     old: &[Value],
     new: &[Value],
-    order: Option<&Value>,
+    order: Option<&[Value]>,
 ) -> Result<Vec<Value>, String> {
     let Some(merge_key) = schema.and_then(|schema| schema.merge_key) else {
         return Ok(new.to_vec());
@@ -120,10 +123,7 @@ fn merge_list(
                 result.push(item.clone());
             }
         }
-        return Ok(match order {
-            Some(order) => in_order(result, "", order, old),
-            None => result,
-        });
+        return Ok(in_order(result, "", order.unwrap_or(new), old));
     }
     let replaces = |item: &&Value| {
         item[DIRECTIVE] == "replace" && item.as_object().is_some_and(|map| map.len() == 1)
@@ -156,15 +156,12 @@ fn merge_list(
             None => result.push(Value::Object(merge_map(items, &Map::new(), patch)?)),
         }
     }
-    Ok(match order {
-        Some(order) => in_order(result, merge_key, order, old),
-        None => result,
-    })
+    Ok(in_order(result, merge_key, order.unwrap_or(new), old))
 }
 
-/// Puts a merged list into the order that the patch asks for; items that only the server has keep their place
-/// relative to the others as well as can be.
-fn in_order(items: Vec<Value>, merge_key: &str, order: &Value, old: &[Value]) -> Vec<Value> {
+/// Puts a merged list into order: the items of the patch as `order` says, those that only the server has as they
+/// were, and the two lists merged so that items of the server keep their order where that is possible.
+fn in_order(items: Vec<Value>, merge_key: &str, order: &[Value], old: &[Value]) -> Vec<Value> {
     let key = |item: &Value| {
         if merge_key.is_empty() {
             item.clone()
@@ -172,19 +169,26 @@ fn in_order(items: Vec<Value>, merge_key: &str, order: &Value, old: &[Value]) ->
             item[merge_key].clone()
         }
     };
-    let wanted: Vec<Value> = order.as_array().into_iter().flatten().map(key).collect();
-    let rank = |item: &Value| wanted.iter().position(|k| *k == key(item));
-    let (mut listed, others): (Vec<Value>, Vec<Value>) =
-        items.into_iter().partition(|item| rank(item).is_some());
-    listed.sort_by_key(|item| rank(item));
-    let old_rank = |item: &Value| old.iter().position(|o| key(o) == key(item));
-    for other in others {
-        let place = old_rank(&other);
-        let at = listed
-            .iter()
-            .position(|item| matches!((old_rank(item), place), (Some(a), Some(b)) if a > b))
-            .unwrap_or(listed.len());
-        listed.insert(at, other);
+    let rank = |list: &[Value], item: &Value| list.iter().position(|other| key(other) == key(item));
+    let (mut patched, mut others): (Vec<Value>, Vec<Value>) = items
+        .into_iter()
+        .partition(|item| rank(order, item).is_some());
+    patched.sort_by_key(|item| rank(order, item));
+    others.sort_by_key(|item| rank(old, item));
+    let mut merged = Vec::with_capacity(patched.len() + others.len());
+    let (mut patched, mut others) = (
+        patched.into_iter().peekable(),
+        others.into_iter().peekable(),
+    );
+    while let (Some(left), Some(right)) = (others.peek(), patched.peek()) {
+        let before = matches!((rank(old, left), rank(old, right)), (Some(l), Some(r)) if l < r);
+        merged.extend(if before {
+            others.next()
+        } else {
+            patched.next()
+        });
     }
-    listed
+    merged.extend(others);
+    merged.extend(patched);
+    merged
 }

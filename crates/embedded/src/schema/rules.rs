@@ -9,13 +9,20 @@ use crate::status::Cause;
 #[derive(Debug)]
 pub(crate) struct Rules {
     compiled: Option<CompiledSchema>,
+    /// The text of each rule that names a `fieldPath`, with it.
+    field_paths: Vec<(String, String)>,
 }
 
 impl Rules {
     /// Compiles all rules of an `openAPIV3Schema`. A rule that does not compile refuses every object.
     pub(crate) fn compile(schema: &Value) -> Self {
         let compiled = has_rules(schema).then(|| compile_schema(&without_defaults(schema)));
-        Self { compiled }
+        let mut field_paths = Vec::new();
+        collect_field_paths(schema, &mut field_paths);
+        Self {
+            compiled,
+            field_paths,
+        }
     }
 
     /// The faults of `new`, with transition rules against `old`.
@@ -26,49 +33,88 @@ impl Rules {
         let Err(errors) = Validator::new().validate_compiled(compiled, new, old) else {
             return Vec::new();
         };
-        errors.into_iter().map(|e| cause(&e, new)).collect()
+        errors.into_iter().map(|e| self.cause(&e, new)).collect()
+    }
+
+    fn cause(&self, error: &kube::core::cel::ValidationError, object: &Value) -> Cause {
+        let path = error.field_path.as_str();
+        if error.kind == ErrorKind::ValidationFailure {
+            let message = &error.message;
+            return match error.reason.as_deref() {
+                Some("FieldValueForbidden") => {
+                    Cause::new("FieldValueForbidden", path, format!("Forbidden: {message}"))
+                }
+                Some("FieldValueRequired") => Cause::new(
+                    "FieldValueRequired",
+                    path,
+                    format!("Required value: {message}"),
+                ),
+                Some("FieldValueDuplicate") => {
+                    let value = at(object, path).cloned().unwrap_or_default();
+                    Cause::duplicate(path, &value)
+                }
+                _ => Cause::new(
+                    "FieldValueInvalid",
+                    path,
+                    format!("Invalid value: {message}"),
+                ),
+            };
+        }
+        let path = self.place_of_rule(error);
+        let rule = error.rule.trim();
+        let why = error
+            .message
+            .strip_prefix("rule evaluation error: ")
+            .unwrap_or(&error.message);
+        let why = match why.strip_prefix("No such key: ") {
+            Some(key) => format!("no such key: {key}"),
+            None => why.to_owned(),
+        };
+        let shown = at(object, path).map_or("object", type_name);
+        Cause::invalid(
+            path,
+            &shown.into(),
+            format!("{why} evaluating rule: {rule}"),
+        )
+    }
+
+    /// Where the rule of an error stands; a rule that could not be evaluated is told there and not at its `fieldPath`.
+    fn place_of_rule<'a>(&self, error: &'a kube::core::cel::ValidationError) -> &'a str {
+        let path = error.field_path.as_str();
+        let named = self
+            .field_paths
+            .iter()
+            .filter(|(rule, _)| *rule == error.rule);
+        named
+            .filter_map(|(_, field_path)| path.strip_suffix(field_path.as_str()))
+            .next()
+            .map_or(path, |path| path.trim_end_matches('.'))
     }
 }
 
-fn cause(error: &kube::core::cel::ValidationError, object: &Value) -> Cause {
-    let path = error.field_path.as_str();
-    if error.kind == ErrorKind::ValidationFailure {
-        let message = &error.message;
-        return match error.reason.as_deref() {
-            Some("FieldValueForbidden") => {
-                Cause::new("FieldValueForbidden", path, format!("Forbidden: {message}"))
+fn collect_field_paths(schema: &Value, found: &mut Vec<(String, String)>) {
+    match schema {
+        Value::Object(map) => {
+            for rule in map
+                .get("x-kubernetes-validations")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+            {
+                if let (Some(text), Some(path)) =
+                    (rule["rule"].as_str(), rule["fieldPath"].as_str())
+                {
+                    found.push((text.to_owned(), path.trim_start_matches('.').to_owned()));
+                }
             }
-            Some("FieldValueRequired") => Cause::new(
-                "FieldValueRequired",
-                path,
-                format!("Required value: {message}"),
-            ),
-            Some("FieldValueDuplicate") => {
-                let value = at(object, path).cloned().unwrap_or_default();
-                Cause::duplicate(path, &value)
-            }
-            _ => Cause::new(
-                "FieldValueInvalid",
-                path,
-                format!("Invalid value: {message}"),
-            ),
-        };
+            map.values()
+                .for_each(|value| collect_field_paths(value, found));
+        }
+        Value::Array(items) => items
+            .iter()
+            .for_each(|value| collect_field_paths(value, found)),
+        _ => {}
     }
-    let rule = error.rule.trim();
-    let why = error
-        .message
-        .strip_prefix("rule evaluation error: ")
-        .unwrap_or(&error.message);
-    let why = match why.strip_prefix("No such key: ") {
-        Some(key) => format!("no such key: {key}"),
-        None => why.to_owned(),
-    };
-    let shown = at(object, path).map_or("object", type_name);
-    Cause::invalid(
-        path,
-        &shown.into(),
-        format!("{why} evaluating rule: {rule}"),
-    )
 }
 
 /// The value at a path such as `spec.ports[0].name`.

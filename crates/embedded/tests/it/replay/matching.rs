@@ -264,6 +264,7 @@ impl Bindings {
                 {
                     return self.some_of(path, recorded, actual, out);
                 }
+                let (recorded, actual) = (&in_order(path, recorded), &in_order(path, actual));
                 if recorded.len() != actual.len() {
                     out.push(format!(
                         "{path} has {} items, expected {}: {}",
@@ -283,6 +284,7 @@ impl Bindings {
                 }
             }
             (Value::String(recorded), Value::String(actual)) => {
+                let (recorded, actual) = (&list_in_order(recorded), &list_in_order(actual));
                 if let Err(why) = self.text(recorded, actual) {
                     out.push(format!("{path}: {why}"));
                 }
@@ -319,6 +321,37 @@ impl Bindings {
                 None => out.push(format!("{path} is empty")),
             }
         }
+    }
+}
+
+/// Lists whose order says nothing come in one order: the faults of an object, which the real server finds in the
+/// order of a Go map, and managers, which it sorts by the second in which they wrote.
+fn in_order(path: &str, items: &[Value]) -> Vec<Value> {
+    let mut items = items.to_vec();
+    let keys: &[&str] = if path.ends_with(".causes") {
+        &["field", "reason", "message"]
+    } else if path.ends_with(".managedFields") {
+        &["operation", "manager", "subresource", "apiVersion"]
+    } else {
+        return items;
+    };
+    items.sort_by_key(|item| {
+        keys.iter()
+            .map(|key| item[*key].to_string())
+            .collect::<Vec<_>>()
+    });
+    items
+}
+
+/// The list of faults in a message, likewise.
+fn list_in_order(message: &str) -> String {
+    match message.split_once(" is invalid: [") {
+        Some((head, list)) if list.ends_with(']') => {
+            let mut faults: Vec<&str> = list.trim_end_matches(']').split(", ").collect();
+            faults.sort_unstable();
+            format!("{head} is invalid: [{}]", faults.join(", "))
+        }
+        _ => message.to_owned(),
     }
 }
 
