@@ -51,7 +51,10 @@ pub(super) fn prepare_update(definition: &mut Value) {
         .filter(|v| v["storage"] == true)
         .map(|v| v["name"].clone())
         .collect();
-    if let Some(list) = definition["status"]["storedVersions"].as_array_mut() {
+    if let Some(list) = definition
+        .pointer_mut("/status/storedVersions")
+        .and_then(Value::as_array_mut)
+    {
         for version in stored {
             if !list.contains(&version) {
                 list.push(version);

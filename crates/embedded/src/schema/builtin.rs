@@ -114,8 +114,9 @@ fn documented(definitions: Map<String, Value>) -> Map<String, Value> {
     let mut documented = Map::new();
     for (name, mut definition) in definitions {
         let schema = reader.definition(&name);
-        for (field, property) in definition["properties"]
-            .as_object_mut()
+        for (field, property) in definition
+            .get_mut("properties")
+            .and_then(Value::as_object_mut)
             .into_iter()
             .flatten()
         {
