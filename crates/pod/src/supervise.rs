@@ -111,7 +111,7 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
                 told_to_end: None,
                 killing: false,
             };
-            let (status, at) = watch.to_the_end().unzip();
+            let (status, at) = watch.wait_for_the_end().unzip();
             let ran = at.unwrap_or_else(Instant::now).duration_since(began);
             report.duration_millis = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
             let code = code_of(status);
@@ -195,7 +195,7 @@ struct Watch {
 
 impl Watch {
     /// Answers how the agent ended; `None` when even SIGKILL did not end it in time.
-    fn to_the_end(&mut self) -> Option<(WaitStatus, Instant)> {
+    fn wait_for_the_end(&mut self) -> Option<(WaitStatus, Instant)> {
         while self.reap() {
             self.wait();
             if self.deadline.is_some_and(|at| at <= Instant::now()) {

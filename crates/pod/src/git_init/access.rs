@@ -27,9 +27,9 @@ use crate::{
 };
 
 /// Until when the first answer of a server has to be there.
-const FIRST_ANSWER: Duration = Duration::from_secs(120);
+const FIRST_ANSWER: Duration = Duration::from_mins(2);
 /// For how long git may say nothing during a transfer or checkout, at which it reports progress all the time.
-const SILENCE: Duration = Duration::from_secs(300);
+const SILENCE: Duration = Duration::from_mins(5);
 /// How much git may answer; what it lists of a large repository is tens of megabytes.
 const ANSWER: usize = 256 * 1024 * 1024;
 /// Where systems keep the certificates that everybody trusts.

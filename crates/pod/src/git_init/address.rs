@@ -91,7 +91,11 @@ pub(super) fn repository(repository: &str) -> Result<Address, Problem> {
 /// `user@host:path`. Two colons in a row name a command that git would run (`ext::sh -c …`).
 fn scp_like(repository: &str) -> Result<Address, Problem> {
     let (host, path) = repository.split_once(':').ok_or(FORM)?;
-    if host.contains('/') || path.is_empty() || path.starts_with([':', '-']) {
+    if host.contains('/')
+        || host.contains(char::is_whitespace)
+        || path.is_empty()
+        || path.starts_with([':', '-'])
+    {
         return Err(FORM);
     }
     let (user, name) = host.rsplit_once('@').unwrap_or(("", host));
@@ -111,7 +115,10 @@ pub(super) fn reference(reference: &str) -> Result<(), Problem> {
         return Err("the ref must not begin with '-'");
     }
     let strange = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
-    let bad_part = |part: &str| part.is_empty() || part.starts_with('.') || part.ends_with(".lock");
+    let bad_part = |part: &str| {
+        let lock = Path::new(part).extension().is_some_and(|end| end == "lock");
+        part.is_empty() || part.starts_with('.') || lock
+    };
     if reference.chars().any(strange)
         || reference.contains("..")
         || reference.contains("@{")
@@ -223,20 +230,22 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever passes means itself: no option, no other transport, no way up.
-        #[test]
-        fn what_passes_is_harmless(text in "[-a-z.@:/ +%]{0,24}|[a-z]{1,6}::?[-a-z/ ]{0,12}|(ssh|https)://[-a-z@:/.]{0,16}") {
-            if repository(&text).is_ok() {
-                prop_assert!(!text.starts_with('-'));
-                prop_assert!(!text.split("://").next().unwrap_or_default().contains("::"));
-                prop_assert!(!text.contains("://-") && !text.split('/').any(|part| part.contains("@-")) || text.starts_with("file:///"));
-            }
-            if reference(&text).is_ok() {
-                prop_assert!(!text.starts_with('-') && !text.contains("..") && !text.contains(':') && !text.contains(' '));
-            }
-            if sub_path(&text).is_ok() {
-                prop_assert!(!text.starts_with('-') && !text.starts_with('/') && !text.split('/').any(|part| part == ".."));
+            /// Whatever passes means itself: no option, no other transport, no way up.
+            #[test]
+            fn what_passes_is_harmless(text in "[-a-z.@:/ +%]{0,24}|[a-z]{1,6}::?[-a-z/ ]{0,12}|(ssh|https)://[-a-z@:/.]{0,16}") {
+                if repository(&text).is_ok() {
+                    prop_assert!(!text.starts_with('-'));
+    let scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+                    let helper = text.split_once("::").is_some_and(|(name, _)| name.chars().all(scheme));
+                    prop_assert!(!helper, "git would run git-remote-…");
+                    prop_assert!(!text.contains("://-") && !text.split('/').any(|part| part.contains("@-")) || text.starts_with("file:///"));
+                }
+                if reference(&text).is_ok() {
+                    prop_assert!(!text.starts_with('-') && !text.contains("..") && !text.contains(':') && !text.contains(' '));
+                }
+                if sub_path(&text).is_ok() {
+                    prop_assert!(!text.starts_with('-') && !text.starts_with('/') && !text.split('/').any(|part| part == ".."));
+                }
             }
         }
-    }
 }

@@ -1,6 +1,7 @@
 //! One repository, from the plan to the checkout.
 
 use std::{
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
 };
@@ -82,7 +83,7 @@ pub(super) fn check_out(
     let Some(wanted_part) = &planned.sub_path else {
         let path = Path::new(&planned.path);
         place(path, enclosing)?;
-        let base = clone.into_directory(path)?;
+        let base = clone.clone_to(path)?;
         if let Some(outer) = enclosing.iter().rev().find(|outer| path.starts_with(outer)) {
             exclude::add(path, outer).map_err(|error| {
                 Kind::Place(format!(
@@ -100,7 +101,7 @@ pub(super) fn check_out(
         .prefix(".git-init-")
         .tempdir_in(tools_dir)
         .map_err(|error| Kind::Place(format!("cannot make a directory for it: {error}")))?;
-    clone.into_directory(staging.path())?;
+    clone.clone_to(staging.path())?;
     sub_path::put(
         &staging.path().join(wanted_part),
         Path::new(&planned.path),
@@ -143,7 +144,7 @@ struct Clone<'a> {
 
 impl Clone<'_> {
     /// Clones into `directory`, which is there, and answers the commit that is checked out.
-    fn into_directory(&self, directory: &Path) -> Result<String, Failure> {
+    fn clone_to(&self, directory: &Path) -> Result<String, Failure> {
         let branch = match &self.resolved.wanted {
             Wanted::Branch(branch) => Some(branch.as_str()),
             _ => None,
@@ -190,11 +191,12 @@ impl Clone<'_> {
             quoted(&fetch)
         );
         if let Some(branch) = branch {
-            text.push_str(&format!(
-                "[branch {}]\n\tremote = origin\n\tmerge = {}\n",
-                quoted(branch),
-                quoted(&format!("refs/heads/{branch}"))
-            ));
+            let merge = quoted(&format!("refs/heads/{branch}"));
+            let branch = quoted(branch);
+            let _ = write!(
+                text,
+                "[branch {branch}]\n\tremote = origin\n\tmerge = {merge}\n"
+            );
         }
         let config = git_dir.join("config");
         let write = || {
