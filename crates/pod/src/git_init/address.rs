@@ -76,8 +76,10 @@ pub(super) fn repository(repository: &str) -> Result<Address, Problem> {
     if user.contains(':') || TOKENS.iter().any(|token| user.starts_with(token)) {
         return Err(PASSWORD);
     }
-    if user.starts_with('-') {
-        return Err("the user in the repository's URL must not begin with '-'");
+    if user.starts_with('-') || user.contains('@') {
+        return Err(
+            "the user in the repository's URL must not begin with '-' or have an '@' in it",
+        );
     }
     if host.is_empty() || host.starts_with(['-', ':']) {
         return Err(NO_HOST);
@@ -99,7 +101,7 @@ fn scp_like(repository: &str) -> Result<Address, Problem> {
         return Err(FORM);
     }
     let (user, name) = host.rsplit_once('@').unwrap_or(("", host));
-    if name.is_empty() || name.starts_with('-') || user.starts_with('-') {
+    if name.is_empty() || name.starts_with('-') || user.starts_with('-') || user.contains('@') {
         return Err(NO_HOST);
     }
     Ok(Address {
@@ -238,9 +240,11 @@ mod tests {
     let scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
                     let helper = text.split_once("::").is_some_and(|(name, _)| name.chars().all(scheme));
                     prop_assert!(!helper, "git would run git-remote-…");
-                    prop_assert!(!text.contains("://-") && !text.split('/').any(|part| part.contains("@-")) || text.starts_with("file:///"));
-                }
-                if reference(&text).is_ok() {
+                    let place = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
+                let place = place.split(['/', ':']).next().unwrap_or_default();
+                prop_assert!(!place.starts_with('-') && !place.contains("@-"), "an option of ssh");
+            }
+            if reference(&text).is_ok() {
                     prop_assert!(!text.starts_with('-') && !text.contains("..") && !text.contains(':') && !text.contains(' '));
                 }
                 if sub_path(&text).is_ok() {
