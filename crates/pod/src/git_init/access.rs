@@ -95,7 +95,7 @@ impl<'a> Access<'a> {
             environment: Vec::new(),
             running,
             scrub: Scrub::new(),
-            has_secret: planned.secret_dir.is_some(),
+            has_secret: false,
         };
         let secret = planned.secret_dir.as_deref().map(Path::new);
         access.hide(secret);
@@ -124,9 +124,11 @@ impl<'a> Access<'a> {
     }
 
     fn hide(&mut self, secret: Option<&Path>) {
+        self.has_secret = secret.is_some_and(|secret| secret.join("ssh-privatekey").exists());
         if let Some(secret) = secret
             && let Some(password) = askpass::secret(secret, "password")
         {
+            self.has_secret = true;
             let user = askpass::secret(secret, "username").unwrap_or_default();
             self.scrub.hide(&user, &password);
         }

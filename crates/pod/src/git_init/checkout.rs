@@ -73,16 +73,17 @@ pub(super) fn check_out(
             depth => format!(", depth {depth}"),
         }
     ));
-    let clone = Clone {
+    let mut clone = Clone {
         planned,
         origin,
         access: &access,
         resolved: &resolved,
+        overwrite: false,
         tell,
     };
     let Some(wanted_part) = &planned.sub_path else {
         let path = Path::new(&planned.path);
-        place(path, enclosing)?;
+        clone.overwrite = place(path, enclosing)?;
         let base = clone.clone_to(path)?;
         if let Some(outer) = enclosing.iter().rev().find(|outer| path.starts_with(outer)) {
             exclude::add(path, outer).map_err(|error| {
@@ -119,18 +120,20 @@ pub(super) fn check_out(
     Ok(None)
 }
 
-/// Makes the directory, and makes sure that no other repository is in it.
-fn place(path: &Path, enclosing: &[PathBuf]) -> Result<(), Failure> {
+/// Makes the directory, and makes sure that no other repository is in it. True: an earlier attempt of this program was,
+/// and its files may be overwritten.
+fn place(path: &Path, enclosing: &[PathBuf]) -> Result<bool, Failure> {
     beneath::directory(path, enclosing).map_err(|error| Kind::Place(error.to_string()))?;
     let git_dir = path.join(".git");
     if fs::symlink_metadata(&git_dir).is_err() {
-        return Ok(());
+        return Ok(false);
     }
     if !git_dir.join(MARK).is_file() {
         return Err(Kind::Place("there already is a repository".to_owned()).into());
     }
     fs::remove_dir_all(&git_dir)
-        .map_err(|error| Kind::Place(format!("cannot remove an earlier attempt: {error}")).into())
+        .map_err(|error| Kind::Place(format!("cannot remove an earlier attempt: {error}")))?;
+    Ok(true)
 }
 
 /// A clone that is being made.
@@ -139,6 +142,8 @@ struct Clone<'a> {
     origin: &'a str,
     access: &'a Access<'a>,
     resolved: &'a Resolved,
+    /// Whether files that are there may be overwritten.
+    overwrite: bool,
     tell: &'a dyn Fn(&str),
 }
 
@@ -320,6 +325,9 @@ impl Clone<'_> {
         commit: &str,
     ) -> Result<(), Failure> {
         let mut arguments = vec!["--literal-pathspecs", "checkout", "--progress"];
+        if self.overwrite {
+            arguments.push("--force");
+        }
         match (&self.planned.sub_path, branch) {
             (Some(path), _) if !self.planned.submodules => {
                 arguments.extend([commit, "--", path]);

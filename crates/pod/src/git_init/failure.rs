@@ -71,7 +71,7 @@ impl From<Kind> for Failure {
 }
 
 /// Patterns in what git, curl and ssh print (in the C locale, lower case here), the more telling ones first.
-const SIGNS: [(&str, Kind); 32] = [
+const SIGNS: [(&str, Kind); 35] = [
     ("host key verification failed", Kind::HostKey),
     ("ssl certificate problem", Kind::Certificate),
     ("server certificate verification failed", Kind::Certificate),
@@ -107,6 +107,9 @@ const SIGNS: [(&str, Kind); 32] = [
     ("operation too slow", Kind::TimedOut),
     ("timeout", Kind::TimedOut),
     ("connection reset", Kind::Unreachable),
+    ("recv error", Kind::Unreachable),
+    ("early eof", Kind::Unreachable),
+    ("unexpected disconnect", Kind::Unreachable),
 ];
 
 /// Sorts a failure by what was printed, which has to be clean of secrets already. `has_secret`: whether credentials

@@ -1,0 +1,189 @@
+//! `context-init`: where files go, and where they do not.
+
+use std::{fs, os::unix::fs::symlink};
+
+use serde_json::json;
+
+use crate::world::{PROGRAM, Ran, World};
+
+/// A plan of files below the workspace, each with its own path as content.
+fn write(world: &World, files: &[(&str, u32)]) -> Ran {
+    let files: Vec<_> = files
+        .iter()
+        .enumerate()
+        .map(|(number, (path, mode))| {
+            world.write(&format!("context/content-{number}"), path);
+            let path = world.text(&format!("workspace/{path}"));
+            json!({ "source": format!("content-{number}"), "path": path, "target": path, "mode": mode })
+        })
+        .collect();
+    world.write(
+        "context/context.json",
+        json!({ "files": files }).to_string(),
+    );
+    run(world)
+}
+
+fn run(world: &World) -> Ran {
+    world.run(&mut world.command([
+        "context-init",
+        "--context-dir",
+        &world.text("context"),
+        "--tools-dir",
+        &world.text("tools"),
+    ]))
+}
+
+#[test]
+fn files_have_their_content_and_mode_and_the_program_is_there() {
+    let world = World::new();
+    let ran = write(
+        &world,
+        &[("task.md", 0o644), ("a/b/run.sh", 0o755), ("secret", 0o600)],
+    );
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(world.read("workspace/a/b/run.sh"), "a/b/run.sh");
+    assert_eq!(world.mode("workspace/task.md"), 0o644);
+    assert_eq!(world.mode("workspace/a/b/run.sh"), 0o755);
+    assert_eq!(world.mode("workspace/secret"), 0o600);
+    assert_eq!(world.mode("workspace/a"), 0o777);
+    assert_eq!(world.mode("tools/kubeopencode"), 0o755);
+    assert!(fs::read(world.path("tools/kubeopencode")).unwrap() == fs::read(PROGRAM).unwrap());
+    assert_eq!(
+        fs::read_dir(world.path("workspace")).unwrap().count(),
+        3,
+        "nothing else"
+    );
+    assert_eq!(
+        fs::read_dir(world.path("tools")).unwrap().count(),
+        1,
+        "nothing else"
+    );
+}
+
+#[test]
+fn a_link_in_a_repository_does_not_lead_out_of_it() {
+    let world = World::new();
+    world.repository("source");
+    fs::create_dir(world.path("elsewhere")).unwrap();
+    world.write("elsewhere/file", "untouched");
+    symlink(world.path("elsewhere"), world.path("source/linked")).unwrap();
+    symlink(world.path("elsewhere/file"), world.path("source/alias")).unwrap();
+    world.git("source", &["add", "-A"]);
+    world.git("source", &["commit", "-q", "-m", "links"]);
+    world.cloned(json!({ "repository": format!("file://{}", world.text("source")) }));
+
+    let ran = write(&world, &[("it/linked/new", 0o644)]);
+    assert_eq!(ran.code, 1);
+    let link = world.text("workspace/it/linked");
+    assert!(
+        ran.stderr
+            .contains(&format!("{link}/new: {link} is a symbolic link to ")),
+        "{}",
+        ran.stderr
+    );
+    assert!(!world.path("elsewhere/new").exists());
+
+    let ran = write(&world, &[("it/alias", 0o644)]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(world.read("elsewhere/file"), "untouched");
+    assert_eq!(world.read("workspace/it/alias"), "it/alias");
+    assert!(!world.path("workspace/it/alias").is_symlink());
+}
+
+#[test]
+fn a_link_outside_of_every_repository_is_the_images_own() {
+    let world = World::new();
+    fs::create_dir(world.path("workspace/real")).unwrap();
+    symlink("real", world.path("workspace/link")).unwrap();
+    let ran = write(&world, &[("link/file", 0o644)]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(world.read("workspace/real/file"), "link/file");
+}
+
+#[test]
+fn files_in_a_checkout_do_not_make_it_dirty() {
+    let world = World::new();
+    world.repository("library");
+    world.repository("source");
+    let library = format!("file://{}", world.text("library"));
+    let add = [
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        &library,
+        "lib",
+    ];
+    world.git("source", &add);
+    world.git("source", &["commit", "-q", "-m", "library"]);
+    world.cloned(json!({
+        "repository": format!("file://{}", world.text("source")), "submodules": true,
+    }));
+    let ran = write(
+        &world,
+        &[
+            ("it/task.md", 0o644),
+            ("it/docs/[a] *?#!.md", 0o644),
+            ("it/ends with space ", 0o644),
+            ("it/#comment", 0o644),
+            ("it/!negated", 0o644),
+            ("it/lib/in-submodule", 0o644),
+        ],
+    );
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(world.git("workspace/it", &["status", "--porcelain"]), "");
+    // Only these: what the agent makes is seen.
+    world.write("workspace/it/docs/[a] x.md", "");
+    world.write("workspace/it/lib/other", "");
+    let status = world.git("workspace/it", &["status", "--porcelain"]);
+    assert!(
+        status.contains("[a] x.md") && status.contains(" lib"),
+        "{status}"
+    );
+    // Again is the same.
+    let before = world.read("workspace/it/.git/info/exclude");
+    assert_eq!(write(&world, &[("it/task.md", 0o644)]).code, 0);
+    assert_eq!(world.read("workspace/it/.git/info/exclude"), before);
+}
+
+#[test]
+fn what_cannot_be_written_is_named() {
+    let world = World::new();
+    world.write("workspace/file", "");
+    fs::create_dir(world.path("workspace/directory")).unwrap();
+    for (path, said) in [
+        ("file/below", "is not a directory"),
+        ("directory", "there is a directory of that name"),
+        ("a/../b", "without '.' and '..'"),
+    ] {
+        let ran = write(&world, &[(path, 0o644)]);
+        assert_eq!(ran.code, 1);
+        let named = world.text(&format!("workspace/{path}"));
+        assert!(
+            ran.stderr.contains(&named) && ran.stderr.contains(said),
+            "{}",
+            ran.stderr
+        );
+    }
+    write(&world, &[("task.md", 0o644)]);
+    fs::remove_file(world.path("context/content-0")).unwrap();
+    let ran = run(&world);
+    assert!(
+        ran.stderr
+            .contains("task.md: cannot read its content, content-0: No such file"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_plan_that_cannot_be_read_is_an_error_and_none_is_nothing_to_do() {
+    let world = World::new();
+    assert_eq!(run(&world).code, 0);
+    world.write("context/context.json", "{\"files\": [{}]}");
+    let ran = run(&world);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("context.json"), "{}", ran.stderr);
+}

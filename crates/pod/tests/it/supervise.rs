@@ -1,0 +1,384 @@
+//! `supervise`: what the agent does comes out unchanged, what it leaves behind is gone, and the report says how it was.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    process::{Child, ChildStdout, Command},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+
+use crate::world::{Ran, World, finish};
+
+fn supervised(world: &World, grace: u32, command: &[&str]) -> Command {
+    let mut supervise = world.command([
+        "supervise",
+        "--tools-dir",
+        &world.text("tools"),
+        "--termination-log",
+        &world.text("report"),
+        "--grace-seconds",
+        &grace.to_string(),
+        "--",
+    ]);
+    supervise.args(command);
+    supervise
+}
+
+fn script(world: &World, script: &str) -> Ran {
+    world.run(&mut supervised(world, 30, &["sh", "-c", script]))
+}
+
+fn report(world: &World) -> Value {
+    serde_json::from_str(&world.read("report")).unwrap()
+}
+
+/// Starts a script, and waits until it has said `ready` so many times.
+fn started(
+    world: &World,
+    grace: u32,
+    script: &str,
+    ready: usize,
+) -> (Child, BufReader<ChildStdout>) {
+    let mut child = supervised(world, grace, &["sh", "-c", script])
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    for _ in 0..ready {
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+    }
+    (child, stdout)
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+}
+
+/// Everything until every process that has the pipe is gone.
+fn rest(mut stdout: BufReader<ChildStdout>) -> String {
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    rest
+}
+
+#[test]
+fn the_exit_code_is_the_agents() {
+    let world = World::new();
+    for code in [0, 1, 3, 255] {
+        assert_eq!(script(&world, &format!("exit {code}")).code, code);
+        let report = report(&world);
+        assert_eq!(report["exitCode"], code);
+        assert_eq!(report.get("signal"), None);
+    }
+}
+
+#[test]
+fn a_signal_that_ends_the_agent_is_named() {
+    let world = World::new();
+    for (number, name) in [
+        (9, "SIGKILL"),
+        (11, "SIGSEGV"),
+        (15, "SIGTERM"),
+        (40, "signal 40"),
+    ] {
+        let ran = script(&world, &format!("ulimit -c 0; kill -{number} $$"));
+        assert_eq!(ran.code, 128 + number);
+        let report = report(&world);
+        assert_eq!(report["signal"], name);
+        assert_eq!(report.get("exitCode"), None);
+    }
+}
+
+#[test]
+fn both_streams_come_through_byte_for_byte() {
+    let world = World::new();
+    let ran = world.run(&mut supervised(
+        &world,
+        30,
+        &[
+            "sh",
+            "-c",
+            r"printf 'a\0\377\r\033[1m'; seq 1 1500000 | tr 5 '\0' & seq 1 700000 >&2; wait",
+        ],
+    ));
+    assert_eq!(ran.code, 0);
+    let mut out = b"a\0\xff\r\x1b[1m".to_vec();
+    out.extend((1..=1_500_000).flat_map(|n| format!("{n}\n").replace('5', "\0").into_bytes()));
+    assert!(
+        ran.stdout == out,
+        "standard output has {} bytes",
+        ran.stdout.len()
+    );
+    let err: String = (1..=700_000).map(|n| format!("{n}\n")).collect();
+    assert!(
+        ran.stderr == err,
+        "standard error has {} bytes",
+        ran.stderr.len()
+    );
+}
+
+#[test]
+fn an_agent_that_cannot_start_is_told_from_one_that_failed() {
+    let world = World::new();
+    world.write("plain", "not a program");
+    world.write("script", "#!/no/such/interpreter\n");
+    let script = world.text("script");
+    let chmod = Command::new("chmod").args(["+x", &script]).status();
+    assert!(chmod.unwrap().success());
+    let plain = world.text("plain");
+    for (command, code, said) in [
+        ("no-such-agent", 127, "no such program"),
+        ("/no/such/agent", 127, "no such program"),
+        (script.as_str(), 127, "interpreter"),
+        (plain.as_str(), 126, "not executable"),
+    ] {
+        let ran = world.run(&mut supervised(&world, 30, &[command, "--token=hidden"]));
+        assert_eq!(ran.code, code, "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains(command) && ran.stderr.contains(said),
+            "{}",
+            ran.stderr
+        );
+        let report = report(&world);
+        assert!(report["error"].as_str().unwrap().contains(said), "{report}");
+        assert_eq!(report.get("exitCode"), None);
+        assert!(!ran.stderr.contains("hidden") && !report.to_string().contains("hidden"));
+    }
+}
+
+#[test]
+fn a_signal_reaches_every_process_group() {
+    let world = World::new();
+    // The agent, a child in a session of its own, and a grandchild whose parent is gone.
+    let script = r#"
+        say='trap "echo $0; exit 0" TERM; trap "echo usr1-$0" USR1; echo ready; while :; do sleep 1000 & wait; done'
+        setsid sh -c "$say" session &
+        (setsid sh -c "$say" orphan &)
+        trap "echo agent; exit 5" TERM
+        trap "echo usr1-agent" USR1
+        echo ready
+        while :; do sleep 1000 & wait $!; done"#;
+    let (child, mut stdout) = started(&world, 30, script, 3);
+    signal(&child, Signal::SIGUSR1);
+    let mut lines = Vec::new();
+    for _ in 0..3 {
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        lines.push(line);
+    }
+    lines.sort();
+    assert_eq!(lines, ["usr1-agent\n", "usr1-orphan\n", "usr1-session\n"]);
+    signal(&child, Signal::SIGTERM);
+    let rest = rest(stdout);
+    let mut lines: Vec<_> = rest.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["agent", "orphan", "session"]);
+    assert_eq!(finish(child).status.code(), Some(5));
+    assert_eq!(report(&world)["exitCode"], 5);
+}
+
+#[test]
+fn who_ignores_sigterm_is_killed_before_the_grace_is_over() {
+    let world = World::new();
+    let script = r#"trap "" TERM INT; setsid sh -c 'echo ready; sleep 1000' & echo ready; sleep 1000; sleep 1000"#;
+    let (child, stdout) = started(&world, 2, script, 2);
+    let told = Instant::now();
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(rest(stdout), "");
+    let took = told.elapsed();
+    assert!(
+        took >= Duration::from_millis(1400),
+        "{took:?}: the grace was not given"
+    );
+    assert_eq!(finish(child).status.code(), Some(137));
+    assert_eq!(report(&world)["signal"], "SIGKILL");
+}
+
+#[test]
+fn what_the_agent_leaves_behind_ends_with_it() {
+    let world = World::new();
+    // One ends when it is told to, one only when it is killed. Both have the pipe that the test reads to its end.
+    let script = r#"
+        (setsid sh -c 'trap "echo told; exit" TERM; echo ready; while :; do sleep 1000 & wait; done' &)
+        (setsid sh -c 'trap "" TERM; echo ready; sleep 1000' &)
+        read -r line < "$0.fifo"
+        exit 4"#;
+    let fifo = world.path("agent.fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let agent = world.text("agent");
+    let mut child = supervised(&world, 30, &["sh", "-c", script, &agent])
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    for _ in 0..2 {
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+    }
+    fs::write(&fifo, "go\n").unwrap();
+    assert_eq!(rest(stdout), "told\n");
+    assert_eq!(finish(child).status.code(), Some(4));
+    let report = report(&world);
+    assert_eq!(report["exitCode"], 4);
+}
+
+#[test]
+fn orphans_are_reaped_while_the_agent_runs() {
+    let world = World::new();
+    let ran = script(
+        &world,
+        r#"for i in 1 2 3 4 5 6 7 8 9; do (true &); done
+           until [ "$(cat /proc/$PPID/task/$PPID/children)" = "$$ " ]; do :; done; echo alone"#,
+    );
+    assert_eq!(
+        (ran.code, ran.stdout.as_slice()),
+        (0, b"alone\n".as_slice())
+    );
+}
+
+/// Needs unprivileged user namespaces, or root.
+#[test]
+fn as_pid_1_it_does_the_same() {
+    let world = World::new();
+    let options = [
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+    ];
+    let possible = Command::new("unshare").args(options).arg("true").output();
+    if !possible.is_ok_and(|output| output.status.success()) {
+        eprintln!("NOT TESTED: supervise as PID 1, because this machine has no user namespaces");
+        return;
+    }
+    let inner = supervised(
+        &world,
+        30,
+        &[
+            "sh",
+            "-c",
+            "echo parent $PPID; trap 'echo told; exit 7' TERM; kill -TERM 1; sleep 1000 & wait",
+        ],
+    );
+    let mut unshare = Command::new("unshare");
+    unshare
+        .args(options)
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    unshare.stdout(std::process::Stdio::piped());
+    let output = finish(unshare.spawn().unwrap());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "parent 1\ntold\n");
+    assert_eq!(output.status.code(), Some(7));
+    assert_eq!(report(&world)["exitCode"], 7);
+}
+
+#[test]
+fn the_agent_starts_as_it_would_without_a_supervisor() {
+    let world = World::new();
+    let ran = script(
+        &world,
+        "grep -E '^Sig(Blk|Ign)' /proc/self/status; echo ${KUBEOPENCODE_GRACE_SECONDS-none}; cat",
+    );
+    let plain = Command::new("sh")
+        .args(["-c", "grep -E '^Sig(Blk|Ign)' /proc/self/status; echo none"])
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&ran.stdout),
+        String::from_utf8_lossy(&plain.stdout)
+    );
+}
+
+/// A world with a checkout, made by `git-init`.
+fn with_checkout() -> (World, String) {
+    let world = World::new();
+    let [.., base] = world.repository("source");
+    world.cloned(json!({ "repository": format!("file://{}", world.text("source")) }));
+    (world, base)
+}
+
+#[test]
+fn the_report_says_what_is_in_each_checkout() {
+    let (world, base) = with_checkout();
+    let it = world.text("workspace/it");
+    assert_eq!(script(&world, "true").code, 0);
+    assert_eq!(
+        report(&world)["checkouts"],
+        json!([{ "path": it, "branch": "trunk", "base": base, "head": base, "commits": 0, "dirty": false }])
+    );
+    let work = format!(
+        "cd {it}; export GIT_CONFIG_GLOBAL={}; unset GIT_DIR GIT_WORK_TREE GIT_CONFIG_COUNT; \
+         git checkout -q -b work && echo x >> file && git commit -qam one && git commit -q --allow-empty -m two && touch new",
+        world.text("tools/gitconfig")
+    );
+    let ran = script(&world, &work);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let head = world.git("workspace/it", &["rev-parse", "HEAD"]);
+    assert_eq!(
+        report(&world)["checkouts"],
+        json!([{ "path": it, "branch": "work", "base": base, "head": head, "commits": 2, "dirty": true }])
+    );
+    world.git("workspace/it", &["checkout", "-q", "--detach"]);
+    fs::remove_file(world.path("workspace/it/new")).unwrap();
+    script(&world, "false");
+    let report = report(&world);
+    assert_eq!(report["exitCode"], 1);
+    assert_eq!(
+        report["checkouts"],
+        json!([{ "path": it, "base": base, "head": head, "commits": 2, "dirty": false }])
+    );
+}
+
+#[test]
+fn a_checkout_that_cannot_be_looked_at_says_why() {
+    let (world, base) = with_checkout();
+    let it = world.text("workspace/it");
+    let sh = ["/bin/sh", "-c", "true"];
+    world.run(supervised(&world, 30, &sh).env("PATH", "/nonexistent"));
+    let said = report(&world);
+    assert_eq!(
+        said["checkouts"],
+        json!([{ "path": it, "base": base, "error": "there is no git in the agent's image to ask" }])
+    );
+    script(&world, &format!("rm -rf {it}/.git"));
+    let said = report(&world);
+    assert_eq!(
+        said["checkouts"][0]["error"],
+        "there is no repository any more"
+    );
+    assert_eq!(said["exitCode"], 0);
+}
+
+#[test]
+fn looking_at_a_checkout_runs_and_changes_nothing_in_it() {
+    let (world, _) = with_checkout();
+    let trap = format!("touch {}", world.text("touched"));
+    for key in [
+        "core.fsmonitor",
+        "core.pager",
+        "core.sshCommand",
+        "alias.status",
+    ] {
+        world.git("workspace/it", &["config", key, &trap]);
+    }
+    world.write("workspace/it/file", "changed");
+    let index = || {
+        fs::metadata(world.path("workspace/it/.git/index"))
+            .unwrap()
+            .modified()
+            .unwrap()
+    };
+    let before = index();
+    script(&world, "true");
+    assert_eq!(report(&world)["checkouts"][0]["dirty"], true);
+    assert!(!world.path("touched").exists());
+    assert_eq!(index(), before);
+}
