@@ -15,7 +15,7 @@ pub fn expand<'a>(text: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> Strin
             rest = tail;
         } else if let Some((name, tail)) = after.strip_prefix('(').and_then(|t| t.split_once(')')) {
             if let Some(value) = lookup(name) {
-                out.push_str(value)
+                out.push_str(value);
             } else {
                 out.push_str("$(");
                 out.push_str(name);

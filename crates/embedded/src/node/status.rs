@@ -417,7 +417,7 @@ pub(super) fn lost(pod: &Pod, now: Timestamp) -> PodStatus {
             if condition.status != "False" {
                 condition.last_transition_time = Some(Time(now));
             }
-            condition.status = "False".to_owned();
+            "False".clone_into(&mut condition.status);
             condition.message = None;
             condition.reason = ready.then(|| "PodFailed".to_owned());
         }
