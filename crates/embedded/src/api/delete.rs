@@ -130,11 +130,15 @@ impl Inner {
         options: &DeleteOptions,
     ) -> Result<Deleted, Failure> {
         let key = key(kind, namespace, name);
+        // What was marked for its end by this call. Another write may finish the deletion first.
+        let mut ending = None;
         loop {
-            let current = self
-                .store
-                .get(&key)
-                .ok_or_else(|| Failure::not_found(&kind.group, &kind.plural, name))?;
+            let Some(current) = self.store.get(&key) else {
+                return match ending {
+                    Some(last) => Ok(Deleted::Gone(last)),
+                    None => Err(Failure::not_found(&kind.group, &kind.plural, name)),
+                };
+            };
             let old = shown(kind, &current);
             preconditions(kind, &old, options)?;
             let marked = self.marked(kind, &old, options)?;
@@ -171,6 +175,7 @@ impl Inner {
             if !complete {
                 return Ok(Deleted::Waits(last));
             }
+            ending = Some(last);
             let write = Write::Delete {
                 key: key.clone(),
                 revision,

@@ -47,10 +47,7 @@ const MAP_LISTS: &[(&str, &str, &[&str])] = &[
 ];
 
 /// Type and field of the `set` lists.
-const SETS: &[(&str, &str)] = &[
-    ("v1.ObjectMeta", "finalizers"),
-    ("v1.NodeSpec", "podCIDRs"),
-];
+const SETS: &[(&str, &str)] = &[("v1.ObjectMeta", "finalizers"), ("v1.NodeSpec", "podCIDRs")];
 
 /// Type, field and key of lists that a strategic merge patch merges by another key than server-side apply, or only it.
 const MERGE_KEYS: &[(&str, &str, &str)] = &[
