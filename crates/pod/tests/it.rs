@@ -1,4 +1,10 @@
 //! The programs of the Pod, run as processes, against real git servers on loopback.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "the functions that tests share are tests, which clippy does not see"
+)]
 
 #[path = "it/context.rs"]
 mod context;

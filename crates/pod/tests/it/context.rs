@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::symlink};
 
 use serde_json::json;
 
-use crate::world::{PROGRAM, Ran, World};
+use crate::world::{self, PROGRAM, Ran, World};
 
 /// A plan of files below the workspace, each with its own path as content.
 fn write(world: &World, files: &[(&str, u32)]) -> Ran {
@@ -25,7 +25,7 @@ fn write(world: &World, files: &[(&str, u32)]) -> Ran {
 }
 
 fn run(world: &World) -> Ran {
-    world.run(&mut world.command([
+    world::run(&mut world.command([
         "context-init",
         "--context-dir",
         &world.text("context"),

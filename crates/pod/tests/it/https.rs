@@ -2,11 +2,15 @@
 
 use std::fs;
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 
 use crate::{
     server::Server,
-    world::{World, anywhere},
+    world::{World, anywhere, finish},
 };
 
 const PASSWORD: &str = "pass/w@rd wïth %everything";
@@ -203,4 +207,26 @@ fn a_submodule_elsewhere_gets_no_password_and_no_files_of_this_machine() {
         assert!(!world.path("workspace/it/m/file").exists());
     }
     assert!(thief.credentials.lock().unwrap().is_empty());
+}
+
+#[test]
+fn told_to_end_while_a_server_does_not_answer_it_ends_at_once_and_leaves_nothing() {
+    let world = World::new();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    world.plan_git(vec![
+        json!({ "path": "it", "repository": format!("https://127.0.0.1:{port}/x") }),
+    ]);
+    let child = world.git_init_command().spawn().unwrap();
+    let (mut connection, _) = silent.accept().unwrap();
+    kill(
+        Pid::from_raw(i32::try_from(child.id()).unwrap()),
+        Signal::SIGTERM,
+    )
+    .unwrap();
+    // To the end of the connection: whoever had it is gone.
+    std::io::copy(&mut connection, &mut std::io::sink()).unwrap();
+    let output = finish(child);
+    assert_eq!(output.status.code(), Some(143), "{output:?}");
+    assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0);
 }

@@ -13,7 +13,7 @@ use nix::{
 };
 use serde_json::{Value, json};
 
-use crate::world::{Ran, World, finish};
+use crate::world::{Ran, World, finish, run};
 
 fn supervised(world: &World, grace: u32, command: &[&str]) -> Command {
     let mut supervise = world.command([
@@ -31,7 +31,7 @@ fn supervised(world: &World, grace: u32, command: &[&str]) -> Command {
 }
 
 fn script(world: &World, script: &str) -> Ran {
-    world.run(&mut supervised(world, 30, &["sh", "-c", script]))
+    run(&mut supervised(world, 30, &["sh", "-c", script]))
 }
 
 fn report(world: &World) -> Value {
@@ -99,7 +99,7 @@ fn a_signal_that_ends_the_agent_is_named() {
 #[test]
 fn both_streams_come_through_byte_for_byte() {
     let world = World::new();
-    let ran = world.run(&mut supervised(
+    let ran = run(&mut supervised(
         &world,
         30,
         &[
@@ -116,9 +116,9 @@ fn both_streams_come_through_byte_for_byte() {
         "standard output has {} bytes",
         ran.stdout.len()
     );
-    let err: String = (1..=700_000).map(|n| format!("{n}\n")).collect();
+    let err: Vec<_> = (1..=700_000).map(|n| n.to_string()).collect();
     assert!(
-        ran.stderr == err,
+        ran.stderr.lines().eq(err),
         "standard error has {} bytes",
         ran.stderr.len()
     );
@@ -139,7 +139,7 @@ fn an_agent_that_cannot_start_is_told_from_one_that_failed() {
         (script.as_str(), 127, "interpreter"),
         (plain.as_str(), 126, "not executable"),
     ] {
-        let ran = world.run(&mut supervised(&world, 30, &[command, "--token=hidden"]));
+        let ran = run(&mut supervised(&world, 30, &[command, "--token=hidden"]));
         assert_eq!(ran.code, code, "{}", ran.stderr);
         assert!(
             ran.stderr.contains(command) && ran.stderr.contains(said),
@@ -342,7 +342,7 @@ fn a_checkout_that_cannot_be_looked_at_says_why() {
     let (world, base) = with_checkout();
     let it = world.text("workspace/it");
     let sh = ["/bin/sh", "-c", "true"];
-    world.run(supervised(&world, 30, &sh).env("PATH", "/nonexistent"));
+    run(supervised(&world, 30, &sh).env("PATH", "/nonexistent"));
     let said = report(&world);
     assert_eq!(
         said["checkouts"],

@@ -169,23 +169,18 @@ impl World {
         command
     }
 
-    pub fn run(&self, command: &mut Command) -> Ran {
-        let output = finish(command.spawn().unwrap());
-        Ran {
-            code: output.status.code().unwrap_or(-1),
-            stdout: output.stdout,
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-
-    pub fn git_init(&self) -> Ran {
-        let ran = self.run(&mut self.command([
+    pub fn git_init_command(&self) -> Command {
+        self.command([
             "git-init",
             "--context-dir",
             &self.text("context"),
             "--tools-dir",
             &self.text("tools"),
-        ]));
+        ])
+    }
+
+    pub fn git_init(&self) -> Ran {
+        let ran = run(&mut self.git_init_command());
         for (directory, expected) in [("tmp", 0), ("tools", 2)] {
             let left: Vec<_> = fs::read_dir(self.path(directory)).unwrap().collect();
             assert!(left.len() <= expected, "left in {directory}: {left:?}");
@@ -208,6 +203,16 @@ impl World {
         let ran = self.git_init();
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         ran.stderr
+    }
+}
+
+/// Runs a program to its end.
+pub fn run(command: &mut Command) -> Ran {
+    let output = finish(command.spawn().unwrap());
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: output.stdout,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
 
