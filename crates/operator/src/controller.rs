@@ -45,8 +45,15 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use crate::{
-    cache::Cache, clock::Clock, clock::Entropy, error::RoundError, events::Events,
-    leadership::Leadership, memory::Memory, operator::Scope, waiting::Waiting,
+    cache::Cache,
+    clock::Clock,
+    clock::Entropy,
+    error::RoundError,
+    events::Events,
+    leadership::Leadership,
+    memory::{Memory, Remembered},
+    operator::Scope,
+    waiting::Waiting,
 };
 
 /// Objects that are looked at at the same time.
@@ -99,6 +106,8 @@ pub(crate) struct Controller<F: FrontEnd<Resource: Owning>> {
     scope: Scope,
     leadership: Leadership,
     events: Events,
+    /// The objects themselves.
+    store: Store<F::Resource>,
     jobs: Cache<Job>,
     pods: Cache<Pod>,
     memory: Memory<F::Resource>,
@@ -107,8 +116,10 @@ pub(crate) struct Controller<F: FrontEnd<Resource: Owning>> {
 }
 
 impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
-    pub(crate) fn new(parts: Parts) -> Self {
-        Self {
+    /// Runs until `shutdown`, and then to the end of the rounds that have begun.
+    pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()> + Send + 'static) {
+        let (store, writer) = reflector::store();
+        let this = Arc::new(Self {
             client: parts.client,
             clock: parts.clock,
             entropy: parts.entropy,
@@ -116,20 +127,15 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             scope: parts.scope,
             leadership: parts.leadership,
             events: parts.events,
+            store,
             jobs: Cache::new(),
             pods: Cache::new(),
             memory: Memory::new(),
             waiting: Waiting::new(),
             ending: watch::Sender::new(false),
-        }
-    }
-
-    /// Runs until `shutdown`, and then to the end of the rounds that have begun.
-    pub(crate) async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) {
-        let this = Arc::new(self);
-        let (store, writer) = reflector::store();
+        });
         let woken = stream::select_all([
-            this.clone().owners(writer, store.clone()).boxed(),
+            this.clone().owners(writer).boxed(),
             this.clone().children(|this| &this.jobs).boxed(),
             this.clone().children(|this| &this.pods).boxed(),
             this.clone()
@@ -141,7 +147,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             this.clone()
                 .references::<ConfigMap>(ReferenceKind::ConfigMap)
                 .boxed(),
-            this.clone().elected(store.clone()).boxed(),
+            this.clone().elected().boxed(),
         ]);
         let told = this.clone();
         let shutdown = async move {
@@ -152,7 +158,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             |object, this: Arc<Self>| async move { this.look_at(object).await }.boxed(),
             |object, error, this: Arc<Self>| this.after_failure(&object, error),
             this.clone(),
-            store.clone(),
+            this.store.clone(),
             woken.take_until(shutdown).map(Ok::<_, Infallible>),
             controller::Config::default().concurrency(CONCURRENCY),
         )
@@ -160,15 +166,15 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         .for_each(|_| ready(()));
         tokio::select! {
             () = rounds => {}
-            () = this.ends_unready(&store) => {}
+            () = this.ends_unready() => {}
         }
     }
 
     /// Ready when this controller has to end and has never seen all objects. No round has begun then, and none will,
     /// because the watches are not followed any more.
-    async fn ends_unready(&self, store: &Store<F::Resource>) {
+    async fn ends_unready(&self) {
         self.told_to_end().await;
-        if store.wait_until_ready().now_or_never().is_some() {
+        if self.store.wait_until_ready().now_or_never().is_some() {
             pending::<()>().await;
         }
     }
@@ -196,20 +202,40 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         if !self.leadership.holds() || !self.caches_are_ready().await {
             return Ok(Action::await_change());
         }
-        let uid = object.meta().uid.clone().unwrap_or_default();
-        let again = tokio::time::timeout(LONGEST_ROUND, self.round(object))
+        let again = tokio::time::timeout(LONGEST_ROUND, self.round(object.clone()))
             .await
             .map_err(|_| RoundError::NoAnswer(LONGEST_ROUND))??;
-        self.memory.of(&uid, |remembered| remembered.failures = 0);
+        self.remember(&object, |remembered| remembered.failures = 0);
         Ok(again.map_or_else(Action::await_change, Action::requeue))
+    }
+
+    /// Look at, or change, what is remembered of an object; of one that is gone, nothing stays.
+    fn remember<T>(
+        &self,
+        object: &F::Resource,
+        look: impl FnOnce(&mut Remembered<F::Resource>) -> T,
+    ) -> T {
+        let uid = object.meta().uid.clone().unwrap_or_default();
+        let seen = self.memory.of(&uid, look);
+        let current = self.store.get(&ObjectRef::from_obj(object));
+        if current.is_none_or(|current| current.meta().uid.as_ref() != Some(&uid)) {
+            self.forget(object);
+        }
+        seen
+    }
+
+    fn forget(&self, object: &F::Resource) {
+        self.waiting.leave(&ObjectRef::from_obj(object));
+        if let Some(uid) = &object.meta().uid {
+            self.memory.forget(uid);
+        }
     }
 
     fn after_failure(&self, object: &F::Resource, error: &RoundError) -> Action {
         if matches!(error, RoundError::NotLeading) {
             return Action::await_change();
         }
-        let uid = object.meta().uid.clone().unwrap_or_default();
-        let failures = self.memory.of(&uid, |remembered| {
+        let failures = self.remember(object, |remembered| {
             remembered.failures = remembered.failures.saturating_add(1);
             remembered.failures
         });
@@ -239,12 +265,9 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
     }
 
     /// All objects, each time that this operator becomes the leader.
-    fn elected(
-        self: Arc<Self>,
-        store: Store<F::Resource>,
-    ) -> impl Stream<Item = ObjectRef<F::Resource>> {
+    fn elected(self: Arc<Self>) -> impl Stream<Item = ObjectRef<F::Resource>> {
         self.leadership.begins().flat_map(move |()| {
-            let all = store.state();
+            let all = self.store.state();
             stream::iter(all).map(|object| ObjectRef::from_obj(object.as_ref()))
         })
     }

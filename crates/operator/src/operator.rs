@@ -96,7 +96,7 @@ impl Operator {
         let (events, sender) =
             Events::new(client.clone(), options.clock.clone(), &options.identity);
         info!(identity = options.identity, scope = ?options.scope, "the operator begins");
-        let tasks = Controller::<TaskFrontEnd>::new(Parts {
+        let parts = Parts {
             client,
             clock: options.clock,
             entropy: options.entropy,
@@ -104,8 +104,9 @@ impl Operator {
             scope: options.scope,
             leadership: options.leadership,
             events,
-        });
-        futures::join!(tasks.run(shutdown).boxed(), sender.boxed());
+        };
+        let tasks = Controller::<TaskFrontEnd>::run(parts, shutdown);
+        futures::join!(tasks.boxed(), sender.boxed());
         info!("the operator has ended");
         Ok(())
     }

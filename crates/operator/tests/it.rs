@@ -7,6 +7,7 @@ mod it {
     mod crash;
     mod faults;
     mod kubelet;
+    mod leader;
     mod life;
     mod stop;
     mod waiting;

@@ -43,6 +43,10 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         let mut observation = self.observe(&owner, &state).await?;
         let mut lowered = None;
         for _ in 0..STEPS {
+            let span = Span::current();
+            span.record("job", state.job.as_ref().map(|job| &job.name));
+            span.record("phase", field::debug(state.phase));
+            span.record("attempt", state.attempts);
             let input = Input {
                 owner: &owner,
                 state: &state,
@@ -79,10 +83,6 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
                     return Ok(again);
                 }
             }
-            let span = Span::current();
-            span.record("job", state.job.as_ref().map(|job| &job.name));
-            span.record("phase", field::debug(state.phase));
-            span.record("attempt", state.attempts);
         }
         Err(RoundError::Restless(STEPS))
     }

@@ -8,7 +8,7 @@ use kube::{
     core::{NamespaceResourceScope, PartialObjectMeta},
     runtime::{
         WatchStreamExt as _,
-        reflector::{ObjectRef, Store, store::Writer},
+        reflector::{ObjectRef, store::Writer},
         utils::Backoff,
         watcher::{self, Event, watcher},
     },
@@ -30,7 +30,6 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
     pub(super) fn owners(
         self: Arc<Self>,
         writer: Writer<F::Resource>,
-        store: Store<F::Resource>,
     ) -> impl Stream<Item = ObjectRef<F::Resource>> {
         let watch = watcher(self.api::<F::Resource>(), watcher::Config::default())
             .backoff(self.patience())
@@ -46,25 +45,19 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
                     None
                 }
                 Event::InitDone => {
-                    let known: std::collections::HashSet<String> = store
+                    let known: std::collections::HashSet<String> = self
+                        .store
                         .state()
                         .iter()
                         .filter_map(|object| object.uid())
                         .collect();
                     self.memory.keep(|uid| known.contains(uid));
-                    self.waiting.keep(|waiter| store.get(waiter).is_some());
+                    self.waiting.keep(|waiter| self.store.get(waiter).is_some());
                     None
                 }
                 Event::Init => None,
             })
         })
-    }
-
-    fn forget(&self, object: &F::Resource) {
-        self.waiting.leave(&ObjectRef::from_obj(object));
-        if let Some(uid) = &object.meta().uid {
-            self.memory.forget(uid);
-        }
     }
 
     /// The owners of the Jobs or Pods that this system created.

@@ -97,11 +97,16 @@ impl World {
 
     /// An operator whose calls suffer these faults begins. If it dies of them, another one, which suffers none, begins.
     pub fn operate(&mut self, faults: &Faults) {
-        let (api, end, faults) = (self.cluster.api(), self.end.clone(), faults.clone());
+        self.operate_with(faults, &OperatorOptions::default());
+    }
+
+    pub fn operate_with(&mut self, faults: &Faults, options: &OperatorOptions) {
+        let (api, end) = (self.cluster.api(), self.end.clone());
+        let (faults, options) = (faults.clone(), options.clone());
         self.running.spawn(async move {
             let operator = |faults: &Faults| {
                 let client = Client::new(faults.layer(api.clone()), "default");
-                let operator = Operator::new(client, OperatorOptions::default());
+                let operator = Operator::new(client, options.clone());
                 operator.run(end.clone().cancelled_owned())
             };
             tokio::select! {
