@@ -272,33 +272,34 @@ impl Cluster {
         Client::new(self.api.for_component(name), "default")
     }
 
-    /// Creates an object, or brings one that differs to what it should be.
+    /// Creates an object, or brings one whose spec differs to what it should be.
     async fn ensure(&self, collection: &str, object: &Value) -> Result<(), ClusterError> {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let (code, text) = self
-            .send("POST", collection, "application/json", object)
-            .await;
-        if code == 409 {
-            let path = format!("{collection}/{name}");
-            let spec = json!({"spec": object["spec"]});
-            let changes = object["spec"].is_object();
-            let (code, text) = if changes {
-                self.send("PATCH", &path, "application/merge-patch+json", &spec)
-                    .await
-            } else {
-                (200, String::new())
-            };
-            return refused(code, name, text);
+        let (mut code, mut text) = self.send("POST", collection, object).await;
+        if code == 409 && object["spec"].is_object() {
+            let place = format!("{collection}/{name}");
+            let (_, there) = self.send("GET", &place, &Value::Null).await;
+            let mut there: Value = serde_json::from_str(&there).unwrap_or_default();
+            there["spec"] = object["spec"].clone();
+            (code, text) = self.send("PUT", &place, &there).await;
         }
-        refused(code, name, text)
+        if code < 400 || (code == 409 && object["spec"].is_null()) {
+            return Ok(());
+        }
+        let status: Value = serde_json::from_str(&text).unwrap_or_default();
+        let message = status["message"].as_str().map_or(text, str::to_owned);
+        Err(ClusterError::SetUp {
+            what: name.to_owned(),
+            failure: Failure::status(code, "Invalid", message, None),
+        })
     }
 
-    async fn send(&self, method: &str, path: &str, media: &str, body: &Value) -> (u16, String) {
+    async fn send(&self, method: &str, path: &str, body: &Value) -> (u16, String) {
         use http_body_util::BodyExt as _;
         let request = http::Request::builder()
             .method(method)
             .uri(path)
-            .header("content-type", media)
+            .header("content-type", "application/json")
             .header("user-agent", "kube-apiserver")
             .body(crate::api::Body::new(
                 http_body_util::Full::from(body.to_string()).map_err(|never| match never {}),
@@ -345,16 +346,4 @@ fn claim(dir: &Path) -> Result<DirectoryLock, ClusterError> {
             source,
         })?;
     Ok(DirectoryLock::take(dir)?)
-}
-
-fn refused(code: u16, name: &str, text: String) -> Result<(), ClusterError> {
-    if code < 400 {
-        return Ok(());
-    }
-    let status: Value = serde_json::from_str(&text).unwrap_or_default();
-    let message = status["message"].as_str().map_or(text, str::to_owned);
-    Err(ClusterError::SetUp {
-        what: name.to_owned(),
-        failure: Failure::status(code, "Invalid", message, None),
-    })
 }

@@ -111,7 +111,7 @@ impl Call {
                 Ok(_) => {}
             }
         }
-        let objects: Vec<&Value> = objects.iter().collect();
+        let objects: Vec<&Value> = objects.iter().map(|object| &**object).collect();
         let mut response = self.rendering.list(&self.kind, &objects, &meta);
         if let Some(warning) = warning {
             respond::warn(&mut response, &[warning.to_owned()]);

@@ -1,5 +1,6 @@
 //! `get` and `list`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::Response;
@@ -15,9 +16,41 @@ use crate::kinds::Kind;
 use crate::status::Failure;
 use crate::store::{Revised, StoreError};
 
-/// A kept object as a kind shows it; the same one where nothing has to change.
+/// Whether objects of a kind are sent as they are kept.
+pub(super) fn kept_as_shown(kind: &Kind) -> bool {
+    let (group, version, _) = &kind.stored_as;
+    *group == kind.group && *version == kind.version
+}
+
+/// A kept object as a kind shows it.
 pub(super) fn shown(kind: &Kind, object: &Revised) -> Value {
     kind.from_stored(object.value.clone())
+}
+
+/// The same without a copy, where nothing has to change.
+pub(super) fn view<'a>(kind: &Kind, object: &'a Revised) -> Cow<'a, Value> {
+    if kept_as_shown(kind) {
+        Cow::Borrowed(&object.value)
+    } else {
+        Cow::Owned(shown(kind, object))
+    }
+}
+
+/// An object of a list: the kept one, or one made from it.
+pub(super) enum Listed {
+    Kept(Arc<Revised>),
+    Made(Value),
+}
+
+impl std::ops::Deref for Listed {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        match self {
+            Self::Kept(object) => &object.value,
+            Self::Made(value) => value,
+        }
+    }
 }
 
 const EXPIRED_LIST: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
@@ -34,7 +67,7 @@ impl Call {
             .get(&self.key(self.name()))
             .ok_or_else(|| self.not_found())?;
         self.rendering
-            .object(200, &self.kind, &shown(&self.kind, &object))
+            .object(200, &self.kind, &view(&self.kind, &object))
     }
 
     pub(super) fn selection(&self) -> Result<Selection, Failure> {
@@ -58,7 +91,7 @@ impl Call {
         let options = ListOptions::read(&self.query)?;
         let selection = self.selection()?;
         let (objects, meta) = self.select(&options, &selection).await?;
-        let objects: Vec<&Value> = objects.iter().collect();
+        let objects: Vec<&Value> = objects.iter().map(|object| &**object).collect();
         Ok(self.rendering.list(&self.kind, &objects, &meta))
     }
 
@@ -67,7 +100,7 @@ impl Call {
         &self,
         options: &ListOptions,
         selection: &Selection,
-    ) -> Result<(Vec<Value>, ListMeta), Failure> {
+    ) -> Result<(Vec<Listed>, ListMeta), Failure> {
         let prefix = prefix(&self.kind, self.namespace());
         let token = options
             .continue_token
@@ -92,10 +125,13 @@ impl Call {
                 left = state.len() - index;
                 break;
             }
-            let object_shown = shown(&self.kind, object);
-            if selection.matches(&self.kind, &object_shown) {
-                found.push(object_shown);
+            let view = view(&self.kind, object);
+            if selection.matches(&self.kind, &view) {
                 last = Some(object);
+                found.push(match view {
+                    Cow::Borrowed(_) => Listed::Kept(object.clone()),
+                    Cow::Owned(made) => Listed::Made(made),
+                });
             }
         }
         let mut meta = ListMeta {

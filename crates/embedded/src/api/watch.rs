@@ -17,7 +17,7 @@ use super::accept::Shape;
 use super::body::{Body, stream};
 use super::fields::Selection;
 use super::query::{Start, WatchOptions};
-use super::read::shown;
+use super::read::{kept_as_shown, shown, view};
 use super::respond::{Rendering, response};
 use super::{Call, Inner, broken, prefix};
 use crate::kinds::Kind;
@@ -213,9 +213,12 @@ impl Encoder {
         (objects, revision): (Vec<Arc<Revised>>, u64),
     ) -> Result<u64, Failure> {
         for object in objects {
-            let object = shown(&self.kind, &object);
-            if self.selection.matches(&self.kind, &object) {
-                lines.push_back(self.event("ADDED", &object)?);
+            let selected = {
+                let view = view(&self.kind, &object);
+                self.selection.matches(&self.kind, &view)
+            };
+            if selected {
+                lines.push_back(self.object("ADDED", &object)?);
             }
         }
         Ok(revision)
@@ -224,7 +227,7 @@ impl Encoder {
     fn change(&mut self, change: &Change) -> Result<Option<Bytes>, Failure> {
         let selected = |object: &Revised| {
             self.selection
-                .matches(&self.kind, &shown(&self.kind, object))
+                .matches(&self.kind, &view(&self.kind, object))
         };
         let before = change.previous.as_deref().is_some_and(&selected);
         let after = !change.deleted && selected(&change.object);
@@ -246,11 +249,7 @@ impl Encoder {
     }
 
     fn object(&mut self, name: &str, object: &Revised) -> Result<Bytes, Failure> {
-        let (group, version, _) = &self.kind.stored_as;
-        let as_kept = *group == self.kind.group
-            && *version == self.kind.version
-            && self.rendering.accept.shape == Shape::Whole;
-        if !as_kept {
+        if !kept_as_shown(&self.kind) || self.rendering.accept.shape != Shape::Whole {
             return self.event(name, &shown(&self.kind, object));
         }
         let json = object.json();

@@ -15,7 +15,12 @@ fn config_map(name: &str, value: &str) -> ConfigMap {
 
 #[tokio::test]
 async fn objects_are_created_read_changed_watched_and_deleted() {
-    let cluster = Cluster::start(Options::default()).await.unwrap();
+    let cluster = Cluster::start(Options {
+        controllers: false,
+        ..Options::default()
+    })
+    .await
+    .unwrap();
     let maps: Api<ConfigMap> = Api::namespaced(cluster.client(), "default");
     let made = maps
         .create(&PostParams::default(), &config_map("a", "1"))

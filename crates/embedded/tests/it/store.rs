@@ -118,7 +118,10 @@ async fn a_slow_watcher_misses_nothing_and_sees_nothing_twice() {
 
 #[tokio::test]
 async fn the_past_can_be_listed_until_it_is_compacted() {
-    let store = memory(Retention::default());
+    let store = memory(Retention {
+        window: 1,
+        ..Retention::default()
+    });
     store.write(put("/a/1", Expect::Absent, 1)).await.unwrap();
     store.write(put("/a/2", Expect::Absent, 1)).await.unwrap();
     store
