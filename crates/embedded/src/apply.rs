@@ -47,7 +47,10 @@ pub fn apply(
     force: bool,
 ) -> Result<Value, Failure> {
     let schema = kind.schema().as_ref();
-    let configuration = in_scope(kind, applied, writer.subresource);
+    let mut configuration = in_scope(kind, applied, writer.subresource);
+    if !kind.custom {
+        merge::drop_hollow(Some(schema), live, &mut configuration);
+    }
     shape::check(schema, &without_bookkeeping(applied)).map_err(|fault| {
         let text = |key: &str| applied["metadata"][key].as_str().unwrap_or_default();
         Failure::internal(format!(
@@ -158,6 +161,7 @@ pub fn track_update(kind: &Kind, live: Option<&Value>, new: &mut Value, writer: 
         managers.yield_all(&gained, &changes.removed);
         if !gained.is_empty() {
             managers.add(writer, &kind.api_version(), gained);
+            managers.forget_ancient();
         }
     }
     managers.write_into(new);

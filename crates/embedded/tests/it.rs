@@ -3,6 +3,7 @@
 mod it {
     mod api;
     mod controllers;
+    mod kinds;
     mod logs;
     mod node;
     mod replay;

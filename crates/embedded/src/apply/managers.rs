@@ -6,6 +6,11 @@ use serde_json::{Map, Value, json};
 
 use super::{Writer, set::Set};
 
+/// How many updaters are told apart; the real server's number.
+const UPDATERS_LIMIT: usize = 10;
+/// The manager to whom the fields of the oldest updaters go.
+const ANCIENT: &str = "ancient-changes";
+
 /// How a manager writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Operation {
@@ -37,6 +42,14 @@ impl Manager {
         self.operation == Operation::Apply
             && self.name == writer.manager
             && self.subresource == writer.subresource.unwrap_or_default()
+    }
+
+    /// Whether it is the same manager, writing in the same way.
+    fn is(&self, other: &Self) -> bool {
+        self.operation == other.operation
+            && self.name == other.name
+            && self.api_version == other.api_version
+            && self.subresource == other.subresource
     }
 
     /// As messages name it.
@@ -209,6 +222,49 @@ impl Managers {
                 subresource.clone_into(&mut last.subresource);
             }
         }
+    }
+
+    /// Keeps the number of updaters bounded: what the oldest of too many own goes to one manager in their place.
+    pub(super) fn forget_ancient(&mut self) {
+        self.list.retain(|manager| !manager.set.is_empty());
+        while self.updaters() > UPDATERS_LIMIT {
+            let oldest = |manager: &&Manager| {
+                manager.operation == Operation::Update && manager.name != ANCIENT
+            };
+            let Some(oldest) = self
+                .list
+                .iter()
+                .filter(oldest)
+                .min_by_key(|m| (m.time.clone(), m.name.clone()))
+                .cloned()
+            else {
+                return;
+            };
+            self.list
+                .retain(|m| !(m.operation == Operation::Update && m.is(&oldest)));
+            let there = self.list.iter_mut().find(|m| {
+                m.name == ANCIENT
+                    && m.api_version == oldest.api_version
+                    && m.subresource == oldest.subresource
+            });
+            if let Some(ancient) = there {
+                ancient.set.unite(&oldest.set);
+                ancient.time = oldest.time;
+            } else {
+                self.list.push(Manager {
+                    name: ANCIENT.to_owned(),
+                    ..oldest
+                });
+            }
+        }
+    }
+
+    fn updaters(&self) -> usize {
+        let updaters = self
+            .list
+            .iter()
+            .filter(|m| m.operation == Operation::Update && m.name != ANCIENT);
+        updaters.count()
     }
 
     /// The applier's entry carries the time of this write.

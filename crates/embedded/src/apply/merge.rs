@@ -49,6 +49,42 @@ fn merge_list(list: &Schema, old: &[Value], new: &[Value]) -> Vec<Value> {
     result
 }
 
+/// Takes empty maps and lists out of a configuration where the object has nothing: the types of built-in kinds do not
+/// keep them, and a field that never stays must not be fought over.
+pub(super) fn drop_hollow(schema: Option<&Schema>, live: Option<&Value>, value: &mut Value) {
+    hollow_node(schema, live, value, true);
+}
+
+fn hollow_node(schema: Option<&Schema>, live: Option<&Value>, value: &mut Value, root: bool) {
+    match value {
+        Value::Object(map) => map.retain(|name, child| {
+            let inner = field_schema(schema, root, name);
+            let live = live.and_then(|live| live.get(name));
+            hollow_node(inner, live, child, false);
+            let hollow = match child {
+                Value::Object(map) => {
+                    map.is_empty() && inner.is_some_and(|s| s.additional.is_some())
+                }
+                Value::Array(items) => items.is_empty(),
+                _ => false,
+            };
+            !hollow || live.is_some()
+        }),
+        Value::Array(items) => {
+            let Some(list) = schema else { return };
+            for item in items {
+                let element = shape::element(list, item);
+                let there = live.and_then(Value::as_array).into_iter().flatten();
+                let live = there
+                    .into_iter()
+                    .find(|live| element.is_some() && shape::element(list, live) == element);
+                hollow_node(list.items.as_deref(), live, item, false);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Takes from `value` what is in `last` and not in `kept`. A struct, map or item goes when nothing in it is kept.
 pub(super) fn prune(schema: Option<&Schema>, value: &mut Value, last: &Set, kept: &Set) {
     let empty = Set::default();

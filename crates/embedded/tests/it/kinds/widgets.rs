@@ -1,0 +1,93 @@
+//! Custom resources against the definition that was recorded with the exchanges.
+
+use std::sync::Arc;
+
+use kubeopencode_embedded::kinds::{Kind, Registry};
+use serde_json::{Value, json};
+
+use super::{created, decoded};
+
+const REQUESTS: &str = include_str!("../../data/requests.jsonl");
+
+/// The kind of the recorded `widgets.example.test`.
+pub(super) fn widget() -> Arc<Kind> {
+    let mut exchanges = REQUESTS
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let exchange = exchanges
+        .find(|exchange| exchange["id"] == "crd-create-widgets")
+        .expect("the recording");
+    let kinds = Registry::builtin().install_crd(&exchange["request_body"]);
+    kinds.expect("installs").remove(0)
+}
+
+fn spec(spec: Value) -> Value {
+    json!({"apiVersion": "example.test/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec})
+}
+
+#[test]
+fn an_unchanged_fault_may_stay() {
+    let kind = widget();
+    let mut old = created(&kind, spec(json!({"size": 5})));
+    old["spec"]["title"] = "lower case".into();
+    let mut new = old.clone();
+    new["spec"]["note"] = "x".into();
+    assert_eq!(kind.validate(&new, Some(&old), None), []);
+    new["spec"]["title"] = "also lower case".into();
+    let causes = kind.validate(&new, Some(&old), None);
+    assert_eq!(causes.len(), 1);
+    assert_eq!(
+        causes[0].message,
+        "Invalid value: \"also lower case\": spec.title in body should match '^[A-Z]'"
+    );
+}
+
+#[test]
+fn generation_rises_with_the_spec_alone() {
+    let kind = widget();
+    let old = created(&kind, spec(json!({"size": 5})));
+    let generation = |change: &dyn Fn(&mut Value), subresource| {
+        let mut new = old.clone();
+        change(&mut new);
+        let mut new = decoded(&kind, new);
+        kind.prepare_update(&mut new, &old, subresource);
+        (new["metadata"]["generation"].clone(), new)
+    };
+    let (unchanged, _) = generation(&|w| w["metadata"]["labels"] = json!({"a": "b"}), None);
+    assert_eq!(unchanged, 1);
+    let (raised, new) = generation(
+        &|w| {
+            w["spec"]["note"] = "x".into();
+            w["status"] = json!({"count": 1});
+        },
+        None,
+    );
+    assert_eq!(raised, 2);
+    assert_eq!(new.get("status"), None);
+    let (unchanged, new) = generation(
+        &|w| {
+            w["spec"]["note"] = "x".into();
+            w["metadata"]["labels"] = json!({"a": "b"});
+            w["status"] = json!({"count": 1});
+        },
+        Some("status"),
+    );
+    assert_eq!(unchanged, 1);
+    assert_eq!(new["status"], json!({"count": 1}));
+    assert_eq!(new["spec"], old["spec"]);
+    assert_eq!(new["metadata"].get("labels"), None);
+}
+
+#[test]
+fn int_or_text_takes_both() {
+    let kind = widget();
+    for quota in [json!(5), json!("10%")] {
+        let object = created(&kind, spec(json!({"size": 5, "quota": quota})));
+        assert_eq!(object["spec"]["quota"], quota);
+    }
+    let object = decoded(&kind, spec(json!({"size": 5, "quota": []})));
+    assert_eq!(
+        kind.validate(&object, None, None)[0].reason,
+        "FieldValueTypeInvalid"
+    );
+}
