@@ -213,13 +213,14 @@ fn leave_records(tools_dir: &Path, records: &[CheckoutRecord]) -> Result<(), Git
 }
 
 /// The agent may be another user than the one who cloned, and has to be somebody to commit. Its own settings, in the
-/// environment or the repository, come before these.
+/// environment or the repository, come before these, and so does what the image says.
 fn agent_config(records: &[CheckoutRecord]) -> String {
     use std::fmt::Write as _;
     let mut config = String::from(
         "[user]\n\tname = KubeOpenCode\n\temail = agent@kubeopencode.invalid\n\
          [init]\n\tdefaultBranch = main\n\
          [advice]\n\tdetachedHead = false\n\
+         [include]\n\tpath = /etc/gitconfig\n\
          [safe]\n",
     );
     for record in records {

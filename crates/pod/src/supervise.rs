@@ -295,12 +295,18 @@ fn cannot_start(command: &[OsString], error: &io::Error) -> (u8, String) {
         .first()
         .map(|program| Path::new(program).display().to_string())
         .unwrap_or_default();
+    let missing = match error.kind() {
+        io::ErrorKind::NotFound => true,
+        // A directory of PATH that may not be looked into hides that the others have nothing.
+        io::ErrorKind::PermissionDenied => !program.contains('/') && !on_path(&program),
+        _ => false,
+    };
     let (code, why) = match error.kind() {
         io::ErrorKind::NotFound if Path::new(&program).exists() => (
             NOT_FOUND,
             "the interpreter or loader that it names is not there".to_owned(),
         ),
-        io::ErrorKind::NotFound => (
+        _ if missing => (
             NOT_FOUND,
             "no such program in the agent's image (or on its PATH)".to_owned(),
         ),
@@ -316,4 +322,10 @@ fn cannot_start(command: &[OsString], error: &io::Error) -> (u8, String) {
         _ => (NOT_EXECUTABLE, error.to_string()),
     };
     (code, format!("cannot start {program}: {why}"))
+}
+
+/// Whether a directory of `PATH` has a file of this name.
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
