@@ -81,13 +81,12 @@ impl Rules {
     /// Where the rule of an error stands; a rule that could not be evaluated is told there and not at its `fieldPath`.
     fn place_of_rule<'a>(&self, error: &'a kube::core::cel::ValidationError) -> &'a str {
         let path = error.field_path.as_str();
-        let named = self
+        let mut named = self
             .field_paths
             .iter()
             .filter(|(rule, _)| *rule == error.rule);
         named
-            .filter_map(|(_, field_path)| path.strip_suffix(field_path.as_str()))
-            .next()
+            .find_map(|(_, field_path)| path.strip_suffix(field_path.as_str()))
             .map_or(path, |path| path.trim_end_matches('.'))
     }
 }

@@ -96,7 +96,7 @@ fn a_job_may_be_suspended_and_scaled_but_its_template_stays() {
         []
     );
     let image = |job: &mut Value| {
-        job["spec"]["template"]["spec"]["containers"][0]["image"] = "other".into()
+        job["spec"]["template"]["spec"]["containers"][0]["image"] = "other".into();
     };
     let causes = faults(&kind, &old, image, None);
     assert_eq!(causes.len(), 1);

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::{builtin, decoded, message};
 
-fn pod(spec: Value) -> Value {
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec})
+fn pod(spec: impl Into<Value>) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec.into()})
 }
 
 #[test]

@@ -25,8 +25,8 @@ fn applied(
     decoded(kind, merged.expect("no conflict"))
 }
 
-fn pod(containers: Value) -> Value {
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": containers}})
+fn pod(containers: impl Into<Value>) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": containers.into()}})
 }
 
 #[test]

@@ -21,8 +21,8 @@ pub(super) fn widget() -> Arc<Kind> {
     kinds.expect("installs").remove(0)
 }
 
-fn spec(spec: Value) -> Value {
-    json!({"apiVersion": "example.test/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec})
+fn spec(spec: impl Into<Value>) -> Value {
+    json!({"apiVersion": "example.test/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec.into()})
 }
 
 #[test]
