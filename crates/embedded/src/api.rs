@@ -38,6 +38,7 @@ mod query;
 mod read;
 mod respond;
 mod selector;
+mod tokens;
 mod update;
 mod watch;
 
@@ -83,6 +84,7 @@ pub(crate) struct Inner {
     entropy: Entropy,
     logs: Option<LogStore>,
     tokens: Vec<Token>,
+    account_tokens: tokens::ServiceAccountTokens,
     address: String,
     /// Counts the changes of the registry, for watches of kinds that go away.
     kinds_changed: channel::Sender<u64>,
@@ -108,6 +110,7 @@ impl Api {
             entropy: options.entropy,
             logs: options.logs,
             tokens: options.tokens,
+            account_tokens: tokens::ServiceAccountTokens::default(),
             address: options.address,
             kinds_changed: channel::Sender::new(0),
         });
@@ -176,7 +179,10 @@ impl Api {
         let (parts, body) = request.into_parts();
         let user = match &self.identity {
             Some(user) => user.clone(),
-            None => auth::authenticate(&self.inner.tokens, &parts.headers)?,
+            None => {
+                let issued = self.inner.account_tokens.all();
+                auth::authenticate(self.inner.tokens.iter().chain(&issued), &parts.headers)?
+            }
         };
         let text = parts.uri.path();
         let target = path::parse(text);
@@ -352,12 +358,7 @@ impl Call {
             ("get", Some("log")) => self.log().await,
             ("create", Some("binding")) => self.bind().await,
             ("create", Some("eviction")) => self.evict().await,
-            ("create", Some("token")) => Err(Failure::status(
-                501,
-                "NotImplemented",
-                "this cluster issues no service account tokens",
-                None,
-            )),
+            ("create", Some("token")) => self.issue_token(),
             ("get" | "create", Some("exec" | "attach" | "portforward" | "proxy")) => {
                 Err(self.no_stream())
             }

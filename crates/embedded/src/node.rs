@@ -61,8 +61,6 @@ pub struct NodeOptions {
     pub visible: Vec<PathBuf>,
     /// Paths of the host that look empty to Pods, besides homes and the data directory.
     pub hidden: Vec<PathBuf>,
-    /// A file with the token for service account volumes.
-    pub service_account_token: Option<PathBuf>,
     /// Variables that every container gets, such as `KUBERNETES_SERVICE_HOST`.
     pub env: Vec<(String, String)>,
     /// Where the containers' output goes.
@@ -84,7 +82,6 @@ impl NodeOptions {
             images: Vec::new(),
             visible: Vec::new(),
             hidden: Vec::new(),
-            service_account_token: None,
             env: Vec::new(),
             logs,
             clock: crate::clock::system_clock(),
@@ -115,10 +112,7 @@ impl Shared {
     }
 
     fn place<'a>(&'a self, directory: &'a Path) -> volumes::Place<'a> {
-        volumes::Place {
-            directory,
-            token: self.options.service_account_token.as_deref(),
-        }
+        volumes::Place { directory }
     }
 
     fn offer(&self) -> refuse::Offer<'_> {

@@ -76,7 +76,10 @@ pub struct Token {
 ///
 /// # Errors
 /// 401 for a token that nobody has.
-pub fn authenticate(tokens: &[Token], headers: &HeaderMap) -> Result<User, Failure> {
+pub fn authenticate<'a>(
+    tokens: impl IntoIterator<Item = &'a Token>,
+    headers: &HeaderMap,
+) -> Result<User, Failure> {
     let Some(header) = headers.get(AUTHORIZATION) else {
         return Ok(User::anonymous());
     };
@@ -87,7 +90,7 @@ pub fn authenticate(tokens: &[Token], headers: &HeaderMap) -> Result<User, Failu
         .map(str::trim);
     let found = token.and_then(|token| {
         tokens
-            .iter()
+            .into_iter()
             .find(|known| same(known.secret.as_bytes(), token.as_bytes()))
     });
     match found {

@@ -131,6 +131,7 @@ fn from_source(
             let word = match kind {
                 Kind::ConfigMap => "ConfigMap",
                 Kind::Secret => "Secret",
+                Kind::ServiceAccountToken => "token",
             };
             Err(Unresolved::Missing {
                 message: format!("couldn't find key {key} in {word} {namespace}/{name}"),

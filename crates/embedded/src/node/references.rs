@@ -1,10 +1,12 @@
-//! The ConfigMaps and Secrets that a Pod names: fetched when something needs them, and waited for
+//! The ConfigMaps, Secrets and tokens that a Pod names: fetched when something needs them, and waited for
 //! by watching when they do not exist yet.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
+use kube::api::PostParams;
 use kube::runtime::wait::{Condition, await_condition};
 use kube::{Api, Client};
 
@@ -13,6 +15,8 @@ use kube::{Api, Client};
 pub(super) enum Kind {
     ConfigMap,
     Secret,
+    /// A token of the service account of this name; its content has the one key `token`.
+    ServiceAccountToken,
 }
 
 /// One object of the Pod's namespace.
@@ -27,6 +31,7 @@ impl fmt::Display for Reference {
         let kind = match self.kind {
             Kind::ConfigMap => "configmap",
             Kind::Secret => "secret",
+            Kind::ServiceAccountToken => "service account",
         };
         write!(f, "{kind} {:?}", self.name)
     }
@@ -139,6 +144,26 @@ async fn get(
                 let data = secret.data.unwrap_or_default().into_iter();
                 Content(data.map(|(key, value)| (key, value.0)).collect())
             }),
+        Kind::ServiceAccountToken => {
+            let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
+            let request = TokenRequest::default();
+            match accounts
+                .create_token_request(name, &PostParams::default(), &request)
+                .await
+            {
+                Ok(answer) => answer.status.map(|status| {
+                    Content(
+                        [(
+                            "token".to_owned(),
+                            status.token.unwrap_or_default().into_bytes(),
+                        )]
+                        .into(),
+                    )
+                }),
+                Err(kube::Error::Api(status)) if status.is_not_found() => None,
+                Err(error) => return Err(error),
+            }
+        }
     })
 }
 
@@ -173,5 +198,12 @@ pub(super) async fn changed(client: &Client, namespace: &str, reference: &Refere
             .await;
         }
         Kind::Secret => wait(Api::<Secret>::namespaced(client.clone(), namespace), name).await,
+        Kind::ServiceAccountToken => {
+            wait(
+                Api::<ServiceAccount>::namespaced(client.clone(), namespace),
+                name,
+            )
+            .await;
+        }
     }
 }

@@ -25,8 +25,6 @@ const DEFAULT_MODE: i32 = 0o644;
 pub(super) struct Place<'a> {
     /// The Pod's work directory.
     pub(super) directory: &'a Path,
-    /// What a service account token volume contains.
-    pub(super) token: Option<&'a Path>,
 }
 
 impl Place<'_> {
@@ -58,9 +56,19 @@ pub(super) fn references(pod: &Pod) -> Vec<Reference> {
             if let Some(secret) = &source.secret {
                 add(Kind::Secret, Some(&secret.name));
             }
+            if source.service_account_token.is_some() {
+                add(Kind::ServiceAccountToken, Some(account(pod)));
+            }
         }
     }
     found
+}
+
+/// The Pod's service account.
+fn account(pod: &Pod) -> &str {
+    let spec = pod.spec.as_ref();
+    spec.and_then(|spec| spec.service_account_name.as_deref())
+        .unwrap_or("default")
 }
 
 fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
@@ -220,13 +228,13 @@ fn project(
         fields(pod, downward.items.iter().flatten(), mode, all)?;
     }
     if let Some(token) = &source.service_account_token {
-        let path = place.token.ok_or_else(|| {
-            Unresolved::Invalid("this node has no service account tokens".to_owned())
-        })?;
-        let content = fs::read(path).map_err(|error| {
-            Unresolved::Invalid(format!("reading the service account token: {error}"))
-        })?;
-        all.push((token.path.clone(), content, mode));
+        let found = fetched.content(Kind::ServiceAccountToken, account(pod), None)?;
+        let content = found.and_then(|content| content.0.get("token"));
+        all.push((
+            token.path.clone(),
+            content.cloned().unwrap_or_default(),
+            mode,
+        ));
     }
     Ok(())
 }
@@ -345,7 +353,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let place = Place {
             directory: directory.path(),
-            token: None,
         };
         let result = make(&pod(yaml), &place, fetched).map_err(|error| error.to_string());
         (directory, result)
@@ -402,7 +409,7 @@ spec:
             ),
             (
                 "projected: {sources: [{serviceAccountToken: {path: token}}]}",
-                "this node has no service account tokens",
+                "service account \"default\" not found",
             ),
         ] {
             let yaml = format!(
@@ -428,7 +435,6 @@ spec:
 ");
         let place = Place {
             directory: Path::new("/d"),
-            token: None,
         };
         let container = &pod.spec.as_ref().unwrap().containers[0];
         let env = [("NAME".to_owned(), "n".to_owned())];
