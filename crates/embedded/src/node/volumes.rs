@@ -97,7 +97,7 @@ pub(super) fn make(pod: &Pod, place: &Place<'_>, fetched: &Fetched) -> Result<()
             private_directory(&path).map_err(failed)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).map_err(failed)?;
         } else if volume.host_path.is_none() {
-            let files = files(pod, volume, place, fetched)?;
+            let files = files(pod, volume, fetched)?;
             private_directory(&path).map_err(failed)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(failed)?;
             for file in &files {
@@ -148,12 +148,7 @@ fn write(volume: &Path, (path, content, mode): &File) -> io::Result<()> {
 }
 
 /// The files of a volume that is made of other objects.
-fn files(
-    pod: &Pod,
-    volume: &Volume,
-    place: &Place<'_>,
-    fetched: &Fetched,
-) -> Result<Vec<File>, Unresolved> {
+fn files(pod: &Pod, volume: &Volume, fetched: &Fetched) -> Result<Vec<File>, Unresolved> {
     let mut all = Vec::new();
     if let Some(map) = &volume.config_map {
         let found = fetched.content(Kind::ConfigMap, &map.name, map.optional)?;
@@ -186,7 +181,7 @@ fn files(
     } else if let Some(projected) = &volume.projected {
         let mode = projected.default_mode.unwrap_or(DEFAULT_MODE);
         for source in projections(volume) {
-            project(pod, source, mode, place, fetched, &mut all)?;
+            project(pod, source, mode, fetched, &mut all)?;
         }
     }
     Ok(all)
@@ -196,7 +191,6 @@ fn project(
     pod: &Pod,
     source: &VolumeProjection,
     mode: i32,
-    place: &Place<'_>,
     fetched: &Fetched,
     all: &mut Vec<File>,
 ) -> Result<(), Unresolved> {
