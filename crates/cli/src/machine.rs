@@ -73,17 +73,11 @@ impl Machine {
         std::fs::create_dir_all(&directory).map_err(|error| unusable(&directory, &error))?;
         let logs_dir = directory.join("logs");
         let logs = LogStore::open(&logs_dir).map_err(|error| unusable(&logs_dir, &error))?;
-        let (token, token_file) =
-            access::pod_token(&directory).map_err(|error| unusable(&directory, &error))?;
         let cluster = Cluster::start(Options {
             data_dir: durable.then(|| directory.clone()),
             definitions,
             listen,
-            tokens: vec![token],
-            node: Some(NodeOptions {
-                service_account_token: Some(token_file),
-                ..node(&directory, logs)?
-            }),
+            node: Some(node(&directory, logs)?),
             ..Options::default()
         })
         .await

@@ -88,7 +88,14 @@ pub fn apply(
     let changes = Changes::between(schema, &before, &merged);
     let gained = changes.gained();
     let conflicts = managers.conflicts(writer, &gained);
-    if !conflicts.is_empty() && !force {
+    let taken_over = || {
+        let before_kubectl = applied_by_kubectl(kind, live).filter(|_| writer.manager == KUBECTL);
+        before_kubectl.is_some_and(|applied| {
+            let others = gained.without(&applied);
+            managers.conflicts(writer, &others).is_empty()
+        })
+    };
+    if !conflicts.is_empty() && !force && !taken_over() {
         return Err(refuse(&conflicts));
     }
     managers.yield_fields(writer, &gained, &changes.removed);
@@ -97,6 +104,22 @@ pub fn apply(
     }
     managers.write_into(&mut merged);
     Ok(merged)
+}
+
+/// The field manager of `kubectl apply --server-side`.
+const KUBECTL: &str = "kubectl";
+
+/// What `kubectl apply` applied last without the server's help. It may take these fields over from itself: the real
+/// server's `LastAppliedManager` does not count them as conflicts.
+fn applied_by_kubectl(kind: &Kind, live: Option<&Value>) -> Option<Set> {
+    let annotations = &live?["metadata"]["annotations"];
+    let text = annotations["kubectl.kubernetes.io/last-applied-configuration"].as_str()?;
+    let configuration: Value = serde_json::from_str(text).ok()?;
+    let configuration = in_scope(kind, &configuration, None);
+    Some(owned(Set::of_configuration(
+        kind.schema().as_ref(),
+        &configuration,
+    )))
 }
 
 fn refuse(conflicts: &[managers::Conflict]) -> Failure {

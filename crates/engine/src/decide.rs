@@ -28,8 +28,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 
-use kubeopencode_api::names::condition;
-
 use crate::{
     handover::Report,
     lower::Lowered,
@@ -218,7 +216,7 @@ impl Outcome {
 impl Input<'_> {
     /// A person wants it to end, now or before: taking the annotation off again does not start it again.
     fn stopping(&self) -> bool {
-        self.stop_requested || self.state.is_true(condition::STOPPED)
+        self.stop_requested || self.state.stop_is_recorded()
     }
 
     fn elapsed_since(&self, since: Timestamp) -> Duration {

@@ -43,6 +43,13 @@ impl RunState {
             .find(|condition| condition.type_ == type_)
     }
 
+    /// Whether a stop is on record: the condition is there, false while the agent has its time to end, true after it.
+    #[must_use]
+    pub fn stop_is_recorded(&self) -> bool {
+        self.condition(kubeopencode_api::names::condition::STOPPED)
+            .is_some()
+    }
+
     /// Whether the condition of that type is known and true.
     #[must_use]
     pub fn is_true(&self, type_: &str) -> bool {

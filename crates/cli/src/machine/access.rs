@@ -1,13 +1,6 @@
 //! What Pods of this machine may do with its API: look at the objects of this system, and nothing else.
 //!
-//! All Pods have one token, whose user is in the group of all service accounts. Rights for a single service account
-//! have no effect here.
-
-use std::{
-    io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-};
+//! A Pod that has a token is its service account; roles bound to that account add to this.
 
 use k8s_openapi::api::{
     core::v1::Namespace,
@@ -18,10 +11,6 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use kubeopencode_api::names;
-use kubeopencode_embedded::{
-    api::{Token, User},
-    clock,
-};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -29,26 +18,6 @@ use crate::failure::{Failure, Problem};
 
 /// Name of the role and of its binding.
 const NAME: &str = "kubeopencode-pods";
-
-/// A new token for Pods, in a file that only its owner can read.
-pub(super) fn pod_token(directory: &Path) -> std::io::Result<(Token, PathBuf)> {
-    let entropy = clock::system_entropy();
-    let secret = format!("{:032x}{:032x}", entropy(), entropy());
-    let path = directory.join("pod-token");
-    // A file of an earlier time may have been made with other permissions.
-    let _ = std::fs::remove_file(&path);
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)?
-        .write_all(secret.as_bytes())?;
-    let user = User::new(
-        "system:serviceaccount:pods",
-        &["system:serviceaccounts", "system:authenticated"],
-    );
-    Ok((Token { secret, user }, path))
-}
 
 /// What every installation has: the namespace of the system, and the rights of Pods.
 pub(super) async fn install(client: &Client) -> Result<(), Failure> {

@@ -68,9 +68,6 @@ impl Bench {
             },
         ];
         options.env = vec![("KUBERNETES_SERVICE_HOST".into(), "127.0.0.1".into())];
-        let token = self.directory.path().join("token");
-        std::fs::write(&token, "a-token").unwrap();
-        options.service_account_token = Some(token);
         let node = Node::new(self.cluster.client(), options).unwrap();
         let end = CancellationToken::new();
         let shutdown = end.clone().cancelled_owned();
@@ -354,7 +351,7 @@ spec:
     image: any
     workingDir: /workspace
     command: [sh, -c]
-    args: ['cat README task.md /etc/app/key.json /all/b /all/name /all/token; stat -c %a /etc/app/key.json; echo $A $P_token $KUBERNETES_SERVICE_HOST $NODE $0; ls /repo 2>/dev/null; pwd; /tools/say said; ls /tmp | wc -l', '$(A)-$(NONE)-$$(A)']
+    args: ['cat README task.md /etc/app/key.json /all/b /all/name; wc -c < /all/token; stat -c %a /etc/app/key.json; echo $A $P_token $KUBERNETES_SERVICE_HOST $NODE $0; ls /repo 2>/dev/null; pwd; /tools/say said; ls /tmp | wc -l', '$(A)-$(NONE)-$$(A)']
     env:
     - {{name: A, value: a}}
     - {{name: NODE, valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}}}
@@ -382,7 +379,7 @@ spec:
     let pod = bench.ended("p").await;
     assert_eq!(
         bench.all(&pod, "main").await,
-        "read medo its3cretBpa-token600\na s3cret 127.0.0.1 node-1 a-$(NONE)-$(A)\n/workspace\nsaid\n0\n"
+        "read medo its3cretBp64\n600\na s3cret 127.0.0.1 node-1 a-$(NONE)-$(A)\n/workspace\nsaid\n0\n"
     );
     assert_eq!(bench.all(&pod, "prepare").await, "read-only\n");
     assert_eq!(std::fs::read_dir(&repository).unwrap().count(), 1);

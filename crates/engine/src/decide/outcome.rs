@@ -1,7 +1,5 @@
 //! What an ended Pod says of the Run.
 
-use kubeopencode_api::names::condition;
-
 use super::{Input, Outcome};
 use crate::{
     handover::Report,
@@ -43,7 +41,7 @@ fn never_started(reason: &str) -> bool {
 /// ended when the stop was first seen ended by itself.
 pub fn of_pod(pod: &PodView, input: &Input<'_>) -> Outcome {
     let result = report(pod);
-    let (reason, message) = if input.state.is_true(condition::STOPPED) {
+    let (reason, message) = if input.state.stop_is_recorded() {
         (Reason::UserStopped, "stopped by a person".to_owned())
     } else {
         judge(pod, result.as_ref())

@@ -38,7 +38,7 @@ fn created(input: &Input<'_>, job: &JobView) -> Step {
     if job.deleting {
         rest()
     } else if input.stopping() && job.suspended {
-        if input.state.is_true(condition::STOPPED) {
+        if input.state.stop_is_recorded() {
             Step::Act(vec![Action::DeleteJob {
                 name: job.name.clone(),
                 uid: job.uid.clone(),

@@ -86,7 +86,7 @@ pub fn job(input: &Input<'_>, job: &JobView) -> Step {
     record(state, vec![event(EventType::Normal, "Running", &note)])
 }
 
-/// A person asked for a stop, and it is on its way.
+/// A person asked for a stop, and it is on its way: the condition is there, and becomes true with the end.
 pub fn stopping(input: &Input<'_>) -> Step {
     let mut state = next(input);
     let message = "a person asked for it to stop";
@@ -94,7 +94,7 @@ pub fn stopping(input: &Input<'_>) -> Step {
         input,
         &mut state,
         condition::STOPPED,
-        true,
+        false,
         "StopRequested",
         message,
     );

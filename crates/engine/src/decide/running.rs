@@ -18,7 +18,7 @@ const NO_POD_PATIENCE: Duration = Duration::from_secs(30);
 pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
     let pods: Vec<&PodView> = of_job(input, recorded).collect();
     // What has ended has ended, whatever became of the Job since.
-    let marked = input.state.is_true(condition::STOPPED);
+    let marked = input.state.stop_is_recorded();
     let job = input.observation.job.as_ref();
     let job = job.filter(|job| job.uid == recorded.uid);
     if let Some(pod) = last_ended(&pods) {
