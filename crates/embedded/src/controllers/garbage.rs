@@ -8,6 +8,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -110,6 +111,8 @@ impl GarbageCollector {
         match result {
             Ok(()) => After::Idle,
             Err(error) if is_not_found(&error) => After::Idle,
+            // Somebody else was faster; what the API holds is read anew.
+            Err(kube::Error::Api(status)) if status.is_conflict() => After::Again(Duration::ZERO),
             Err(error) => {
                 warn!(%error, kind = node.resource.api.kind, name = node.name, "garbage not collected");
                 After::Failed

@@ -65,20 +65,43 @@ pub(crate) type ResourceId = (String, String);
 
 /// The kinds that the API serves now.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Kinds(Arc<Mutex<BTreeMap<ResourceId, Arc<Resource>>>>);
+pub(crate) struct Kinds(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    served: BTreeMap<ResourceId, Arc<Resource>>,
+    /// Those that were served and no longer are.
+    retired: BTreeMap<ResourceId, Arc<Resource>>,
+}
 
 impl Kinds {
-    /// The kind of this group and name.
+    /// The kind of this group and name. One that is no longer served can still be asked for: the answer is 404.
     pub(crate) fn get(&self, id: &ResourceId) -> Option<Arc<Resource>> {
-        self.lock().get(id).cloned()
+        let known = self.lock();
+        known
+            .served
+            .get(id)
+            .or_else(|| known.retired.get(id))
+            .cloned()
     }
 
-    /// All of them, by group and name.
+    /// All that are served, by group and name.
     pub(crate) fn all(&self) -> Vec<Arc<Resource>> {
-        self.lock().values().cloned().collect()
+        self.lock().served.values().cloned().collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ResourceId, Arc<Resource>>> {
+    /// Takes over what is served now; answers what was until now.
+    fn replace(
+        &self,
+        served: BTreeMap<ResourceId, Arc<Resource>>,
+    ) -> BTreeMap<ResourceId, Arc<Resource>> {
+        let mut known = self.lock();
+        let old = std::mem::replace(&mut known.served, served);
+        known.retired.extend(old.clone());
+        old
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -186,7 +209,7 @@ fn update(
     running: &mut BTreeMap<ResourceId, CancellationToken>,
     observer: &mut impl FnMut(Change),
 ) -> Vec<(Arc<Resource>, CancellationToken)> {
-    let old = std::mem::replace(&mut *kinds.lock(), found.clone());
+    let old = kinds.replace(found.clone());
     for (id, resource) in &old {
         if found.get(id) != Some(resource) {
             if let Some(token) = running.remove(id) {

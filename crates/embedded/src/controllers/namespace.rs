@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use k8s_openapi::{
@@ -122,6 +123,7 @@ impl NamespaceController {
         match self.empty(&name).await {
             Ok(after) => after,
             Err(kube::Error::Api(status)) if status.is_not_found() => After::Idle,
+            Err(kube::Error::Api(status)) if status.is_conflict() => After::Again(Duration::ZERO),
             Err(error) => {
                 warn!(%error, namespace = name, "namespace not emptied");
                 After::Failed

@@ -40,7 +40,7 @@ impl JobController {
         match answer {
             Ok(pod) => self.state().pod_written(pod),
             // Gone, or another Pod of the same name.
-            Err(kube::Error::Api(status)) if status.is_not_found() || is_other(&status) => {
+            Err(kube::Error::Api(status)) if status.is_not_found() || is_namesake(&status) => {
                 self.state().pod_gone(&place);
             }
             Err(error) => return Err(Box::new(error).into()),
@@ -65,7 +65,8 @@ impl JobController {
                 }
                 self.note(job, "SuccessfulDelete", format!("Deleted pod: {}", place.1));
             }
-            Err(kube::Error::Api(status)) if status.is_not_found() || is_other(&status) => {
+            // Gone, or the uid is another's.
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
                 self.state().pod_gone(&place);
             }
             Err(error) => return Err(Box::new(error).into()),
@@ -247,9 +248,13 @@ impl JobController {
     }
 }
 
-/// Whether a precondition on the uid failed: 409 for most writes, 422 for a patch.
-fn is_other(status: &Status) -> bool {
-    status.is_conflict() || status.code == 422
+/// Whether a patch was refused because its uid is not the object's: 422 about `metadata.uid`.
+fn is_namesake(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 422
+        && causes
+            .into_iter()
+            .any(|cause| cause.field == "metadata.uid")
 }
 
 fn is_terminating_namespace(status: &Status) -> bool {

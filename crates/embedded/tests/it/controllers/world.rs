@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Only against a hang, in real time; nothing waits for it to pass.
-const GUARD: Duration = Duration::from_secs(60);
+const GUARD: Duration = Duration::from_secs(12);
 
 /// A cluster, its controllers, and its time. Needs tokio's paused clock.
 pub(super) struct World {
