@@ -207,7 +207,11 @@ impl GarbageCollector {
             return Ok(Owner::Solid);
         }
         let api = resource.all(&self.client, node.namespace.as_deref());
-        let live = api.get_metadata_opt(&reference.name).await?;
+        let live = match api.get_metadata_opt(&reference.name).await {
+            // A kind that is no longer served: its 404 is not a Status.
+            Err(kube::Error::Api(status)) if status.code == 404 => None,
+            answer => answer?,
+        };
         Ok(match live {
             Some(live) if live.metadata.uid.as_ref() == Some(&reference.uid) => {
                 if Node::new(resource, &live.metadata).foreground {
@@ -329,5 +333,5 @@ impl GarbageCollector {
 }
 
 fn is_not_found(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_not_found())
+    matches!(error, kube::Error::Api(status) if status.code == 404)
 }

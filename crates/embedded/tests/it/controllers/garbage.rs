@@ -109,6 +109,7 @@ async fn an_owner_deleted_in_the_foreground_goes_last() {
     create(&garden.maps, held).await;
     garden.map("free", json!([owner("owner", &uid)])).await;
     let mut maps = garden.world.follow(&garden.maps).await;
+    let mut the_same = garden.world.follow(&garden.maps).await;
     garden
         .widgets
         .delete("owner", &policy(PropagationPolicy::Foreground))
@@ -118,7 +119,7 @@ async fn an_owner_deleted_in_the_foreground_goes_last() {
     let deleting = |_: &str, map: &Value| {
         map["metadata"]["name"] == "held" && map["metadata"]["deletionTimestamp"].is_string()
     };
-    maps.until("held to be deleted", deleting).await;
+    the_same.until("held to be deleted", deleting).await;
     let waiting = garden.widgets.get("owner").await.unwrap();
     assert_eq!(waiting.metadata.finalizers.unwrap(), ["foregroundDeletion"]);
     let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
