@@ -144,7 +144,7 @@ impl<'a> Access<'a> {
              [gc]\n\tauto = 0\n\
              [maintenance]\n\tauto = false\n\
              [credential]\n\thelper =\n\
-             [http]\n\tlowSpeedLimit = 100\n\tlowSpeedTime = 60\n",
+             [http]\n\tlowSpeedLimit = 1\n\tlowSpeedTime = 120\n",
         );
         if let Some(ca) = secret.map(|secret| secret.join("ca.crt"))
             && ca.exists()
