@@ -35,7 +35,7 @@ pub(crate) async fn follow(
     namespace: &str,
     name: &str,
     output: Output,
-    talk: Talk,
+    about: Talk,
     printer: &Printer,
 ) -> Result<Task, Failure> {
     let tasks: Api<Task> = Api::namespaced(client.clone(), namespace);
@@ -62,7 +62,7 @@ pub(crate) async fn follow(
             watcher::Event::Init | watcher::Event::InitDone => continue,
         };
         seen = true;
-        if talk == Talk::Phases {
+        if about == Talk::Phases {
             say(&task, &mut said, printer);
         }
         let status = task.status.clone().unwrap_or_default();
@@ -149,11 +149,11 @@ async fn finish_logs(
         return;
     }
     match tokio::time::timeout(logs::PATIENCE, &mut logs).await {
-        Ok(Ok(Ok(()))) => {}
+        // Aborting it is no fault of anybody.
+        Ok(Ok(Ok(())) | Err(_)) => {}
         Ok(Ok(Err(error))) => {
-            printer.warn(&format!("the logs cannot be read to their end: {error}"))
+            printer.warn(&format!("the logs cannot be read to their end: {error}"));
         }
-        Ok(Err(_)) => {}
         Err(_) => {
             logs.abort();
             printer.warn("the logs did not end with the Task");

@@ -70,7 +70,15 @@ impl Machine {
             .map_err(|error| {
                 Problem::new(format!("a definition cannot be written: {error}")).failed()
             })?;
-        std::fs::create_dir_all(&directory).map_err(|error| unusable(&directory, &error))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .map_err(|error| unusable(&directory, &error))?;
+        if durable {
+            // The cluster keeps the lock; this only looks, so that nothing of a running one is touched.
+            DirectoryLock::take(&directory).map_err(|error| cannot_start(&error.into()))?;
+        }
         let logs_dir = directory.join("logs");
         let logs = LogStore::open(&logs_dir).map_err(|error| unusable(&logs_dir, &error))?;
         let cluster = Cluster::start(Options {
@@ -177,18 +185,16 @@ fn node(directory: &Path, logs: LogStore) -> Result<NodeOptions, Failure> {
 }
 
 fn cannot_start(error: &ClusterError) -> Failure {
-    match error {
-        ClusterError::Lock(LockError::Taken { .. }) => Problem::new(error.to_string())
+    if matches!(error, ClusterError::Lock(LockError::Taken { .. })) {
+        return Problem::new(error.to_string())
             .hint("kubeopencode local is running already; end that one first, or give another --data-dir")
-            .failed(),
-        _ => {
-            let mut text = error.to_string();
-            let mut cause = std::error::Error::source(error);
-            while let Some(next) = cause {
-                text = format!("{text}: {next}");
-                cause = next.source();
-            }
-            Problem::new(text).failed()
-        }
+            .failed();
     }
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    Problem::new(text).failed()
 }

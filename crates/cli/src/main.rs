@@ -60,8 +60,14 @@ fn dispatch(cli: cli::Cli, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Agent(command) => wait(verbs::agent::agent(&command, printer))?,
         Command::Plan(arguments) => wait(verbs::plan::plan(&arguments, printer))?,
         Command::Crds(arguments) => verbs::crds::crds(&arguments, printer),
-        Command::Completion(arguments) => verbs::completion::completion(&arguments, printer),
-        Command::CliReference => verbs::reference::reference(printer),
+        Command::Completion(arguments) => {
+            verbs::completion::completion(&arguments, printer);
+            Ok(())
+        }
+        Command::CliReference => {
+            verbs::reference::reference(printer);
+            Ok(())
+        }
     }
     .map(|()| ExitCode::SUCCESS)
 }

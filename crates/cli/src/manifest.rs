@@ -114,12 +114,13 @@ fn read(files: &[PathBuf]) -> Result<Vec<Document>, Failure> {
                 let text = std::fs::read(&path).map_err(|error| unreadable(&path, &error))?;
                 let source = Source {
                     name: path.display().to_string(),
-                    folder: path
-                        .parent()
-                        .map(|folder| match folder.as_os_str().is_empty() {
-                            true => PathBuf::from("."),
-                            false => folder.to_owned(),
-                        }),
+                    folder: path.parent().map(|folder| {
+                        if folder.as_os_str().is_empty() {
+                            PathBuf::from(".")
+                        } else {
+                            folder.to_owned()
+                        }
+                    }),
                 };
                 parse(&source, &text, &mut documents)?;
             }
@@ -175,10 +176,8 @@ fn unreadable(file: &Path, error: &std::io::Error) -> Failure {
 fn parse(source: &Source, text: &[u8], documents: &mut Vec<Document>) -> Result<(), Failure> {
     let text = std::str::from_utf8(text).map_err(|error| {
         let line = text[..error.valid_up_to()]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count()
-            + 1;
+            .split(|byte| *byte == b'\n')
+            .count();
         Problem::new("this is not text in UTF-8")
             .at(format!("{}:{line}", source.name))
             .input()

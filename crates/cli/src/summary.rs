@@ -1,5 +1,7 @@
 //! How Tasks ended: for people on standard error, as JSON for programs, and the exit status of `run`.
 
+use std::fmt::Write as _;
+
 use kube::ResourceExt as _;
 use kubeopencode_api::v1alpha1::{CheckoutResult, Task, TaskPhase};
 use serde::Serialize;
@@ -102,17 +104,17 @@ impl TaskSummary {
         };
         let mut text = phase;
         if let Some(duration_millis) = self.duration_millis {
-            text.push_str(&format!(" after {}", duration(duration_millis)));
+            let _ = write!(text, " after {}", duration(duration_millis));
         }
         if let Some(reason) = &self.reason {
-            text.push_str(&format!(" ({reason})"));
+            let _ = write!(text, " ({reason})");
         }
         if let Some(message) = self
             .message
             .as_ref()
             .filter(|_| self.reason.as_deref() != Some("Succeeded"))
         {
-            text.push_str(&format!(": {message}"));
+            let _ = write!(text, ": {message}");
         }
         printer.about(&self.name, &text);
         for summary in &self.checkouts {

@@ -87,7 +87,7 @@ where
         Format::Json => printer
             .text(&serde_json::to_string_pretty(&value()?).map_err(|error| unwritable(&error))?),
         Format::Yaml => {
-            printer.text(&serde_saphyr::to_string(&value()?).map_err(|error| unwritable(&error))?)
+            printer.text(&serde_saphyr::to_string(&value()?).map_err(|error| unwritable(&error))?);
         }
     }
     Ok(())

@@ -4,12 +4,11 @@ use clap::CommandFactory as _;
 
 use crate::{
     cli::{Cli, CompletionArgs},
-    failure::Failure,
     printer::Printer,
 };
 
 /// Prints the script.
-pub(crate) fn completion(arguments: &CompletionArgs, printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn completion(arguments: &CompletionArgs, printer: &Printer) {
     let mut script = Vec::new();
     clap_complete::generate(
         arguments.shell,
@@ -18,5 +17,4 @@ pub(crate) fn completion(arguments: &CompletionArgs, printer: &Printer) -> Resul
         &mut script,
     );
     printer.data(&script);
-    Ok(())
 }

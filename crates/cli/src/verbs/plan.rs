@@ -51,10 +51,10 @@ pub(crate) async fn plan(arguments: &PlanArgs, printer: &Printer) -> Result<(), 
                     .push(manifest.problem("spec", format!("{}: {error}", manifest.title()))),
             },
             Lowered::Missing { missing, timeout } => {
-                printer.text(&waits(manifest, &missing, timeout))
+                printer.text(&waits(manifest, &missing, timeout));
             }
             Lowered::Invalid(error) => {
-                problems.push(manifest.problem("spec", format!("{}: {error}", manifest.title())))
+                problems.push(manifest.problem("spec", format!("{}: {error}", manifest.title())));
             }
             Lowered::Needs(_) => {}
         }

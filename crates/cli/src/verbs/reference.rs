@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command, CommandFactory as _};
 
-use crate::{cli::Cli, failure::Failure, printer::Printer};
+use crate::{cli::Cli, printer::Printer};
 
 /// Prints it.
-pub(crate) fn reference(printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn reference(printer: &Printer) {
     let mut text = String::from(
         "# Commands\n\n<!-- Written by `cargo run -- cli-reference > docs/cli.md`. -->\n\n\
          Data goes to standard output, everything else to standard error. \
@@ -28,7 +28,6 @@ pub(crate) fn reference(printer: &Printer) -> Result<(), Failure> {
         section(&mut text, command, "kubeopencode");
     }
     printer.text(&text);
-    Ok(())
 }
 
 fn section(text: &mut String, command: &Command, parent: &str) {

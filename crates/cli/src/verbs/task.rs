@@ -292,21 +292,19 @@ async fn delete(arguments: &NamedArgs, printer: &Printer) -> Result<(), Failure>
 /// A Task by its name, or an error that says where it was looked for.
 async fn fetch(target: &Target, name: &str) -> Result<Task, Failure> {
     let tasks: Api<Task> = Api::namespaced(target.client.clone(), &target.namespace);
-    match tasks.get_opt(name).await? {
-        Some(task) => Ok(task),
-        None => {
-            let found = tasks.list_metadata(&ListParams::default()).await?.items;
-            let known: Vec<String> = found.iter().map(kube::ResourceExt::name_any).collect();
-            let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            let problem = Problem::new(format!(
-                "there is no Task {name:?} in namespace {}",
-                target.namespace
-            ));
-            Err(match manifest::check::nearest(name, &known) {
-                Some(nearest) => problem.hint(format!("did you mean {nearest}?")),
-                None => problem.hint("`kubeopencode task list --all-namespaces` lists all"),
-            }
-            .failed())
-        }
+    if let Some(task) = tasks.get_opt(name).await? {
+        return Ok(task);
     }
+    let found = tasks.list_metadata(&ListParams::default()).await?.items;
+    let known: Vec<String> = found.iter().map(kube::ResourceExt::name_any).collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let problem = Problem::new(format!(
+        "there is no Task {name:?} in namespace {}",
+        target.namespace
+    ));
+    Err(match manifest::check::nearest(name, &known) {
+        Some(nearest) => problem.hint(format!("did you mean {nearest}?")),
+        None => problem.hint("`kubeopencode task list --all-namespaces` lists all"),
+    }
+    .failed())
 }

@@ -75,9 +75,10 @@ fn task(what: &str, name: &str, agent: Option<String>, said: &SaidArgs) -> Value
     }
     if let Some(repo) = &said.repo {
         let local = !is_url(repo);
-        let repository = match local {
-            true if !repository::is_path(repo) => format!("./{repo}"),
-            _ => repo.clone(),
+        let repository = if local && !repository::is_path(repo) {
+            format!("./{repo}")
+        } else {
+            repo.clone()
         };
         let mut git = json!({"repository": repository});
         if local {
