@@ -93,6 +93,7 @@ pub(crate) enum Format {
 /// `run`.
 #[derive(Debug, Args)]
 #[command(
+    override_usage = "kubeopencode run [OPTIONS] <WHAT TO DO>\n       kubeopencode run [OPTIONS] --file <FILE>...",
     after_long_help = "Examples:\n  kubeopencode run -f examples/first-task.yaml\n  kubeopencode run \"Fix the failing test\" --repo .\n  kubeopencode run \"Say hello\" --repo . --command 'echo hello > hello.txt && git add . && git commit -m hello'\n\nWhat the agent prints goes to standard output as it is; everything else goes to standard error.\nCtrl-C stops the Task and waits for it; a second one ends everything at once."
 )]
 pub(crate) struct RunArgs {

@@ -46,31 +46,35 @@ pub(crate) async fn check(
     settings: &Settings,
     missing_means: Missing,
 ) -> Result<Vec<Run>, Failure> {
+    let in_cluster = sources.client.is_some();
     let mut problems = Vec::new();
     let mut runs = Vec::new();
     for manifest in manifests.iter().filter(|manifest| manifest.is_task()) {
         let task = lowering::task_of(manifest)?;
         match lowering::lower(&task, sources, settings).await? {
             Lowered::Invalid(error) => {
-                problems.push(manifest.problem("spec", format!("{}: {error}", manifest.title())));
+                problems.push(never_works(manifest, &error.to_string()));
             }
             Lowered::Ready(run) => {
                 if let Err(error) = render::render(&run, 1) {
-                    problems
-                        .push(manifest.problem("spec", format!("{}: {error}", manifest.title())));
+                    problems.push(never_works(manifest, &error.to_string()));
                 }
                 if missing_means == Missing::Fails {
                     for secret in sources.missing_secrets(&run).await? {
                         problems.push(missing(
                             manifest,
                             &format!("Secret {}/{secret}", run.owner.namespace),
+                            in_cluster,
                         ));
                     }
                 }
                 runs.push(*run);
             }
             Lowered::Missing { missing: what, .. } if missing_means == Missing::Fails => {
-                problems.extend(what.iter().map(|what| missing(manifest, &what.to_string())));
+                problems.extend(
+                    what.iter()
+                        .map(|what| missing(manifest, &what.to_string(), in_cluster)),
+                );
             }
             Lowered::Missing { .. } | Lowered::Needs(_) => {}
         }
@@ -82,7 +86,22 @@ pub(crate) async fn check(
     }
 }
 
-fn missing(manifest: &Manifest, what: &str) -> Problem {
+/// A Task that can never run as it is written. The place is that of the context item that is named last.
+pub(crate) fn never_works(manifest: &Manifest, error: &str) -> Problem {
+    let title = manifest.title();
+    let item = error
+        .rsplit_once(&format!("{title}: contexts["))
+        .and_then(|(_, rest)| rest.split_once(']'))
+        .map(|(number, _)| format!("spec.contexts[{number}]"));
+    let field = item.as_deref().unwrap_or("spec");
+    if error.contains(&title) {
+        manifest.problem(field, error)
+    } else {
+        manifest.problem(field, format!("{title}: {error}"))
+    }
+}
+
+fn missing(manifest: &Manifest, what: &str, in_cluster: bool) -> Problem {
     let field = match what.split_once(' ') {
         Some(("Agent", _)) => "spec.agentRef",
         _ => "spec.contexts",
@@ -91,8 +110,13 @@ fn missing(manifest: &Manifest, what: &str) -> Problem {
         .problem(
             field,
             format!(
-                "{} needs {what}, which is neither in the files nor in the cluster",
-                manifest.title()
+                "{} needs {what}, which is {}",
+                manifest.title(),
+                if in_cluster {
+                    "neither in the files nor in the cluster"
+                } else {
+                    "in none of the files"
+                }
             ),
         )
         .hint("put it into one of the files, or give its file with another -f")

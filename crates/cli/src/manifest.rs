@@ -19,6 +19,9 @@ use tree::{Node, Place};
 
 use crate::failure::{Failure, Problem};
 
+/// What stands for the place of what was said in words.
+const COMMAND_LINE: &str = "the command line";
+
 /// An object of a manifest.
 #[derive(Debug, Clone)]
 pub(crate) struct Manifest {
@@ -45,13 +48,16 @@ impl Source {
     /// What was said on the command line.
     pub(crate) fn command_line() -> Self {
         Self {
-            name: "the command line".to_owned(),
+            name: COMMAND_LINE.to_owned(),
             folder: None,
         }
     }
 
     /// A place in it.
     pub(crate) fn at(&self, place: Place) -> String {
+        if self.name == COMMAND_LINE {
+            return self.name.clone();
+        }
         format!("{}:{place}", self.name)
     }
 }

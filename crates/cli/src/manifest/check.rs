@@ -180,7 +180,10 @@ fn valid(manifest: &Manifest) -> Result<Value, Vec<Problem>> {
         } else {
             told(&cause.field, &cause.message)
         };
-        let problem = manifest.problem(&cause.field, message);
+        let mut problem = manifest.problem(&cause.field, message);
+        if cause.field.ends_with("timeout") {
+            problem = problem.hint("a duration is hours, minutes and seconds, as in `1h30m`");
+        }
         if !problems.contains(&problem) {
             problems.push(problem);
         }
@@ -197,11 +200,8 @@ fn valid(manifest: &Manifest) -> Result<Value, Vec<Problem>> {
 
 /// What is wrong with a field, without the words that an API server puts around it.
 fn told(field: &str, message: &str) -> String {
-    let message = match message
-        .strip_prefix("Invalid value: ")
-        .and_then(|rest| rest.split_once(": "))
-    {
-        Some((_, rest)) => rest,
+    let message = match message.strip_prefix("Invalid value: ") {
+        Some(rest) => after_value(rest),
         None => message,
     };
     let message = message
@@ -211,6 +211,17 @@ fn told(field: &str, message: &str) -> String {
         message.to_owned()
     } else {
         format!("{field}: {message}")
+    }
+}
+
+/// What stands behind `<value as JSON>: `; all of it where no value stands in front.
+fn after_value(text: &str) -> &str {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    match values.next() {
+        Some(Ok(_)) => text[values.byte_offset()..]
+            .strip_prefix(": ")
+            .unwrap_or(text),
+        _ => text,
     }
 }
 

@@ -68,7 +68,7 @@ pub(crate) fn resolve(
                 .folder
                 .clone()
                 .unwrap_or_else(|| PathBuf::from("."));
-            match locate(&folder.join(&repository)) {
+            match locate(&plain(&folder.join(&repository))) {
                 Err(problem) => problems.push(Problem {
                     place: manifest.problem(&field, "").place,
                     ..problem
@@ -97,6 +97,19 @@ pub(crate) fn resolve(
 pub(crate) struct Located {
     pub(crate) repository: LocalRepository,
     pub(crate) reference: Option<String>,
+}
+
+/// A path as a person would write it: without `./`.
+fn plain(path: &Path) -> PathBuf {
+    let plain: PathBuf = path
+        .components()
+        .filter(|part| *part != std::path::Component::CurDir)
+        .collect();
+    if plain.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        plain
+    }
 }
 
 /// The repository that a directory belongs to.

@@ -74,6 +74,12 @@ fn first_line(error: &serde_saphyr::Error) -> String {
         Some((at, rest)) if at.starts_with("line ") => rest,
         _ => line,
     };
+    if let Some((key, _)) = line
+        .strip_prefix("duplicate mapping key: ")
+        .and_then(|rest| rest.split_once(','))
+    {
+        return format!("the key {key:?} is there twice");
+    }
     line.rsplit_once(" at line ")
         .map_or(line, |(message, _)| message)
         .to_owned()

@@ -11,6 +11,7 @@ use kubeopencode_engine::{
 
 use crate::{
     cli::PlanArgs,
+    create,
     failure::{Failure, Problem},
     lowering::{self, Sources},
     manifest::{self, Manifest, repository},
@@ -47,14 +48,13 @@ pub(crate) async fn plan(arguments: &PlanArgs, printer: &Printer) -> Result<(), 
                     let missing = sources.missing_secrets(&run).await?;
                     printer.text(&describe(manifest, &run, &rendered, &missing)?);
                 }
-                Err(error) => problems
-                    .push(manifest.problem("spec", format!("{}: {error}", manifest.title()))),
+                Err(error) => problems.push(create::never_works(manifest, &error.to_string())),
             },
             Lowered::Missing { missing, timeout } => {
                 printer.text(&waits(manifest, &missing, timeout));
             }
             Lowered::Invalid(error) => {
-                problems.push(manifest.problem("spec", format!("{}: {error}", manifest.title())));
+                problems.push(create::never_works(manifest, &error.to_string()));
             }
             Lowered::Needs(_) => {}
         }

@@ -1,0 +1,15 @@
+//! The real binary, as a person or a script uses it.
+
+#[path = "it/support.rs"]
+mod support;
+
+#[path = "it/errors.rs"]
+mod errors;
+#[path = "it/generated.rs"]
+mod generated;
+#[path = "it/local.rs"]
+mod local;
+#[path = "it/plan.rs"]
+mod plan;
+#[path = "it/run.rs"]
+mod run;

@@ -1,0 +1,178 @@
+//! `local`, and the commands that look at its Tasks.
+
+#[path = "../support/local.rs"]
+mod served;
+
+use served::Local;
+
+use crate::support::{Sandbox, can_run_pods};
+
+const MANIFESTS: &str = "\
+apiVersion: kubeopencode.io/v1alpha1
+kind: Agent
+metadata: {name: default}
+spec: {serviceAccountName: default, command: [sh, -c, 'echo begun; cat task.md']}
+---
+apiVersion: kubeopencode.io/v1alpha1
+kind: Task
+metadata: {name: first}
+spec: {description: Do it.}
+---
+apiVersion: kubeopencode.io/v1alpha1
+kind: Task
+metadata: {name: waits}
+spec: {description: Do it., contexts: [{type: ConfigMap, configMap: {name: late}}]}
+";
+
+#[test]
+fn tasks_are_created_listed_followed_explained_stopped_and_deleted() {
+    if !can_run_pods("local") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let _local = Local::start(&sandbox.data()).expect("it serves");
+    sandbox.write("all.yaml", MANIFESTS);
+    let created = sandbox
+        .run(&["task", "create", "-f", "all.yaml"])
+        .expect_code(0);
+    assert_eq!(
+        created.stdout,
+        "agent/default created\ntask/first created\ntask/waits created\n"
+    );
+
+    let logs = sandbox
+        .run(&["task", "logs", "--follow", "first"])
+        .expect_code(0);
+    assert_eq!(logs.stdout.trim_end(), "begun\nDo it.");
+    let got = sandbox.run(&["task", "get", "first"]).expect_code(0).stdout;
+    assert!(
+        got.contains("Completed") && got.contains("Succeeded"),
+        "{got}"
+    );
+    let listed = sandbox.run(&["task", "list"]).expect_code(0).stdout;
+    assert!(
+        listed.starts_with("NAME") && listed.contains("first"),
+        "{listed}"
+    );
+    let names = sandbox
+        .run(&["task", "list", "-o", "name"])
+        .expect_code(0)
+        .stdout;
+    assert_eq!(
+        names,
+        "task.kubeopencode.io/first\ntask.kubeopencode.io/waits\n"
+    );
+    let agents = sandbox.run(&["agent", "list"]).expect_code(0).stdout;
+    assert!(agents.contains("default"), "{agents}");
+
+    let why = sandbox.run(&["task", "why", "waits"]).expect_code(0).stdout;
+    assert!(why.contains("ConfigMap default/late"), "{why}");
+    sandbox.run(&["task", "stop", "waits"]).expect_code(0);
+    let ended = sandbox
+        .run(&["task", "logs", "--follow", "waits"])
+        .expect_code(0);
+    assert_eq!(ended.stdout, "");
+    let got = sandbox
+        .run(&["task", "get", "waits", "-o", "json"])
+        .expect_code(0)
+        .stdout;
+    let task: serde_json::Value = serde_json::from_str(&got).expect("JSON");
+    assert_eq!(task["status"]["reason"], "UserStopped");
+
+    let missing = sandbox.run(&["task", "get", "frist"]).expect_code(1).stderr;
+    assert!(missing.contains("did you mean first?"), "{missing}");
+    // A Task runs only once: the same file again is refused, before anything is written.
+    let again = sandbox
+        .run(&["run", "-f", "all.yaml"])
+        .expect_code(2)
+        .stderr;
+    assert!(
+        again.contains("a Task runs only once") || again.contains("late"),
+        "{again}"
+    );
+    sandbox.run(&["task", "delete", "first"]).expect_code(0);
+    sandbox.run(&["task", "get", "first"]).expect_code(1);
+}
+
+#[test]
+fn run_uses_the_local_that_is_running() {
+    if !can_run_pods("local") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.repository("repo");
+    let _local = Local::start(&sandbox.data()).expect("it serves");
+    let work = "git commit --quiet --allow-empty -m three; echo here";
+    let outcome = sandbox
+        .run(&[
+            "run",
+            "Do it",
+            "--name",
+            "mine",
+            "--repo",
+            "repo",
+            "--command",
+            work,
+        ])
+        .expect_code(0);
+    assert_eq!(outcome.stdout, "here\n");
+    assert!(
+        outcome.stderr.contains("kubeopencode/mine"),
+        "{}",
+        outcome.stderr
+    );
+    assert_eq!(
+        sandbox.run(&["task", "list", "-o", "name"]).stdout,
+        "task.kubeopencode.io/mine\n"
+    );
+}
+
+#[test]
+fn a_second_local_is_told_of_the_first_which_goes_on() {
+    if !can_run_pods("local") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let local = Local::start(&sandbox.data()).expect("it serves");
+    let before = std::fs::read_to_string(local.kubeconfig()).expect("a kubeconfig");
+    let second = sandbox.run(&["local"]).expect_code(1).stderr;
+    assert!(
+        second.contains("in use by process") && second.contains("running already"),
+        "{second}"
+    );
+    assert_eq!(
+        std::fs::read_to_string(local.kubeconfig()).expect("a kubeconfig"),
+        before
+    );
+    sandbox.run(&["task", "list"]).expect_code(0);
+}
+
+#[test]
+fn objects_are_there_after_a_restart() {
+    if !can_run_pods("local") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.write("all.yaml", MANIFESTS);
+    let local = Local::start(&sandbox.data()).expect("it serves");
+    sandbox
+        .run(&["task", "create", "-f", "all.yaml"])
+        .expect_code(0);
+    sandbox
+        .run(&["task", "logs", "--follow", "first"])
+        .expect_code(0);
+    let kubeconfig = std::fs::read_to_string(local.kubeconfig()).expect("a kubeconfig");
+    drop(local);
+    let again = Local::start(&sandbox.data()).expect("it serves again");
+    assert_eq!(
+        std::fs::read_to_string(again.kubeconfig()).expect("a kubeconfig"),
+        kubeconfig
+    );
+    let got = sandbox.run(&["task", "get", "first"]).expect_code(0).stdout;
+    assert!(got.contains("Completed"), "{got}");
+    let logs = sandbox
+        .run(&["task", "logs", "first"])
+        .expect_code(0)
+        .stdout;
+    assert_eq!(logs.trim_end(), "begun\nDo it.");
+}

@@ -1,0 +1,450 @@
+//! `run`: from manifests or words to the agent's exit status.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Stdio},
+};
+
+use crate::support::{Outcome, Sandbox, can_run_pods, git};
+
+/// Starts a command whose agent prints a first line, and waits for that line.
+fn started(
+    sandbox: &Sandbox,
+    arguments: &[&str],
+) -> (Child, BufReader<std::process::ChildStdout>, String) {
+    let mut child = sandbox
+        .command(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("a line");
+    (child, stdout, line)
+}
+
+/// Sends a signal, as a shell does.
+fn signal(child: &Child, name: &str) {
+    let status = std::process::Command::new("kill")
+        .args([&format!("-{name}"), &child.id().to_string()])
+        .status()
+        .expect("kill is installed");
+    assert!(status.success());
+}
+
+fn ended(child: Child) -> Outcome {
+    Outcome::of(&child.wait_with_output().expect("an end"))
+}
+
+#[test]
+fn output_is_the_agents_and_so_is_the_exit_status() {
+    if !can_run_pods("run") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let outcome = sandbox
+        .run(&[
+            "run",
+            "Say it",
+            "--command",
+            "cat task.md; printf 'no newline'; exit 7",
+        ])
+        .expect_code(7);
+    assert_eq!(outcome.stdout, "Say it\nno newline");
+    assert!(
+        outcome.stderr.contains("AgentExitNonZero"),
+        "{}",
+        outcome.stderr
+    );
+    let outcome = sandbox
+        .run(&["run", "Say it", "--command", "kill -SEGV $$"])
+        .expect_code(139);
+    assert!(outcome.stderr.contains("SIGSEGV"), "{}", outcome.stderr);
+    assert_eq!(sandbox.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_summary_for_programs_is_alone_on_standard_output() {
+    if !can_run_pods("run -o json") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.repository("repo");
+    let arguments = [
+        "run",
+        "Do it",
+        "-o",
+        "json",
+        "--repo",
+        "repo",
+        "--command",
+        "echo told; git commit --quiet --allow-empty --message three",
+    ];
+    let outcome = sandbox.run(&arguments).expect_code(0);
+    let summary: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    let task = &summary["tasks"][0];
+    assert_eq!(task["name"], "do-it");
+    assert_eq!(task["phase"], "Completed");
+    assert_eq!(task["reason"], "Succeeded");
+    assert_eq!(task["exitCode"], 0);
+    assert_eq!(task["checkouts"][0]["commits"], 1);
+    assert_eq!(
+        task["checkouts"][0]["broughtBack"]["branch"],
+        "kubeopencode/do-it"
+    );
+    assert!(outcome.stderr.contains("told"), "{}", outcome.stderr);
+}
+
+#[test]
+fn commits_come_back_as_a_branch_and_nothing_else_is_touched() {
+    if !can_run_pods("run --repo") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("repo");
+    // A hook of the repository, and one that the agent leaves in its checkout: neither may run.
+    for (hook, mark) in [
+        ("reference-transaction", "hook-ran"),
+        ("post-checkout", "hook-ran"),
+    ] {
+        let path = repository.join(".git/hooks").join(hook);
+        std::fs::write(
+            &path,
+            format!("#!/bin/sh\ntouch {}\n", sandbox.work().join(mark).display()),
+        )
+        .expect("a hook");
+        std::process::Command::new("chmod")
+            .arg("755")
+            .arg(&path)
+            .status()
+            .expect("chmod");
+    }
+    std::fs::write(repository.join("README.md"), "not committed\n").expect("a file");
+    let before = std::fs::read_to_string(repository.join(".git/config")).expect("a config");
+    let work = "echo three > three && git add three && git commit --quiet --message three && git config core.fsmonitor 'touch /tmp/x' && git log --oneline | wc -l";
+    let arguments = ["run", "Add three", "--repo", "repo", "--command", work];
+    let outcome = sandbox.run(&arguments).expect_code(0);
+    assert_eq!(outcome.stdout.trim(), "3", "the whole history is there");
+    assert!(
+        outcome.stderr.contains("kubeopencode/add-three"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(
+        outcome.stderr.contains("not committed"),
+        "{}",
+        outcome.stderr
+    );
+    assert_eq!(
+        git(
+            &repository,
+            &["log", "--format=%s", "kubeopencode/add-three"]
+        ),
+        "three\ntwo\none"
+    );
+    assert_eq!(git(&repository, &["branch", "--show-current"]), "main");
+    assert_eq!(
+        git(&repository, &["log", "--format=%s", "main"]),
+        "two\none"
+    );
+    assert_eq!(git(&repository, &["status", "--porcelain"]), "M README.md");
+    assert_eq!(git(&repository, &["tag"]), "");
+    assert_eq!(
+        std::fs::read_to_string(repository.join(".git/config")).expect("a config"),
+        before
+    );
+    assert!(!repository.join(".git/FETCH_HEAD").exists());
+    assert!(!sandbox.work().join("hook-ran").exists(), "a hook ran");
+    // Once more: the branch of the first time stays as it is.
+    let outcome = sandbox.run(&arguments).expect_code(0);
+    assert!(
+        outcome.stderr.contains("kubeopencode/add-three-2"),
+        "{}",
+        outcome.stderr
+    );
+    assert_eq!(sandbox.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn the_repository_is_visible_to_the_clone_alone() {
+    if !can_run_pods("run --repo") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("repo");
+    let look = format!(
+        "ls {}/README.md; touch {}/new; true",
+        repository.display(),
+        repository.display()
+    );
+    sandbox
+        .run(&["run", "Look", "--repo", "repo", "--command", &look])
+        .expect_code(0);
+    assert!(!repository.join("new").exists());
+    assert_eq!(
+        git(&repository, &["branch", "--format=%(refname:short)"]),
+        "main"
+    );
+}
+
+#[test]
+fn a_linked_worktree_is_a_repository_too() {
+    if !can_run_pods("run --repo") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("repo");
+    git(
+        &repository,
+        &[
+            "worktree",
+            "add",
+            "--quiet",
+            "-b",
+            "topic",
+            "../linked",
+            "HEAD~1",
+        ],
+    );
+    let outcome = sandbox
+        .run(&[
+            "run",
+            "Where",
+            "--repo",
+            "linked",
+            "--command",
+            "git branch --show-current; cat README.md; git commit --quiet --allow-empty -m x",
+        ])
+        .expect_code(0);
+    assert_eq!(outcome.stdout, "topic\none\n");
+    assert_eq!(
+        git(&repository, &["log", "--format=%s", "kubeopencode/where"]),
+        "x\none"
+    );
+}
+
+#[test]
+fn the_example_works_in_a_fresh_shallow_clone() {
+    if !can_run_pods("run -f examples/first-task.yaml") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let origin = sandbox.repository("origin");
+    let example = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../examples/first-task.yaml"
+    );
+    std::fs::create_dir(origin.join("examples")).expect("a folder");
+    std::fs::copy(example, origin.join("examples/first-task.yaml")).expect("the example");
+    git(&origin, &["add", "--all"]);
+    git(&origin, &["commit", "--quiet", "--message", "three"]);
+    let url = format!("file://{}", origin.display());
+    git(
+        &sandbox.work(),
+        &["clone", "--quiet", "--depth", "1", &url, "clone"],
+    );
+    let outcome = sandbox
+        .run(&["run", "-f", "clone/examples/first-task.yaml"])
+        .expect_code(0);
+    assert!(
+        outcome.stdout.contains("how many files of each kind"),
+        "{}",
+        outcome.stdout
+    );
+    let clone = sandbox.work().join("clone");
+    assert_eq!(
+        git(
+            &clone,
+            &[
+                "show",
+                "--format=%s",
+                "--name-only",
+                "kubeopencode/first-task"
+            ]
+        ),
+        "docs: count the files of each kind\n\nINVENTORY.md"
+    );
+    assert_eq!(git(&clone, &["status", "--porcelain"]), "");
+}
+
+#[test]
+fn an_interrupt_stops_the_task_and_waits_for_it() {
+    if !can_run_pods("run and Ctrl-C") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let command = "trap 'echo asked to end; exit 3' TERM; echo working; sleep 1000 & wait";
+    let (child, mut stdout, line) = started(&sandbox, &["run", "Wait", "--command", command]);
+    assert_eq!(line, "working\n");
+    signal(&child, "INT");
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut stdout, &mut rest).expect("the rest");
+    assert_eq!(rest, "asked to end\n");
+    let outcome = ended(child).expect_code(3);
+    assert!(outcome.stderr.contains("UserStopped"), "{}", outcome.stderr);
+    assert_eq!(sandbox.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_second_interrupt_ends_everything_at_once() {
+    if !can_run_pods("run and Ctrl-C twice") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    // The agent holds standard output of nobody; it leaves a mark of its own in the argument list of its sleep.
+    let mark = format!("1000.{}", std::process::id());
+    let command = format!("trap '' TERM; echo working; sleep {mark}; sleep {mark}");
+    let mut child = sandbox
+        .command(&["run", "Wait", "--command", &command])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("a line");
+    signal(&child, "INT");
+    while !line.contains("Ctrl-C again") {
+        line.clear();
+        assert_ne!(
+            stderr.read_line(&mut line).expect("a line"),
+            0,
+            "it says what a second one does"
+        );
+    }
+    signal(&child, "INT");
+    assert_eq!(child.wait().expect("an end").code(), Some(130));
+    // Its processes die with it; the pipe of the node's helper is what tells them. They are gone when nobody has
+    // the mark in its arguments any more.
+    for _ in 0..1000 {
+        if !is_running(&mark) {
+            break;
+        }
+        std::thread::yield_now();
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(!is_running(&mark), "a process of the agent is still there");
+    assert_eq!(sandbox.leftovers(), Vec::<String>::new());
+}
+
+/// Whether a process has this as one of its arguments.
+fn is_running(argument: &str) -> bool {
+    std::fs::read_dir("/proc")
+        .expect("proc")
+        .flatten()
+        .any(|entry| {
+            std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| {
+                line.split(|byte| *byte == 0)
+                    .any(|word| word == argument.as_bytes())
+            })
+        })
+}
+
+#[test]
+fn two_at_once_do_not_disturb_each_other() {
+    if !can_run_pods("two runs at once") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("repo");
+    let children: Vec<Child> = ["a", "b"]
+        .iter()
+        .map(|name| {
+            let command = format!("echo {name} > {name}; git add .; git commit --quiet --message {name}; echo done {name}");
+            sandbox
+                .command(&["run", "Both", "--repo", "repo", "--command", &command])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("the binary starts")
+        })
+        .collect();
+    for (child, name) in children.into_iter().zip(["a", "b"]) {
+        assert_eq!(ended(child).expect_code(0).stdout, format!("done {name}\n"));
+    }
+    let mut subjects = [
+        git(
+            &repository,
+            &["log", "-1", "--format=%s", "kubeopencode/both"],
+        ),
+        git(
+            &repository,
+            &["log", "-1", "--format=%s", "kubeopencode/both-2"],
+        ),
+    ];
+    subjects.sort();
+    assert_eq!(subjects, ["a", "b"]);
+}
+
+#[test]
+fn lines_of_several_tasks_tell_whose_they_are() {
+    if !can_run_pods("run with several Tasks") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let task = |name: &str| {
+        format!(
+            "---\napiVersion: kubeopencode.io/v1alpha1\nkind: Task\nmetadata: {{name: {name}, namespace: team}}\nspec: {{description: {name}}}\n"
+        )
+    };
+    sandbox.write(
+        "tasks.yaml",
+        &format!(
+            "apiVersion: kubeopencode.io/v1alpha1\nkind: Agent\nmetadata: {{name: default, namespace: team}}\nspec: {{serviceAccountName: default, command: [sh, -c, 'cat task.md; echo; grep -q one task.md']}}\n{}{}",
+            task("one"),
+            task("two")
+        ),
+    );
+    let outcome = sandbox.run(&["run", "-f", "tasks.yaml"]).expect_code(1);
+    let mut lines: Vec<&str> = outcome
+        .stdout
+        .lines()
+        .filter(|line| line.len() > 6)
+        .collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["[one] one", "[two] two"]);
+}
+
+#[test]
+fn what_is_kept_is_named() {
+    if !can_run_pods("run --keep") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let outcome = sandbox
+        .run(&[
+            "run",
+            "Keep",
+            "--keep",
+            "-o",
+            "json",
+            "--command",
+            "echo kept > file",
+        ])
+        .expect_code(0);
+    let summary: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    let workspace = summary["tasks"][0]["workspace"].as_str().expect("a place");
+    assert_eq!(
+        std::fs::read_to_string(format!("{workspace}/file")).expect("the file"),
+        "kept\n"
+    );
+}
+
+#[test]
+fn without_opencode_it_says_how_to_get_it() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.command(&["run", "Do it"]);
+    // A PATH with nothing but git.
+    let bin = sandbox.work().join("bin");
+    std::fs::create_dir(&bin).expect("a folder");
+    let outcome = Outcome::of(
+        &command
+            .env("PATH", &bin)
+            .output()
+            .expect("the binary starts"),
+    )
+    .expect_code(1);
+    insta::assert_snapshot!(outcome.stderr, @"");
+}
