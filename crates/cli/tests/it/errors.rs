@@ -36,121 +36,183 @@ fn no_such_file() {
     let outcome = Sandbox::new()
         .run(&["run", "-f", "nowhere.yaml"])
         .expect_code(2);
-    insta::assert_snapshot!(outcome.stderr, @"");
+    insta::assert_snapshot!(outcome.stderr, @"
+    error: nowhere.yaml: there is no such file
+    hint: paths are relative to the current directory; `-f -` reads standard input
+    ");
 }
 
 #[test]
 fn a_folder_without_manifests() {
     let sandbox = Sandbox::new();
     sandbox.write("folder/notes.txt", "");
-    insta::assert_snapshot!(sandbox.run(&["run", "-f", "folder"]).expect_code(2).stderr, @"");
+    insta::assert_snapshot!(sandbox.run(&["run", "-f", "folder"]).expect_code(2).stderr, @"
+    error: folder: there is no file in this directory that ends in .yaml, .yml or .json
+    ");
 }
 
 #[test]
 fn an_empty_file() {
     let sandbox = Sandbox::new();
     sandbox.write("task.yaml", "# nothing\n");
-    insta::assert_snapshot!(sandbox.run(&["run", "-f", "task.yaml"]).expect_code(2).stderr, @"");
+    insta::assert_snapshot!(sandbox.run(&["run", "-f", "task.yaml"]).expect_code(2).stderr, @"
+    error: task.yaml: there is no object in it
+    hint: a manifest begins with apiVersion and kind; docs/tasks.md has a Task to start from
+    ");
 }
 
 #[test]
 fn no_task_in_it() {
     let sandbox = Sandbox::new();
     sandbox.write("task.yaml", AGENT);
-    insta::assert_snapshot!(sandbox.run(&["run", "-f", "task.yaml"]).expect_code(2).stderr, @"");
+    insta::assert_snapshot!(sandbox.run(&["run", "-f", "task.yaml"]).expect_code(2).stderr, @"
+    error: task.yaml: there is no Task in it, so there is nothing to run
+    ");
 }
 
 #[test]
 fn no_yaml() {
-    insta::assert_snapshot!(said("kind: [Task\n"), @"");
+    insta::assert_snapshot!(said("kind: [Task\n"), @"
+    error: task.yaml:6:7: this is not YAML: unclosed bracket '['
+    ");
 }
 
 #[test]
 fn a_key_twice() {
-    insta::assert_snapshot!(said("kind: Task\nkind: Agent\n"), @"");
+    insta::assert_snapshot!(said("kind: Task\nkind: Agent\n"), @r#"
+    error: task.yaml:7:1: this is not YAML: the key "kind" is there twice
+    "#);
 }
 
 #[test]
 fn no_utf8() {
     let sandbox = Sandbox::new();
     std::fs::write(sandbox.work().join("task.yaml"), b"a: 1\nb: \xff\n").expect("a file");
-    insta::assert_snapshot!(sandbox.run(&["run", "-f", "task.yaml"]).expect_code(2).stderr, @"");
+    insta::assert_snapshot!(sandbox.run(&["run", "-f", "task.yaml"]).expect_code(2).stderr, @"
+    error: task.yaml:2: this is not text in UTF-8
+    ");
 }
 
 #[test]
 fn an_unknown_field() {
-    insta::assert_snapshot!(said(&task("  descripton: x\n  contexts:\n    - {type: Text, txt: x}")), @"");
+    insta::assert_snapshot!(said(&task("  descripton: x\n  contexts:\n    - {type: Text, txt: x}")), @r#"
+    error: task.yaml:10:3: Task has no field "spec.descripton"
+    hint: did you mean "description"?
+    error: task.yaml:12:20: Task has no field "spec.contexts[0].txt"
+    hint: did you mean "text"?
+    error: task.yaml:12:7: spec.contexts[0].text: text is required when type is Text
+    "#);
 }
 
 #[test]
 fn a_wrong_type() {
-    insta::assert_snapshot!(said(&task("  description: [a]\n  timeout: 5")), @"");
+    insta::assert_snapshot!(said(&task("  description: [a]\n  timeout: 5")), @r#"
+    error: task.yaml:10:3: spec.description: must be of type string: "array"
+    error: task.yaml:11:3: spec.timeout: must be of type string: "integer"
+    hint: a duration is hours, minutes and seconds, as in `1h30m`
+    "#);
 }
 
 #[test]
 fn a_value_that_is_not_allowed() {
-    insta::assert_snapshot!(said(&task("  timeout: soon\n  contexts:\n    - {type: Txt, text: x}")), @"");
+    insta::assert_snapshot!(said(&task("  timeout: soon\n  contexts:\n    - {type: Txt, text: x}")), @r#"
+    error: task.yaml:12:8: spec.contexts[0].type: Unsupported value: "Txt": supported values: "Text", "ConfigMap", "Git", "Runtime"
+    error: task.yaml:10:3: spec.timeout: should match '^([0-9]+h)?([0-9]+m)?([0-9]+s)?$'
+    hint: a duration is hours, minutes and seconds, as in `1h30m`
+    "#);
 }
 
 #[test]
 fn a_rule_that_is_broken() {
-    insta::assert_snapshot!(said(&task("  contexts:\n    - type: Git\n      git: {repository: 'https://example.com/a'}")), @"");
+    insta::assert_snapshot!(said(&task("  contexts:\n    - type: Git\n      git: {repository: 'https://example.com/a'}")), @"
+    error: task.yaml:11:7: spec.contexts[0].mountPath: mountPath is required when type is Git: a repository has no place in task.md
+    ");
 }
 
 #[test]
 fn an_unknown_kind() {
-    insta::assert_snapshot!(said("apiVersion: kubeopencode.io/v1alpha1\nkind: Taks\nmetadata: {name: it}\n"), @"");
+    insta::assert_snapshot!(said("apiVersion: kubeopencode.io/v1alpha1\nkind: Taks\nmetadata: {name: it}\n"), @r#"
+    error: task.yaml:7:1: there is no kind "Taks" in "kubeopencode.io/v1alpha1"
+    hint: did you mean Task?
+    "#);
 }
 
 #[test]
 fn a_kind_in_the_wrong_version() {
-    insta::assert_snapshot!(said("apiVersion: v1\nkind: Job\nmetadata: {name: it}\n"), @"");
+    insta::assert_snapshot!(said("apiVersion: v1\nkind: Job\nmetadata: {name: it}\n"), @r#"
+    error: task.yaml:7:1: there is no kind "Job" in "v1"
+    hint: Job is in `apiVersion: batch/v1`
+    "#);
 }
 
 #[test]
 fn no_kind() {
-    insta::assert_snapshot!(said("apiVersion: v1\nmetadata: {name: it}\n"), @"");
+    insta::assert_snapshot!(said("apiVersion: v1\nmetadata: {name: it}\n"), @"
+    error: task.yaml:6:1: this object has no kind
+    hint: a manifest begins with apiVersion and kind, for example `apiVersion: kubeopencode.io/v1alpha1` and `kind: Task`
+    ");
 }
 
 #[test]
 fn no_name() {
-    insta::assert_snapshot!(said("apiVersion: kubeopencode.io/v1alpha1\nkind: Task\nspec: {}\n"), @"");
+    insta::assert_snapshot!(said("apiVersion: kubeopencode.io/v1alpha1\nkind: Task\nspec: {}\n"), @"
+    error: task.yaml:6:1: this Task has no metadata.name
+    hint: every object needs a name: lower-case letters, digits and '-'
+    ");
 }
 
 #[test]
 fn a_name_that_kubernetes_does_not_take() {
-    insta::assert_snapshot!(said("apiVersion: kubeopencode.io/v1alpha1\nkind: Task\nmetadata: {name: Fix It}\nspec: {}\n"), @"");
+    insta::assert_snapshot!(said("apiVersion: kubeopencode.io/v1alpha1\nkind: Task\nmetadata: {name: Fix It}\nspec: {}\n"), @r"
+    error: task.yaml:8:12: metadata.name: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+    ");
 }
 
 #[test]
 fn the_same_object_twice() {
-    insta::assert_snapshot!(said(&format!("{}---\n{}", task("  description: x"), task("  description: x"))), @"");
+    insta::assert_snapshot!(said(&format!("{}---\n{}", task("  description: x"), task("  description: x"))), @"
+    error: task.yaml:14:12: Task it is already at task.yaml:6:1
+    hint: give one of them another name
+    ");
 }
 
 #[test]
 fn two_items_on_one_path() {
-    insta::assert_snapshot!(said(&task("  contexts:\n    - {type: Text, mountPath: a, text: x}\n    - {type: Text, mountPath: /workspace/a, text: x}")), @"");
+    insta::assert_snapshot!(said(&task("  contexts:\n    - {type: Text, mountPath: a, text: x}\n    - {type: Text, mountPath: /workspace/a, text: x}")), @"
+    error: task.yaml:12:7: Task it: contexts[0] (Text) and Task it: contexts[1] (Text) both want the path /workspace/a: give one of them another mountPath
+    ");
 }
 
 #[test]
 fn a_missing_agent() {
-    insta::assert_snapshot!(said(&task("  agentRef: nobody\n  description: x")), @"");
+    insta::assert_snapshot!(said(&task("  agentRef: nobody\n  description: x")), @"
+    error: task.yaml:10:3: Task it needs Agent default/nobody, which is in none of the files
+    hint: put it into one of the files, or give its file with another -f
+    ");
 }
 
 #[test]
 fn a_missing_config_map() {
-    insta::assert_snapshot!(said(&task("  contexts:\n    - {type: ConfigMap, configMap: {name: nowhere}}")), @"");
+    insta::assert_snapshot!(said(&task("  contexts:\n    - {type: ConfigMap, configMap: {name: nowhere}}")), @"
+    error: task.yaml:10:3: Task it needs ConfigMap default/nowhere, which is in none of the files
+    hint: put it into one of the files, or give its file with another -f
+    ");
 }
 
 #[test]
 fn a_missing_secret() {
-    insta::assert_snapshot!(said(&task("  contexts:\n    - type: Git\n      mountPath: a\n      git: {repository: 'https://example.com/a', secretRef: {name: nowhere}}")), @"");
+    insta::assert_snapshot!(said(&task("  contexts:\n    - type: Git\n      mountPath: a\n      git: {repository: 'https://example.com/a', secretRef: {name: nowhere}}")), @"
+    error: task.yaml:10:3: Task it needs Secret default/nowhere, which is in none of the files
+    hint: put it into one of the files, or give its file with another -f
+    ");
 }
 
 #[test]
 fn a_description_that_no_config_map_holds() {
     let said = said(&task(&format!("  description: {}", "x".repeat(1_100_000))));
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @"
+    error: task.yaml:9:1: Task it: /workspace/task.md is 1100001 bytes, and no file may have more than 1048576 (the limit of a ConfigMap): shorten it, or bring it in a Git repository
+    ");
 }
 
 #[test]
@@ -174,7 +236,9 @@ fn a_secret_is_not_quoted() {
         "apiVersion: v1\nkind: Secret\nmetadata: {name: it}\ndata: {password: 'hunter2 hunter2'}\n",
     );
     assert!(!text.contains("hunter2"), "{text}");
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text, @"
+    error: task.yaml:6:1: this is no valid Secret: illegal base64 data at input byte 7
+    ");
 }
 
 #[test]
@@ -197,22 +261,47 @@ fn a_path_of_this_machine_on_another_cluster() {
     let there = sandbox
         .run(&[&arguments[..], &["a"]].concat())
         .expect_code(2);
-    insta::assert_snapshot!(there.stderr, @"");
+    insta::assert_snapshot!(there.stderr, @r#"
+    error: the command line: "./repo" is a directory of this machine, which the cluster cannot see
+    hint: give the URL of a repository that the cluster can reach, or run it on this machine, without --context
+    "#);
     let nowhere = sandbox
         .run(&[&arguments[..], &["b"]].concat())
         .expect_code(2);
-    insta::assert_snapshot!(nowhere.stderr, @"");
+    insta::assert_snapshot!(nowhere.stderr, @r#"
+    error: kubeconfig: there is no context "b"
+    hint: there are: a
+    "#);
 }
 
 #[test]
 fn no_cluster() {
     let sandbox = Sandbox::new();
-    insta::assert_snapshot!(sandbox.run(&["task", "list"]).expect_code(1).stderr, @"");
+    insta::assert_snapshot!(sandbox.run(&["task", "list"]).expect_code(1).stderr, @"
+    error: there is no cluster: no kubeopencode local is running, and there is no kubeconfig
+    hint: `kubeopencode local` serves one on this machine; `kubeopencode run` needs none
+    ");
 }
 
 #[test]
 fn nothing_to_do() {
     let sandbox = Sandbox::new();
-    insta::assert_snapshot!(sandbox.run(&["run"]).expect_code(2).stderr, @"");
-    insta::assert_snapshot!(sandbox.run(&["run", "-f", "x", "--repo", "."]).expect_code(2).stderr, @"");
+    insta::assert_snapshot!(sandbox.run(&["run"]).expect_code(2).stderr, @"
+    error: the following required arguments were not provided:
+      <WHAT TO DO>
+
+    Usage: kubeopencode run [OPTIONS] <WHAT TO DO>
+           kubeopencode run [OPTIONS] --file <FILE>...
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(sandbox.run(&["run", "-f", "x", "--repo", "."]).expect_code(2).stderr, @"
+    error: the following required arguments were not provided:
+      <WHAT TO DO>
+
+    Usage: kubeopencode run [OPTIONS] <WHAT TO DO>
+           kubeopencode run [OPTIONS] --file <FILE>...
+
+    For more information, try '--help'.
+    ");
 }

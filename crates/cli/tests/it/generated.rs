@@ -34,7 +34,7 @@ fn the_definitions_in_deploy_are_fresh() {
         "deploy/crds is stale: cargo run -- crds --dir deploy/crds"
     );
     let printed = sandbox.run(&["crds"]).expect_code(0).stdout;
-    let joined: Vec<&str> = printed.split("---\n").collect();
+    let joined: Vec<&str> = printed.split("\n---\n").collect();
     assert_eq!(
         joined.len(),
         fresh.len(),

@@ -64,7 +64,20 @@ spec: {agentRef: nobody, description: Do it.}
     let (comments, yaml) = plan
         .split_once("---\n")
         .expect("objects follow the comments");
-    insta::assert_snapshot!(comments, @"");
+    insta::assert_snapshot!(comments, @r#"
+    # Task ready in namespace default
+    #   agent:    default (from the files)
+    #   command:  ["sh", "-c", "cat task.md"]
+    #   secret:   api (in none of the files: the Pod would wait for it)
+    #
+    # Files (names of Job and ConfigMaps follow from the Task's UID, which only a cluster gives):
+    #
+    # /workspace/task.md (7 bytes, mode 0644)
+    #   | Do it.
+    #
+    # /workspace/bin/check (9 bytes, mode 0755)
+    #   | #!/bin/sh
+    "#);
     assert!(
         yaml.contains("kind: Job") && yaml.contains("suspend: true"),
         "{yaml}"

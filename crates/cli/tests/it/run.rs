@@ -446,5 +446,8 @@ fn without_opencode_it_says_how_to_get_it() {
             .expect("the binary starts"),
     )
     .expect_code(1);
-    insta::assert_snapshot!(outcome.stderr, @"");
+    insta::assert_snapshot!(outcome.stderr, @"
+    error: the Task do-it runs OpenCode, which is not installed on this machine
+    hint: `npm install -g opencode-ai` installs it; --command, or an Agent with a command, runs something else
+    ");
 }
