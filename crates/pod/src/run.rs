@@ -92,17 +92,13 @@ pub(crate) fn run(
                 .map(|pipe| PollFd::new(pipe, PollFlags::IN))
                 .collect();
             match poll(&mut watched, wait(limits, quiet_since).as_ref()) {
-                Ok(0) => {
+                Err(rustix::io::Errno::INTR) => continue,
+                // Without poll there is no telling, and no waiting.
+                Ok(0) | Err(_) => {
                     killed = Some(End::TimedOut);
                     break;
                 }
                 Ok(_) => {}
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(error) => {
-                    killed = Some(End::TimedOut);
-                    let _ = error;
-                    break;
-                }
             }
             let mut ready = watched.iter().map(|pipe| !pipe.revents().is_empty());
             (

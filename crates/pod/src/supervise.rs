@@ -87,10 +87,19 @@ impl Settings {
         }
     }
 
+    /// How long before the end of the grace the killing begins.
+    fn margin(&self) -> Duration {
+        (self.grace / 4).min(Duration::from_secs(3))
+    }
+
     /// For how long the agent may go on after it was told to end: the grace, less what the killing and the report take.
     fn patience(&self) -> Duration {
-        let margin = (self.grace / 4).min(Duration::from_secs(3));
-        self.grace.saturating_sub(margin)
+        self.grace.saturating_sub(self.margin())
+    }
+
+    /// Until when git may be asked after that: what is left then is for writing the report.
+    fn asking(&self) -> Duration {
+        self.grace.saturating_sub(self.margin() / 3)
     }
 }
 
@@ -117,7 +126,7 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
             let code = code_of(status);
             report.exit_code = status.and_then(WaitStatus::exit_status);
             report.signal = status.and_then(WaitStatus::terminating_signal).map(name_of);
-            (code, watch.told_to_end.map(|told| told + settings.grace))
+            (code, watch.told_to_end.map(|told| told + settings.asking()))
         }
         Err(error) => {
             let (code, text) = cannot_start(command, &error);
@@ -126,11 +135,8 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
             (code, None)
         }
     };
-    // Told to end, what is left of the grace is for this; a second of it for writing the report.
-    let until = stop_by.map_or_else(
-        || Instant::now() + FACTS,
-        |by| by.checked_sub(Duration::from_secs(1)).unwrap_or(by),
-    );
+    let until = Instant::now() + FACTS;
+    let until = stop_by.map_or(until, |by| until.min(by));
     report.checkouts = checkouts::look(&settings.tools_dir, until);
     if let Err(error) = report::write(&settings.termination_log, report) {
         say::line(&format!(

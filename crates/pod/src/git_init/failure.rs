@@ -121,6 +121,9 @@ pub(super) fn classify(said: &str, has_secret: bool) -> Failure {
         .find(|(sign, _)| lower.contains(sign))
         .map_or(Kind::Other, |(_, kind)| kind.clone());
     let kind = match kind {
+        Kind::Other if lower.contains("would be overwritten by checkout") => {
+            Kind::Place("files of the repository are already there".to_owned())
+        }
         Kind::CredentialsNeeded if has_secret => Kind::Authentication,
         Kind::Authentication if !has_secret => Kind::CredentialsNeeded,
         other => other,

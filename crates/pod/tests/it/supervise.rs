@@ -382,3 +382,20 @@ fn looking_at_a_checkout_runs_and_changes_nothing_in_it() {
     assert!(!world.path("touched").exists());
     assert_eq!(index(), before);
 }
+
+#[test]
+fn an_agent_that_had_to_be_killed_has_its_work_reported_too() {
+    let (world, base) = with_checkout();
+    let it = world.text("workspace/it");
+    let script = format!(r#"trap "" TERM; touch {it}/new; echo ready; sleep 1000"#);
+    let (child, stdout) = started(&world, 4, &script, 1);
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(rest(stdout), "");
+    assert_eq!(finish(child).status.code(), Some(137));
+    let report = report(&world);
+    assert_eq!(
+        report["checkouts"],
+        json!([{ "path": it, "branch": "trunk", "base": base, "head": base, "commits": 0, "dirty": true }]),
+        "{report}"
+    );
+}
