@@ -72,11 +72,6 @@ impl<K: Resource> Cache<K> {
         self.objects.get(key)
     }
 
-    /// Every object.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Arc<K>)> {
-        self.objects.iter()
-    }
-
     /// Takes over what the watch says.
     pub(crate) fn observe(&mut self, event: Event<K>) -> Vec<Change<K>> {
         match event {
@@ -183,7 +178,7 @@ mod tests {
     }
 
     fn names(cache: &Cache<ConfigMap>) -> Vec<String> {
-        cache.iter().map(|((_, name), _)| name.clone()).collect()
+        cache.objects.keys().map(|(_, name)| name.clone()).collect()
     }
 
     #[test]

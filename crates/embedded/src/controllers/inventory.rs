@@ -127,7 +127,7 @@ enum Signal {
     /// The kinds may have changed.
     Definitions,
     /// One of the kinds' watches.
-    Object(Arc<Resource>, watcher::Event<Meta>),
+    Object(Arc<Resource>, Box<watcher::Event<Meta>>),
 }
 
 /// Tells `observer` of every change, in the order of each kind, until `shutdown`.
@@ -155,7 +155,7 @@ pub(crate) async fn run(
         };
         match signal {
             None => return,
-            Some(Signal::Object(resource, event)) => object_event(resource, event, &mut observer),
+            Some(Signal::Object(resource, event)) => object_event(resource, *event, &mut observer),
             Some(Signal::Definitions) => {
                 let found = tokio::select! {
                     () = shutdown.cancelled() => return,
@@ -163,7 +163,7 @@ pub(crate) async fn run(
                 };
                 match found {
                     Ok(found) => {
-                        let new = update(kinds, found, &mut running, &mut observer);
+                        let new = update(kinds, &found, &mut running, &mut observer);
                         for (resource, token) in new {
                             watches.push(watch(client, resource, token));
                         }
@@ -205,7 +205,7 @@ fn object_event(
 /// Takes over which kinds there are; answers those to watch from now on.
 fn update(
     kinds: &Kinds,
-    found: BTreeMap<ResourceId, Arc<Resource>>,
+    found: &BTreeMap<ResourceId, Arc<Resource>>,
     running: &mut BTreeMap<ResourceId, CancellationToken>,
     observer: &mut impl FnMut(Change),
 ) -> Vec<(Arc<Resource>, CancellationToken)> {
@@ -219,7 +219,7 @@ fn update(
         }
     }
     let mut new = Vec::new();
-    for (id, resource) in &found {
+    for (id, resource) in found {
         if old.get(id) == Some(resource) {
             continue;
         }
@@ -242,7 +242,7 @@ fn watch(
     watcher(api, watcher::Config::default())
         .default_backoff()
         .map(move |event| match event {
-            Ok(event) => Signal::Object(resource.clone(), event),
+            Ok(event) => Signal::Object(resource.clone(), Box::new(event)),
             // Perhaps the kind is gone.
             Err(error) => {
                 debug!(%error, kind = resource.api.kind, "watch");

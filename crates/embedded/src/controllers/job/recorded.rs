@@ -58,7 +58,7 @@ impl Replay {
 
     fn time(&self, t: f64) -> Timestamp {
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        start + SignedDuration::from_millis(((t + self.fraction) * 1000.0).round() as i64)
+        start + SignedDuration::from_secs_f64(t + self.fraction)
     }
 
     fn step(&mut self, t: f64) -> Step {
@@ -204,7 +204,7 @@ fn merge(target: &mut Value, patch: &Value) {
 fn times(value: &mut Value, now: Timestamp) {
     match value {
         Value::String(text) if text == "<time>" => {
-            *text = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+            *text = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         }
         Value::Array(items) => items.iter_mut().for_each(|item| times(item, now)),
         Value::Object(fields) => fields.values_mut().for_each(|field| times(field, now)),
