@@ -10,6 +10,7 @@ mod it {
     mod leader;
     mod life;
     mod stop;
+    mod time;
     mod waiting;
     mod world;
 }

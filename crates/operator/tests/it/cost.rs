@@ -18,7 +18,7 @@ fn writes(calls: &[Call]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_life_costs_five_writes_and_two_events() {
+async fn a_life_costs_five_writes_two_events_and_a_few_reads() {
     let mut world = World::new(Play::Ends(0)).await;
     let faults = Faults::none();
     world.operate(&faults);
@@ -28,6 +28,8 @@ async fn a_life_costs_five_writes_and_two_events() {
     assert_eq!(world.events("it", 2).await.len(), 2);
     world.end().await;
     let calls = faults.calls();
+    let reads = calls.iter().filter(|call| call.verb == "get").count();
+    assert!(reads <= 8, "{reads} reads: {calls:#?}");
     assert_eq!(
         writes(&calls),
         [

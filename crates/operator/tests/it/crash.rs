@@ -7,33 +7,61 @@ use futures::{StreamExt as _, stream};
 use super::{
     faults::{Fault, Faults},
     kubelet::Play,
+    life::phase,
     world::{AGENT, TASK, World},
 };
 
 /// Lives that go on at the same time.
 const AT_ONCE: usize = 8;
 
-/// One life with one fault. Returns how it ended, and how many calls the operator made until then.
-async fn life(play: Play, at: usize, fault: Fault) -> (String, usize, usize) {
-    let mut world = World::new(play).await;
-    world.create(AGENT).await;
-    world.create(TASK).await;
-    let faults = Faults::one(at, fault);
-    world.operate(&faults);
-    let status = world.ends("it").await;
-    let (calls, starts) = (faults.calls().len(), world.kubelet.starts("it"));
-    let jobs = world.jobs().await.len();
-    assert!(jobs <= 1, "{jobs} Jobs with {fault:?} at call {at}");
-    world.end().await;
-    (status.reason.unwrap(), starts, calls)
+/// A kind of life, which ends in one way whatever happens to the operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// The agent ends by itself.
+    Succeeds,
+    /// A person stops it while the agent works.
+    IsStopped,
 }
 
-async fn at_every_call(fault: Fault) {
-    let (_, _, calls) = life(Play::Ends(0), usize::MAX, Fault::None).await;
+impl Life {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Succeeds => "Succeeded",
+            Self::IsStopped => "UserStopped",
+        }
+    }
+
+    /// With one fault. Returns how it ended, how many Pods were started, and how many calls the operator made.
+    async fn live(self, at: usize, fault: Fault) -> (String, usize, usize) {
+        let play = match self {
+            Self::Succeeds => Play::Ends(0),
+            Self::IsStopped => Play::Works,
+        };
+        let mut world = World::new(play).await;
+        world.create(AGENT).await;
+        world.create(TASK).await;
+        let faults = Faults::one(at, fault);
+        world.operate(&faults);
+        if self == Self::IsStopped {
+            let job = world.job_of("it").await;
+            world.pod_of(&job, |pod| phase(pod) == "Running").await;
+            world.stop("it").await;
+        }
+        let status = world.ends("it").await;
+        let (calls, starts) = (faults.calls().len(), world.kubelet.starts("it"));
+        let jobs = world.jobs().await.len();
+        assert!(jobs <= 1, "{jobs} Jobs with {fault:?} at call {at}");
+        world.end().await;
+        (status.reason.unwrap(), starts, calls)
+    }
+}
+
+async fn at_every_call(life: Life, fault: Fault) {
+    let (_, _, calls) = life.live(usize::MAX, Fault::None).await;
     assert!(calls > 10, "only {calls} calls in a whole life");
     let ends = stream::iter(0..calls + 2)
         .map(|at| async move {
-            let (reason, starts, _) = life(Play::Ends(0), at, fault).await;
+            let (reason, starts, _) = life.live(at, fault).await;
             (at, reason, starts)
         })
         .buffer_unordered(AT_ONCE)
@@ -41,31 +69,41 @@ async fn at_every_call(fault: Fault) {
         .await;
     let bad: BTreeMap<usize, (String, usize)> = ends
         .into_iter()
-        .filter(|(_, reason, starts)| reason != "Succeeded" || *starts != 1)
+        .filter(|(_, reason, starts)| reason != life.reason() || *starts != 1)
         .map(|(at, reason, starts)| (at, (reason, starts)))
         .collect();
     assert!(
         bad.is_empty(),
-        "with {fault:?} at call N, the Task did not succeed with one start: {bad:?}"
+        "{life:?} with {fault:?} at call N, end and starts: {bad:?}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_error_before_the_effect_of_any_call() {
-    at_every_call(Fault::Refused).await;
+    at_every_call(Life::Succeeds, Fault::Refused).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_answer_to_any_call() {
-    at_every_call(Fault::AnswerLost).await;
+    at_every_call(Life::Succeeds, Fault::AnswerLost).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn death_before_any_call() {
-    at_every_call(Fault::DiesBefore).await;
+    at_every_call(Life::Succeeds, Fault::DiesBefore).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn death_after_any_call() {
-    at_every_call(Fault::DiesAfter).await;
+    at_every_call(Life::Succeeds, Fault::DiesAfter).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_answer_to_any_call_of_a_life_that_is_stopped() {
+    at_every_call(Life::IsStopped, Fault::AnswerLost).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn death_after_any_call_of_a_life_that_is_stopped() {
+    at_every_call(Life::IsStopped, Fault::DiesAfter).await;
 }

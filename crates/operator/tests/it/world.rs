@@ -45,12 +45,13 @@ spec: {description: Do it.}
 ";
 
 /// Whatever a test waits for happens within this time, or the test fails. Only a guard.
-const GUARD: Duration = Duration::from_mins(2);
+pub const GUARD: Duration = Duration::from_mins(2);
 
 /// A cluster for one test.
 pub struct World {
     pub client: Client,
     pub kubelet: Kubelet,
+    pub guard: Duration,
     cluster: Cluster,
     end: CancellationToken,
     running: JoinSet<()>,
@@ -82,6 +83,7 @@ impl World {
         Self {
             client,
             kubelet,
+            guard: GUARD,
             cluster,
             end,
             running,
@@ -149,7 +151,7 @@ impl World {
             + 'static,
     {
         let condition = await_condition(self.api::<K>(), name, |object: Option<&K>| is(object));
-        let Ok(object) = tokio::time::timeout(GUARD, condition).await else {
+        let Ok(object) = tokio::time::timeout(self.guard, condition).await else {
             let now = self.api::<K>().get_opt(name).await;
             panic!("{} {name}: not {what}: {now:#?}", K::kind(&()));
         };
@@ -202,7 +204,7 @@ impl World {
                 }
             }
         };
-        tokio::time::timeout(GUARD, seen)
+        tokio::time::timeout(self.guard, seen)
             .await
             .expect("a Pod of the Job that is as it should be")
     }
@@ -245,7 +247,7 @@ impl World {
                 }
             }
         };
-        let waited = tokio::time::timeout(GUARD, all).await;
+        let waited = tokio::time::timeout(self.guard, all).await;
         assert!(waited.is_ok(), "{count} Events, only {seen:?}");
         seen.sort_by_key(|(version, _)| version.as_u64());
         seen.into_iter().map(|(_, reason)| reason).collect()
@@ -267,7 +269,7 @@ impl World {
                 ended.unwrap();
             }
         };
-        tokio::time::timeout(GUARD, all)
+        tokio::time::timeout(self.guard, all)
             .await
             .expect("everything ends when it is told to");
         self.cluster.shutdown().await;

@@ -1,0 +1,55 @@
+//! Time comes from outside: the operator under a clock that a test winds on.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kubeopencode_api::v1alpha1::TaskPhase;
+use kubeopencode_operator::OperatorOptions;
+use tokio::time::Instant;
+
+use super::{
+    faults::Faults,
+    kubelet::Play,
+    world::{TASK, World, condition},
+};
+
+/// The clock goes at the pace of tokio's timers, which stand still while something works and jump to the next one
+/// when nothing does.
+fn virtual_time() -> OperatorOptions {
+    let (begin, start) = (Timestamp::now(), Instant::now());
+    OperatorOptions {
+        clock: std::sync::Arc::new(move || begin + start.elapsed()),
+        ..OperatorOptions::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_minutes_of_waiting_take_no_time() {
+    let mut world = World::new(Play::Ends(0)).await;
+    world.guard = Duration::from_hours(10_000);
+    let faults = Faults::none();
+    world.operate_with(&faults, &virtual_time());
+    let begin = Instant::now();
+    world
+        .create(&TASK.replace("spec: {", "spec: {agentRef: never, "))
+        .await;
+    world
+        .status("it", "waiting", |status| {
+            condition(status, "Ready") == Some("False")
+        })
+        .await;
+    let so_far = faults.calls().len();
+    let status = world.ends("it").await;
+    assert_eq!(status.phase, Some(TaskPhase::Failed));
+    assert_eq!(status.reason.as_deref(), Some("ReferenceNotFound"));
+    // The timers also jump while the store's own thread writes, so there is no use in an upper bound.
+    assert!(begin.elapsed() >= Duration::from_secs(299));
+    let calls = faults.calls();
+    let meanwhile: Vec<_> = calls
+        .iter()
+        .skip(so_far)
+        .filter(|call| call.verb != "watch")
+        .collect();
+    assert!(meanwhile.len() <= 60, "{meanwhile:?}");
+    world.end().await;
+}
