@@ -81,43 +81,31 @@ pub(super) fn check_out(
         overwrite: false,
         tell,
     };
-    let Some(wanted_part) = &planned.sub_path else {
-        let path = Path::new(&planned.path);
+    let path = Path::new(&planned.path);
+    let record = if let Some(part) = &planned.sub_path {
+        let staging = tempfile::Builder::new()
+            .prefix(".git-init-")
+            .tempdir_in(tools_dir)
+            .map_err(|error| Kind::Place(format!("cannot make a directory for it: {error}")))?;
+        clone.clone_to(staging.path())?;
+        sub_path::put(&staging.path().join(part), path, planned.mode, enclosing)?;
+        None
+    } else {
         clone.overwrite = place(path, enclosing)?;
-        let base = clone.clone_to(path)?;
-        if let Some(outer) = enclosing.iter().rev().find(|outer| path.starts_with(outer)) {
-            exclude::add(path, outer).map_err(|error| {
-                Kind::Place(format!(
-                    "cannot exclude it from {}: {error}",
-                    outer.display()
-                ))
-            })?;
-        }
-        return Ok(Some(CheckoutRecord {
+        Some(CheckoutRecord {
             path: planned.path.clone(),
-            base,
-        }));
+            base: clone.clone_to(path)?,
+        })
     };
-    let staging = tempfile::Builder::new()
-        .prefix(".git-init-")
-        .tempdir_in(tools_dir)
-        .map_err(|error| Kind::Place(format!("cannot make a directory for it: {error}")))?;
-    clone.clone_to(staging.path())?;
-    sub_path::put(
-        &staging.path().join(wanted_part),
-        Path::new(&planned.path),
-        planned.mode,
-        enclosing,
-    )?;
-    if let Some(outer) = enclosing
-        .iter()
-        .rev()
-        .find(|outer| Path::new(&planned.path).starts_with(outer))
-    {
-        exclude::add(Path::new(&planned.path), outer)
-            .map_err(|error| Kind::Place(format!("cannot exclude it: {error}")))?;
+    if let Some(outer) = enclosing.iter().rev().find(|outer| path.starts_with(outer)) {
+        exclude::add(path, outer).map_err(|error| {
+            Kind::Place(format!(
+                "cannot exclude it from {}: {error}",
+                outer.display()
+            ))
+        })?;
     }
-    Ok(None)
+    Ok(record)
 }
 
 /// Makes the directory, and makes sure that no other repository is in it. True: an earlier attempt of this program was,
