@@ -9,6 +9,7 @@ mod it {
     mod kubelet;
     mod leader;
     mod life;
+    mod scope;
     mod stop;
     mod time;
     mod waiting;

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Lives that go on at the same time.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 16;
 
 /// A kind of life, which ends in one way whatever happens to the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,6 +26,8 @@ pub struct Call {
     pub group: String,
     /// `resource` or `resource/subresource`.
     pub resource: String,
+    /// Namespace; empty for what is in none, and for all of them.
+    pub namespace: String,
     /// Name of the object, if it is about one.
     pub name: String,
 }
@@ -39,7 +41,9 @@ impl Call {
             _ => "",
         };
         let mut rest: Vec<&str> = parts.skip(1).collect();
+        let mut namespace = "";
         if rest.len() > 2 && rest[0] == "namespaces" {
+            namespace = rest[1];
             rest.drain(..2);
         }
         let name = (*rest.get(1).unwrap_or(&"")).to_owned();
@@ -64,6 +68,7 @@ impl Call {
             verb,
             group: group.to_owned(),
             resource,
+            namespace: namespace.to_owned(),
             name,
         }
     }
