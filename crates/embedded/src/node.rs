@@ -155,6 +155,8 @@ impl Node {
             self.options.clock.clone(),
         );
         let writer = tokio::spawn(writer);
+        // For the Pods to end, and then for an API that does not answer.
+        let patience = self.options.shutdown_grace + Duration::from_secs(10);
         let mut desk = Desk {
             shared: Arc::new(Shared {
                 client: self.client.clone(),
@@ -185,7 +187,8 @@ impl Node {
             }
         }
         desk.shutdown.cancel();
-        while desk.tasks.join_next().await.is_some() {}
+        let ended = async { while desk.tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(patience, ended).await;
         drop(desk);
         let _ = tokio::time::timeout(Duration::from_secs(1), writer).await;
     }

@@ -21,10 +21,11 @@ const MESSAGE_BYTES: u64 = 4096;
 const FALLBACK_LINES: u64 = 80;
 const FALLBACK_BYTES: usize = 2048;
 
-/// What one attempt needs on disk: a private directory with the termination message and `/tmp`.
+/// What one attempt needs on disk: a private directory with the termination message, and what
+/// programs expect to be able to write to.
 pub(super) struct Workspace {
     message: PathBuf,
-    scratch: PathBuf,
+    scratch: [(&'static str, PathBuf); 2],
 }
 
 impl Workspace {
@@ -37,13 +38,15 @@ impl Workspace {
         }
         let workspace = Self {
             message: directory.join("termination-log"),
-            scratch: directory.join("tmp"),
+            scratch: ["tmp", "root"].map(|name| (name, directory.join(name))),
         };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&workspace.scratch)?;
-        fs::set_permissions(&workspace.scratch, fs::Permissions::from_mode(0o1777))?;
+        for (_, path) in &workspace.scratch {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path)?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o1777))?;
+        }
         fs::OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -64,7 +67,10 @@ impl Workspace {
 
     /// Removes what only the running container needed.
     pub(super) fn clear(&self) {
-        let _ = fs::remove_dir_all(&self.scratch);
+        for (_, path) in &self.scratch {
+            // What cannot be removed now goes with the Pod.
+            let _ = fs::remove_dir_all(path);
+        }
     }
 }
 
@@ -101,11 +107,8 @@ pub(super) fn describe(
         },
         readonly: false,
     };
-    if !volumes
-        .iter()
-        .any(|mount| mount.destination == Path::new("/tmp"))
-    {
-        mounts.push(own("/tmp", &workspace.scratch));
+    for (name, path) in &workspace.scratch {
+        mounts.push(own(&format!("/{name}"), path));
     }
     let image = image::find(&options.images, spec.image.as_deref().unwrap_or_default());
     mounts.extend(
@@ -130,6 +133,7 @@ pub(super) fn describe(
     mounts.push(own(message, &workspace.message));
     let mut hidden = options.hidden.clone();
     hidden.push(options.data_dir.clone());
+    hidden.extend(home_among_system_files());
     let security = spec.security_context.as_ref();
     let cwd = spec
         .working_dir
@@ -157,6 +161,13 @@ pub(super) fn describe(
             env,
         },
     })
+}
+
+/// The home of the node's user where it is neither in `/home` nor in `/root`, as with services.
+fn home_among_system_files() -> Option<PathBuf> {
+    let home = nix::unistd::User::from_uid(geteuid()).ok()??.dir;
+    let data = home.starts_with("/var") || home.starts_with("/opt");
+    (data && home.components().count() > 2).then_some(home)
 }
 
 fn hostname(pod: &Pod) -> String {

@@ -67,7 +67,7 @@ pub(super) fn build(
             (None, Some(secret)) => fetched.content(Kind::Secret, &secret.name, secret.optional)?,
             (None, None) => None,
         };
-        for (key, value) in content.iter().flat_map(|content| &content.0) {
+        for (key, value) in content.iter().flat_map(|content| &content.data) {
             if let Ok(value) = String::from_utf8(value.clone()) {
                 env.set(&format!("{prefix}{key}"), value);
             }
@@ -119,24 +119,18 @@ fn from_source(
     let Some(content) = fetched.content(kind, name, optional)? else {
         return Ok(None);
     };
-    match content.0.get(key) {
+    match content.data.get(key) {
         Some(value) => Ok(Some(String::from_utf8_lossy(value).into_owned())),
         None if optional == Some(true) => Ok(None),
         None => {
-            let reference = Reference {
-                kind,
-                name: name.clone(),
-            };
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
             let word = match kind {
                 Kind::ConfigMap => "ConfigMap",
                 Kind::Secret => "Secret",
                 Kind::ServiceAccountToken => "token",
             };
-            Err(Unresolved::Missing {
-                message: format!("couldn't find key {key} in {word} {namespace}/{name}"),
-                reference,
-            })
+            let message = format!("couldn't find key {key} in {word} {namespace}/{name}");
+            Err(fetched.without_key(kind, name, message))
         }
     }
 }

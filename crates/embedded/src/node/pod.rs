@@ -5,6 +5,8 @@
 //! The first status, with a start time, is written before any process is started: a Pod that has a
 //! start time and no worker lost its processes, and is never run again.
 
+mod stop;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +15,12 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
-use nix::sys::signal::Signal;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::stop::{Cause, Stop};
 use super::attempt::{self, Control, Finished};
 use super::container::{self, Workspace};
 use super::events::Component;
@@ -33,26 +35,6 @@ pub(super) struct Update {
     pub(super) pod: Arc<Pod>,
     /// The object was removed.
     pub(super) gone: bool,
-}
-
-/// Why the containers of a Pod are being ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
-    /// The main containers are done; what runs beside them must end too.
-    Completed,
-    Deleted,
-    Deadline,
-    Shutdown,
-    /// The object is gone: nothing to tell to anyone.
-    Vanished,
-}
-
-struct Stop {
-    cause: Cause,
-    kill_at: Instant,
-    killed: bool,
-    /// The sidecars were asked to end.
-    sidecars: bool,
 }
 
 /// A container of the Pod and what the worker holds of it.
@@ -82,6 +64,8 @@ pub(super) struct Worker {
     stop: Option<Stop>,
     /// When the Pod has been active for too long, by the node's monotonic clock.
     began: Instant,
+    /// What the last Event said that stands in the Pod's way; it is not repeated.
+    complaint: String,
     /// Changes of the object still come.
     attached: bool,
     /// The end of the node has been seen.
@@ -115,6 +99,7 @@ impl Worker {
             volumes_made: false,
             stop: None,
             began: Instant::now(),
+            complaint: String::new(),
             attached: true,
             ending: false,
         }
@@ -263,11 +248,10 @@ impl Worker {
                 self.fail("FailedMount", message);
             }
             Err(error) => {
-                self.event(
+                self.complain(
                     None,
-                    false,
                     "FailedMount",
-                    &format!("MountVolume.SetUp failed: {error}"),
+                    format!("MountVolume.SetUp failed: {error}"),
                 );
                 self.block_on(error);
             }
@@ -279,9 +263,12 @@ impl Worker {
     fn block_on(&mut self, error: Unresolved) {
         let (client, namespace) = (self.shared.client.clone(), self.namespace());
         self.blocked = Some(match error {
-            Unresolved::Missing { reference, .. } => {
-                async move { references::changed(&client, &namespace, &reference).await }.boxed()
+            Unresolved::Missing {
+                reference, seen, ..
+            } => async move {
+                references::changed(&client, &namespace, &reference, seen).await;
             }
+            .boxed(),
             Unresolved::Invalid(_) | Unresolved::Api(_) => {
                 tokio::time::sleep(Duration::from_secs(1)).boxed()
             }
@@ -311,7 +298,7 @@ impl Worker {
             Err(Unresolved::Invalid(message)) => return self.not_started(index, message),
             Err(error) => {
                 let message = error.to_string();
-                self.event(Some(index), false, "Failed", &format!("Error: {message}"));
+                self.complain(Some(index), "Failed", format!("Error: {message}"));
                 self.state.containers[index].state = State::Waiting {
                     reason: Some("CreateContainerConfigError"),
                     message: Some(message),
@@ -405,82 +392,6 @@ impl Worker {
         }
     }
 
-    /// Asks the containers to end; or hastens an end that was begun.
-    fn begin_stop(&mut self, cause: Cause) {
-        let grace = self.grace(cause);
-        let kill_at = Instant::now() + grace;
-        let first = self.stop.is_none();
-        let stop = self.stop.get_or_insert(Stop {
-            cause,
-            kill_at,
-            killed: false,
-            sidecars: false,
-        });
-        stop.kill_at = stop.kill_at.min(kill_at);
-        if cause == Cause::Vanished || (stop.cause == Cause::Completed && cause == Cause::Deleted) {
-            stop.cause = cause;
-        }
-        if matches!(stop.cause, Cause::Deadline | Cause::Shutdown) {
-            self.state.failing = true;
-        }
-        self.blocked = None;
-        if first && cause != Cause::Completed {
-            for index in 0..self.slots.len() {
-                if self.state.containers[index].role != Role::Sidecar {
-                    self.terminate(index);
-                }
-            }
-        }
-        self.timers();
-    }
-
-    fn grace(&self, cause: Cause) -> Duration {
-        let spec = self.pod.spec.as_ref();
-        let of_spec = spec
-            .and_then(|spec| spec.termination_grace_period_seconds)
-            .unwrap_or(30);
-        let seconds = match cause {
-            Cause::Vanished => 0,
-            Cause::Deleted => self
-                .pod
-                .metadata
-                .deletion_grace_period_seconds
-                .unwrap_or(of_spec),
-            Cause::Completed | Cause::Deadline | Cause::Shutdown => of_spec,
-        };
-        let grace = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-        match cause {
-            Cause::Shutdown => grace.min(self.shared.options.shutdown_grace),
-            _ => grace,
-        }
-    }
-
-    /// Sidecars are asked to end when the others have.
-    fn stop_sidecars(&mut self) {
-        let others = self
-            .state
-            .containers
-            .iter()
-            .any(|container| container.role != Role::Sidecar && container.running());
-        let Some(stop) = self.stop.as_mut().filter(|stop| !stop.sidecars && !others) else {
-            return;
-        };
-        stop.sidecars = true;
-        for index in 0..self.slots.len() {
-            if self.state.containers[index].role == Role::Sidecar {
-                self.terminate(index);
-            }
-        }
-    }
-
-    fn terminate(&mut self, index: usize) {
-        if let Some(control) = &self.slots[index].control {
-            let _ = control.send(Control::Signal(Signal::SIGTERM));
-            let message = format!("Stopping container {}", self.slots[index].spec.name);
-            self.event(Some(index), true, "Killing", &message);
-        }
-    }
-
     /// When something is to be done although nothing happens.
     fn next_timer(&self) -> Option<Instant> {
         if let Some(stop) = &self.stop {
@@ -497,73 +408,12 @@ impl Worker {
         restarts.chain(self.deadline()).min()
     }
 
-    /// When the Pod has been active for as long as it may.
-    fn deadline(&self) -> Option<Instant> {
-        let seconds = self.pod.spec.as_ref()?.active_deadline_seconds?;
-        Some(self.began + Duration::from_secs(u64::try_from(seconds).ok()?))
-    }
-
-    fn timers(&mut self) {
-        let now = Instant::now();
-        if let Some(stop) = &mut self.stop {
-            if !stop.killed && stop.kill_at <= now {
-                stop.killed = true;
-                for control in self.slots.iter().filter_map(|slot| slot.control.as_ref()) {
-                    let _ = control.send(Control::Kill);
-                }
-            }
-        } else if self.deadline().is_some_and(|at| at <= now) {
-            self.event(None, true, DEADLINE, DEADLINE_MESSAGE);
-            self.begin_stop(Cause::Deadline);
-        }
-    }
-
     fn fail(&mut self, reason: &str, message: String) {
         self.event(None, false, reason, &message);
         self.state.end = Some(End {
             succeeded: false,
             reason: Some(reason.to_owned()),
             message: Some(message),
-        });
-    }
-
-    /// Sets the end of the Pod: no container runs any more.
-    fn finish(&mut self) {
-        let cause = self.stop.as_ref().map(|stop| stop.cause);
-        if matches!(cause, Some(Cause::Deleted | Cause::Vanished)) {
-            for container in &mut self.state.containers {
-                if matches!(container.state, State::Waiting { .. }) {
-                    container.state = State::Terminated(Termination {
-                        exit_code: 137,
-                        reason: "ContainerStatusUnknown",
-                        message: Some(
-                            "The container could not be located when the pod was terminated"
-                                .to_owned(),
-                        ),
-                        started: None,
-                        finished: None,
-                    });
-                }
-            }
-        }
-        let succeeded = self
-            .state
-            .containers
-            .iter()
-            .filter(|container| container.role != Role::Sidecar)
-            .all(|container| container.termination().is_some_and(Termination::succeeded));
-        let (reason, message) = match cause {
-            Some(Cause::Deadline) => (Some(DEADLINE), Some(DEADLINE_MESSAGE)),
-            Some(Cause::Shutdown) => (
-                Some("NodeShutdown"),
-                Some("Pod was terminated in response to imminent node shutdown."),
-            ),
-            _ => (None, None),
-        };
-        self.state.end.get_or_insert(End {
-            succeeded: succeeded && reason.is_none(),
-            reason: reason.map(str::to_owned),
-            message: message.map(str::to_owned),
         });
     }
 
@@ -631,6 +481,14 @@ impl Worker {
             .join(self.pod.metadata.uid.as_deref().unwrap_or_default())
     }
 
+    /// A warning that is not repeated while it stays the same.
+    fn complain(&mut self, container: Option<usize>, reason: &str, message: String) {
+        if self.complaint != message {
+            self.event(container, false, reason, &message);
+            self.complaint = message;
+        }
+    }
+
     fn event(&self, container: Option<usize>, normal: bool, reason: &str, message: &str) {
         let part = container.map(|index| {
             let list = match self.state.containers[index].role {
@@ -643,9 +501,6 @@ impl Worker {
         events.send(Component::Kubelet, &self.pod, part, normal, reason, message);
     }
 }
-
-const DEADLINE: &str = "DeadlineExceeded";
-const DEADLINE_MESSAGE: &str = "Pod was active on the node longer than the specified deadline";
 
 /// How long a container that ended waits for its next attempt, as a kubelet lets it.
 fn back_off(restarts: u32) -> Duration {

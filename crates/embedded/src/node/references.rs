@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use kube::api::PostParams;
-use kube::runtime::wait::{Condition, await_condition};
+use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 
 /// Which kind of object is meant.
@@ -39,7 +40,11 @@ impl fmt::Display for Reference {
 
 /// The content of a ConfigMap or Secret. Not printable, for it may be secret.
 #[derive(Clone, Default)]
-pub(super) struct Content(pub(super) BTreeMap<String, Vec<u8>>);
+pub(super) struct Content {
+    pub(super) data: BTreeMap<String, Vec<u8>>,
+    /// The resource version.
+    version: Option<String>,
+}
 
 /// Something that a Pod needs and that is not there.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +53,8 @@ pub(super) enum Unresolved {
     #[error("{message}")]
     Missing {
         reference: Reference,
+        /// The resource version that was looked at; `None`: the object does not exist.
+        seen: Option<String>,
         message: String,
     },
     /// The specification asks for what can never be.
@@ -99,7 +106,22 @@ impl Fetched {
             _ => Err(Unresolved::Missing {
                 message: format!("{reference} not found"),
                 reference,
+                seen: None,
             }),
+        }
+    }
+
+    /// What to say of a key that an object does not have.
+    pub(super) fn without_key(&self, kind: Kind, name: &str, message: String) -> Unresolved {
+        let reference = Reference {
+            kind,
+            name: name.to_owned(),
+        };
+        let content = self.0.get(&reference).and_then(Option::as_ref);
+        Unresolved::Missing {
+            seen: content.and_then(|content| content.version.clone()),
+            reference,
+            message,
         }
     }
 
@@ -114,7 +136,11 @@ impl Fetched {
             kind,
             name: name.to_owned(),
         };
-        Self(BTreeMap::from([(reference, Some(Content(content)))]))
+        let content = Content {
+            data: content,
+            version: None,
+        };
+        Self(BTreeMap::from([(reference, Some(content))]))
     }
 }
 
@@ -131,18 +157,23 @@ async fn get(
             .map(|map| {
                 let text = map.data.unwrap_or_default().into_iter();
                 let binary = map.binary_data.unwrap_or_default().into_iter();
-                Content(
-                    text.map(|(key, value)| (key, value.into_bytes()))
+                Content {
+                    data: text
+                        .map(|(key, value)| (key, value.into_bytes()))
                         .chain(binary.map(|(key, value)| (key, value.0)))
                         .collect(),
-                )
+                    version: map.metadata.resource_version,
+                }
             }),
         Kind::Secret => Api::<Secret>::namespaced(client.clone(), namespace)
             .get_opt(name)
             .await?
             .map(|secret| {
                 let data = secret.data.unwrap_or_default().into_iter();
-                Content(data.map(|(key, value)| (key, value.0)).collect())
+                Content {
+                    data: data.map(|(key, value)| (key, value.0)).collect(),
+                    version: secret.metadata.resource_version,
+                }
             }),
         Kind::ServiceAccountToken => {
             let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
@@ -152,13 +183,11 @@ async fn get(
                 .await
             {
                 Ok(answer) => answer.status.map(|status| {
-                    Content(
-                        [(
-                            "token".to_owned(),
-                            status.token.unwrap_or_default().into_bytes(),
-                        )]
-                        .into(),
-                    )
+                    let token = status.token.unwrap_or_default();
+                    Content {
+                        data: BTreeMap::from([("token".to_owned(), token.into_bytes())]),
+                        version: None,
+                    }
                 }),
                 Err(kube::Error::Api(status)) if status.is_not_found() => None,
                 Err(error) => return Err(error),
@@ -167,41 +196,37 @@ async fn get(
     })
 }
 
-/// Waits until the object differs from what it is now: it appears, or changes.
-pub(super) async fn changed(client: &Client, namespace: &str, reference: &Reference) {
-    async fn wait<K>(api: Api<K>, name: &str)
+/// Waits until the object is another than the one that was seen: it appears, or changes.
+pub(super) async fn changed(
+    client: &Client,
+    namespace: &str,
+    reference: &Reference,
+    seen: Option<String>,
+) {
+    async fn wait<K>(api: Api<K>, name: &str, seen: Option<String>)
     where
         K: Clone + fmt::Debug + Send + kube::Resource + serde::de::DeserializeOwned + 'static,
         K::DynamicType: Default,
     {
-        let seen = match api.get_opt(name).await {
-            Ok(object) => object.and_then(|object| object.meta().resource_version.clone()),
-            Err(_) => None,
-        };
         let differs = move |object: Option<&K>| {
-            object.is_some_and(|object| object.meta().resource_version != seen)
+            object.is_some_and(|object| seen.is_none() || object.meta().resource_version != seen)
         };
-        if let Err(error) = await_condition(api, name, differs.or(never)).await {
+        if let Err(error) = await_condition(api, name, differs).await {
             tracing::debug!(%error, name, "watching a reference of a Pod");
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
-    fn never<K>(_: Option<&K>) -> bool {
-        false
-    }
-    let name = &reference.name;
+    let (client, name) = (client.clone(), &reference.name);
     match reference.kind {
         Kind::ConfigMap => {
-            wait(
-                Api::<ConfigMap>::namespaced(client.clone(), namespace),
-                name,
-            )
-            .await;
+            wait(Api::<ConfigMap>::namespaced(client, namespace), name, seen).await;
         }
-        Kind::Secret => wait(Api::<Secret>::namespaced(client.clone(), namespace), name).await,
+        Kind::Secret => wait(Api::<Secret>::namespaced(client, namespace), name, seen).await,
         Kind::ServiceAccountToken => {
             wait(
-                Api::<ServiceAccount>::namespaced(client.clone(), namespace),
+                Api::<ServiceAccount>::namespaced(client, namespace),
                 name,
+                seen,
             )
             .await;
         }

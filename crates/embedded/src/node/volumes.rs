@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{
 
 use super::downward;
 use super::expand::expand;
-use super::references::{Content, Fetched, Kind, Reference, Unresolved};
+use super::references::{Fetched, Kind, Reference, Unresolved};
 use super::sandbox::{Mount, Source};
 
 /// What files get when neither the item nor the volume names a mode.
@@ -151,30 +151,14 @@ fn write(volume: &Path, (path, content, mode): &File) -> io::Result<()> {
 fn files(pod: &Pod, volume: &Volume, fetched: &Fetched) -> Result<Vec<File>, Unresolved> {
     let mut all = Vec::new();
     if let Some(map) = &volume.config_map {
-        let found = fetched.content(Kind::ConfigMap, &map.name, map.optional)?;
         let mode = map.default_mode.unwrap_or(DEFAULT_MODE);
-        let reference = (Kind::ConfigMap, map.name.as_str());
-        pick(
-            found,
-            map.items.as_deref(),
-            mode,
-            map.optional,
-            reference,
-            &mut all,
-        )?;
+        let object = (Kind::ConfigMap, map.name.as_str(), map.optional);
+        pick(fetched, object, map.items.as_deref(), mode, &mut all)?;
     } else if let Some(secret) = &volume.secret {
         let name = secret.secret_name.as_deref().unwrap_or_default();
-        let found = fetched.content(Kind::Secret, name, secret.optional)?;
         let mode = secret.default_mode.unwrap_or(DEFAULT_MODE);
-        let reference = (Kind::Secret, name);
-        pick(
-            found,
-            secret.items.as_deref(),
-            mode,
-            secret.optional,
-            reference,
-            &mut all,
-        )?;
+        let object = (Kind::Secret, name, secret.optional);
+        pick(fetched, object, secret.items.as_deref(), mode, &mut all)?;
     } else if let Some(downward) = &volume.downward_api {
         let mode = downward.default_mode.unwrap_or(DEFAULT_MODE);
         fields(pod, downward.items.iter().flatten(), mode, &mut all)?;
@@ -195,35 +179,19 @@ fn project(
     all: &mut Vec<File>,
 ) -> Result<(), Unresolved> {
     if let Some(map) = &source.config_map {
-        let found = fetched.content(Kind::ConfigMap, &map.name, map.optional)?;
-        let reference = (Kind::ConfigMap, map.name.as_str());
-        pick(
-            found,
-            map.items.as_deref(),
-            mode,
-            map.optional,
-            reference,
-            all,
-        )?;
+        let object = (Kind::ConfigMap, map.name.as_str(), map.optional);
+        pick(fetched, object, map.items.as_deref(), mode, all)?;
     }
     if let Some(secret) = &source.secret {
-        let found = fetched.content(Kind::Secret, &secret.name, secret.optional)?;
-        let reference = (Kind::Secret, secret.name.as_str());
-        pick(
-            found,
-            secret.items.as_deref(),
-            mode,
-            secret.optional,
-            reference,
-            all,
-        )?;
+        let object = (Kind::Secret, secret.name.as_str(), secret.optional);
+        pick(fetched, object, secret.items.as_deref(), mode, all)?;
     }
     if let Some(downward) = &source.downward_api {
         fields(pod, downward.items.iter().flatten(), mode, all)?;
     }
     if let Some(token) = &source.service_account_token {
         let found = fetched.content(Kind::ServiceAccountToken, account(pod), None)?;
-        let content = found.and_then(|content| content.0.get("token"));
+        let content = found.and_then(|content| content.data.get("token"));
         all.push((
             token.path.clone(),
             content.cloned().unwrap_or_default(),
@@ -235,36 +203,34 @@ fn project(
 
 /// The items of a ConfigMap or Secret, or all keys.
 fn pick(
-    content: Option<&Content>,
+    fetched: &Fetched,
+    (kind, name, optional): (Kind, &str, Option<bool>),
     items: Option<&[KeyToPath]>,
     mode: i32,
-    optional: Option<bool>,
-    (kind, name): (Kind, &str),
     all: &mut Vec<File>,
 ) -> Result<(), Unresolved> {
-    let Some(content) = content else {
+    let Some(content) = fetched.content(kind, name, optional)? else {
         return Ok(());
     };
     let Some(items) = items.filter(|items| !items.is_empty()) else {
-        let keys = content.0.iter();
+        let keys = content.data.iter();
         all.extend(keys.map(|(key, value)| (key.clone(), value.clone(), mode)));
         return Ok(());
     };
     for item in items {
-        match content.0.get(&item.key) {
+        match content.data.get(&item.key) {
             Some(value) => {
                 all.push((item.path.clone(), value.clone(), item.mode.unwrap_or(mode)));
             }
             None if optional == Some(true) => {}
             None => {
-                let reference = Reference {
-                    kind,
-                    name: name.to_owned(),
+                let word = match kind {
+                    Kind::ConfigMap => "configmap",
+                    Kind::Secret => "secret",
+                    Kind::ServiceAccountToken => "token",
                 };
-                return Err(Unresolved::Missing {
-                    message: format!("{reference} has no key {:?}", item.key),
-                    reference,
-                });
+                let message = format!("{word} {name:?} has no key {:?}", item.key);
+                return Err(fetched.without_key(kind, name, message));
             }
         }
     }

@@ -351,7 +351,7 @@ spec:
     image: any
     workingDir: /workspace
     command: [sh, -c]
-    args: ['cat README task.md /etc/app/key.json /all/b /all/name; wc -c < /all/token; stat -c %a /etc/app/key.json; echo $A $P_token $KUBERNETES_SERVICE_HOST $NODE $0; ls /repo 2>/dev/null; pwd; /tools/say said; ls /tmp | wc -l', '$(A)-$(NONE)-$$(A)']
+    args: ['cat README task.md /etc/app/key.json /all/b /all/name; wc -c < /all/token; stat -c %a /etc/app/key.json; echo $A $P_token $KUBERNETES_SERVICE_HOST $NODE $0; ls /repo 2>/dev/null; pwd; /tools/say said; ls /tmp | wc -l; echo $HOME; touch ~/x && ls ~', '$(A)-$(NONE)-$$(A)']
     env:
     - {{name: A, value: a}}
     - {{name: NODE, valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}}}
@@ -379,7 +379,7 @@ spec:
     let pod = bench.ended("p").await;
     assert_eq!(
         bench.all(&pod, "main").await,
-        "read medo its3cretBp64\n600\na s3cret 127.0.0.1 node-1 a-$(NONE)-$(A)\n/workspace\nsaid\n0\n"
+        "read medo its3cretBp64\n600\na s3cret 127.0.0.1 node-1 a-$(NONE)-$(A)\n/workspace\nsaid\n0\n/root\nx\n"
     );
     assert_eq!(bench.all(&pod, "prepare").await, "read-only\n");
     assert_eq!(std::fs::read_dir(&repository).unwrap().count(), 1);

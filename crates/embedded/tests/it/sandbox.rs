@@ -192,6 +192,34 @@ async fn the_host_can_run_containers() {
 }
 
 #[tokio::test]
+async fn a_host_that_forbids_namespaces_is_told_what_to_do() {
+    for bed in Bed::all() {
+        // In a user namespace of its own, root may set the limit to nothing.
+        let wrapper = bed.directory.path().join("forbidden");
+        let script = format!(
+            "#!/bin/sh\nexec unshare -Ur sh -c 'echo 0 > /proc/sys/user/max_user_namespaces && \
+             exec {} \"$@\"' sh \"$@\"\n",
+            bed.helper.display()
+        );
+        fs::write(&wrapper, script).unwrap();
+        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+        if bed.uid != geteuid().as_raw() {
+            // Changing the user needs rights that this namespace does not give.
+            continue;
+        }
+        let refused = guarded(probe(&wrapper)).await.unwrap_err().to_string();
+        assert!(
+            refused.contains("user.max_user_namespaces is 0; raise it"),
+            "{refused}"
+        );
+        let error = start(&wrapper, &shell("true"))
+            .await
+            .expect_err("no namespaces");
+        assert_eq!(error.reason, SetupReason::NamespacesForbidden);
+    }
+}
+
+#[tokio::test]
 async fn exit_codes_and_signals_come_through() {
     for bed in Bed::all() {
         assert_eq!(
