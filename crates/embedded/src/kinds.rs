@@ -156,7 +156,7 @@ impl Kind {
         self.custom
             || matches!(
                 (self.group.as_str(), self.kind.as_str()),
-                ("", "Pod") | ("batch", "Job" | "CronJob") | ("apiextensions.k8s.io", _)
+                ("", "Pod") | ("batch", "Job") | ("apiextensions.k8s.io", _)
             )
     }
 
@@ -218,7 +218,6 @@ impl Kind {
             ("", "PersistentVolumeClaim") => {
                 object["status"] = serde_json::json!({"phase": "Pending"});
             }
-            ("", "Service") => object["status"] = serde_json::json!({"loadBalancer": {}}),
             ("batch", "Job") => job::prepare_create(object),
             ("apiextensions.k8s.io", "CustomResourceDefinition") => crd::prepare_create(object),
             _ if self.has_status && self.custom => {

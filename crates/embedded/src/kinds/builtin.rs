@@ -29,6 +29,8 @@ const ALL: [&str; 8] = [
 const NO_COLLECTION: [&str; 7] = [
     "create", "delete", "get", "list", "patch", "update", "watch",
 ];
+/// Nothing makes these here, and one that a client made would do nothing; clients look whether there are any.
+const READ: [&str; 3] = ["get", "list", "watch"];
 const CREATE: [&str; 1] = ["create"];
 const STATUS: [&str; 3] = ["get", "patch", "update"];
 
@@ -43,7 +45,7 @@ type Row = (
     &'static [&'static str],
 );
 
-const ROWS: [Row; 23] = [
+const ROWS: [Row; 22] = [
     ("", "ConfigMap", "configmaps", &["cm"], &[], true, &ALL),
     ("", "Event", "events", &["ev"], &[], true, &ALL),
     (
@@ -55,7 +57,7 @@ const ROWS: [Row; 23] = [
         false,
         &NO_COLLECTION,
     ),
-    ("", "Node", "nodes", &["no"], &[], false, &ALL),
+    ("", "Node", "nodes", &["no"], &[], false, &READ),
     (
         "",
         "PersistentVolumeClaim",
@@ -67,7 +69,7 @@ const ROWS: [Row; 23] = [
     ),
     ("", "Pod", "pods", &["po"], &["all"], true, &ALL),
     ("", "Secret", "secrets", &[], &[], true, &ALL),
-    ("", "Service", "services", &["svc"], &["all"], true, &ALL),
+    ("", "Service", "services", &["svc"], &["all"], true, &READ),
     (
         "",
         "ServiceAccount",
@@ -78,15 +80,6 @@ const ROWS: [Row; 23] = [
         &ALL,
     ),
     ("events.k8s.io", "Event", "events", &["ev"], &[], true, &ALL),
-    (
-        "batch",
-        "CronJob",
-        "cronjobs",
-        &["cj"],
-        &["all"],
-        true,
-        &ALL,
-    ),
     ("batch", "Job", "jobs", &[], &["all"], true, &ALL),
     (
         "coordination.k8s.io",
@@ -276,12 +269,7 @@ fn subresources(kind: &str) -> Vec<Subresource> {
             "TokenRequest",
             &["create"],
         )],
-        "Node"
-        | "PersistentVolumeClaim"
-        | "Service"
-        | "Job"
-        | "CronJob"
-        | "CustomResourceDefinition" => {
+        "PersistentVolumeClaim" | "Job" | "CustomResourceDefinition" => {
             vec![own("status", &STATUS)]
         }
         _ => Vec::new(),

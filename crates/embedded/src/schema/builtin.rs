@@ -36,7 +36,6 @@ fn source(group: &str, kind: &str) -> Option<Source> {
         ("", "Service") => definitions::<core::v1::Service>(),
         ("", "ServiceAccount") => definitions::<core::v1::ServiceAccount>(),
         ("events.k8s.io", "Event") => definitions::<events::v1::Event>(),
-        ("batch", "CronJob") => definitions::<batch::v1::CronJob>(),
         ("batch", "Job") => definitions::<batch::v1::Job>(),
         ("coordination.k8s.io", "Lease") => definitions::<coordination::v1::Lease>(),
         ("rbac.authorization.k8s.io", "ClusterRole") => definitions::<rbac::v1::ClusterRole>(),

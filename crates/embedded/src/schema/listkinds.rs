@@ -126,8 +126,6 @@ const ALWAYS: &[(&str, &str, &str)] = &[
     ("v1.JobSpec", "template", "{}"),
     ("v1.JobCondition", "lastProbeTime", "null"),
     ("v1.JobCondition", "lastTransitionTime", "null"),
-    ("v1.CronJob", "spec", "{}"),
-    ("v1.CronJob", "status", "{}"),
     ("v1.Namespace", "spec", "{}"),
     ("v1.Namespace", "status", "{}"),
     ("v1.Node", "spec", "{}"),

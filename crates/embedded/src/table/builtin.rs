@@ -28,14 +28,6 @@ fn columns(kind: &str) -> &'static [Row] {
             ("Images", "string", 1),
             ("Selector", "string", 1),
         ],
-        "CronJob" => &[
-            ("Schedule", "string", 0),
-            ("Timezone", "string", 0),
-            ("Suspend", "boolean", 0),
-            ("Active", "integer", 0),
-            ("Last Schedule", "string", 0),
-            ("Age", "string", 0),
-        ],
         "ConfigMap" => &[("Data", "string", 0), ("Age", "string", 0)],
         "Secret" => &[
             ("Type", "string", 0),
@@ -119,7 +111,6 @@ pub(super) fn cells(kind: &str, object: &Value, now: i64) -> Vec<Value> {
     let rest = match kind {
         "Pod" => pod::cells(object, now),
         "Job" => job::cells(object, now),
-        "CronJob" => cron_job(object, now),
         "ConfigMap" => vec![
             (count(&object["data"]) + count(&object["binaryData"])).into(),
             age(),
@@ -229,27 +220,6 @@ fn source(event: &Value) -> String {
     } else {
         format!("{component}, {host}")
     }
-}
-
-fn cron_job(job: &Value, now: i64) -> Vec<Value> {
-    let text = |value: &Value| value.as_str().unwrap_or("<none>").to_owned();
-    let last = &job["status"]["lastScheduleTime"];
-    let suspended = job["spec"]["suspend"] == true;
-    vec![
-        text(&job["spec"]["schedule"]).into(),
-        text(&job["spec"]["timeZone"]).into(),
-        (if suspended { "True" } else { "False" }).into(),
-        job["status"]["active"]
-            .as_array()
-            .map_or(0, Vec::len)
-            .into(),
-        if last.is_string() {
-            age::since(last, now).into()
-        } else {
-            "<none>".into()
-        },
-        age::since(&job["metadata"]["creationTimestamp"], now).into(),
-    ]
 }
 
 fn node_status(node: &Value) -> &'static str {
