@@ -40,6 +40,8 @@ mod sync;
 mod write;
 
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod recorded;
 
 pub(crate) use status::time as whole_seconds;

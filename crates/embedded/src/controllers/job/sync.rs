@@ -301,6 +301,11 @@ fn outcome(
     if job.metadata.deletion_timestamp.is_some() {
         return Outcome::GoesOn;
     }
+    if spec.completion_mode.as_deref() == Some("Indexed") {
+        // Better said than run without the index that every Pod asks for.
+        let message = "this cluster does not run Jobs with completionMode Indexed";
+        return failing("UnsupportedCompletionMode", message);
+    }
     if let Some(message) = policy_message {
         return failing("PodFailurePolicy", &message);
     }
