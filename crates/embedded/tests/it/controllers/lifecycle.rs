@@ -69,7 +69,7 @@ impl Play {
     }
 
     async fn at(&mut self, t: f64) {
-        let t = Duration::from_millis((t * 1000.0).round() as u64);
+        let t = Duration::try_from_secs_f64(t).unwrap();
         if let Some(wait) = t.checked_sub(self.elapsed).filter(|wait| !wait.is_zero()) {
             self.world.advance(wait).await;
             self.elapsed = t;

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, stream::BoxStream};
 use jiff::Timestamp;
+use kube::Client;
 use kube::api::{Api, DynamicObject, WatchEvent, WatchParams};
 use kube::core::ApiResource;
-use kube::{Client, ResourceExt as _};
 use kubeopencode_embedded::cluster::{Cluster, Options};
 use kubeopencode_embedded::controllers::{ControllerOptions, spawn};
 use serde_json::Value;
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Only against a hang, in real time; nothing waits for it to pass.
-const GUARD: Duration = Duration::from_secs(60);
+const GUARD: Duration = Duration::from_mins(1);
 
 /// A cluster, its controllers, and its time. Needs tokio's paused clock.
 pub(super) struct World {
@@ -41,11 +41,11 @@ impl World {
             let now = now.clone();
             Arc::new(move || Timestamp::from_millisecond(now.load(Ordering::SeqCst)).unwrap())
         };
-        let (hold, held) = mpsc::channel::<()>();
-        let (hang, hung) = tokio::sync::watch::channel(false);
+        let (hold, ended) = mpsc::channel::<()>();
+        let (alarm, hung) = tokio::sync::watch::channel(false);
         tokio::task::spawn_blocking(move || {
-            if held.recv_timeout(GUARD) == Err(mpsc::RecvTimeoutError::Timeout) {
-                let _ = hang.send(true);
+            if ended.recv_timeout(GUARD) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ = alarm.send(true);
             }
         });
         let options = Options {
@@ -172,9 +172,4 @@ impl Follow {
             }
         }
     }
-}
-
-/// The name of an object.
-pub(super) fn name(object: &DynamicObject) -> String {
-    object.name_any()
 }
