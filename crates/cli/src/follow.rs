@@ -1,22 +1,16 @@
 //! Follows a Task to its end: each change of its phase, and what its agent prints while it prints it.
 
+mod changes;
 mod logs;
 mod output;
 
-use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, Client, ResourceExt as _,
-    api::ListParams,
-    runtime::{WatchStreamExt as _, watcher},
-};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use kubeopencode_api::v1alpha1::{Task, TaskPhase};
 
-use crate::{
-    failure::{Failure, Problem},
-    printer::Printer,
-};
+use crate::{failure::Failure, printer::Printer};
 
+use changes::Changes;
 pub(crate) use logs::{container_state, copy};
 pub(crate) use output::Output;
 
@@ -38,30 +32,11 @@ pub(crate) async fn follow(
     about: Talk,
     printer: &Printer,
 ) -> Result<Task, Failure> {
-    let tasks: Api<Task> = Api::namespaced(client.clone(), namespace);
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut events = watcher(tasks, config).default_backoff().boxed();
+    let mut changes = Changes::new(client, namespace, name, printer);
     let mut logs: Option<tokio::task::JoinHandle<Result<(), kube::Error>>> = None;
-    let mut seen = false;
     let mut said = String::new();
     let ended = loop {
-        let event = match events.try_next().await {
-            Ok(Some(event)) => event,
-            Ok(None) => return Err(Problem::new("the cluster ended the watch").failed()),
-            Err(error) => {
-                printer.warn(&format!(
-                    "the cluster does not answer ({error}); trying again"
-                ));
-                continue;
-            }
-        };
-        let task = match event {
-            watcher::Event::Apply(task) | watcher::Event::InitApply(task) => task,
-            watcher::Event::Delete(_) => return Err(deleted(name)),
-            watcher::Event::InitDone if !seen => return Err(deleted(name)),
-            watcher::Event::Init | watcher::Event::InitDone => continue,
-        };
-        seen = true;
+        let task = changes.next().await?;
         if about == Talk::Phases {
             say(&task, &mut said, printer);
         }
@@ -94,10 +69,6 @@ pub(crate) async fn follow(
 /// Whether nothing changes after this phase.
 pub(crate) fn is_terminal(phase: Option<TaskPhase>) -> bool {
     matches!(phase, Some(TaskPhase::Completed | TaskPhase::Failed))
-}
-
-fn deleted(name: &str) -> Failure {
-    Problem::new(format!("the Task {name} was deleted")).failed()
 }
 
 /// Says where the Task is, when that has changed.

@@ -58,11 +58,6 @@ impl Machine {
             durable,
             listen,
         } = options;
-        if let Err(error) = sandbox::probe(Path::new(THIS_PROGRAM)).await {
-            return Err(Problem::new(format!("this machine cannot lock processes in: {error}"))
-                .hint("docs/local.md says what the node needs; `--context` runs Tasks on another cluster")
-                .failed());
-        }
         let definitions = kubeopencode_api::crds()
             .iter()
             .map(serde_json::to_value)
@@ -81,15 +76,20 @@ impl Machine {
         }
         let logs_dir = directory.join("logs");
         let logs = LogStore::open(&logs_dir).map_err(|error| unusable(&logs_dir, &error))?;
-        let cluster = Cluster::start(Options {
+        let starting = Cluster::start(Options {
             data_dir: durable.then(|| directory.clone()),
             definitions,
             listen,
             node: Some(node(&directory, logs)?),
             ..Options::default()
-        })
-        .await
-        .map_err(|error| cannot_start(&error))?;
+        });
+        let (probed, started) = tokio::join!(sandbox::probe(Path::new(THIS_PROGRAM)), starting);
+        probed.map_err(|error| {
+            Problem::new(format!("this machine cannot lock processes in: {error}"))
+                .hint("docs/local.md says what the node needs; `--context` runs Tasks on another cluster")
+                .failed()
+        })?;
+        let cluster = started.map_err(|error| cannot_start(&error))?;
         let client = cluster.client();
         if listen.is_some() {
             access::install(&client).await?;

@@ -25,7 +25,11 @@ pub(crate) fn set_up(operator: bool, verbose: u8) {
         .with_writer(std::io::stderr);
     // Somebody has set one up already only in a test.
     let _ = if operator {
-        lines.json().flatten_event(true).try_init()
+        lines
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .try_init()
     } else {
         lines.without_time().with_target(false).try_init()
     };

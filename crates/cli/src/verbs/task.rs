@@ -302,9 +302,12 @@ async fn fetch(target: &Target, name: &str) -> Result<Task, Failure> {
         "there is no Task {name:?} in namespace {}",
         target.namespace
     ));
-    Err(match manifest::check::nearest(name, &known) {
-        Some(nearest) => problem.hint(format!("did you mean {nearest}?")),
-        None => problem.hint("`kubeopencode task list --all-namespaces` lists all"),
-    }
-    .failed())
+    let longer = known.iter().copied().find(|known| known.starts_with(name));
+    Err(
+        match longer.or_else(|| manifest::check::nearest(name, &known)) {
+            Some(nearest) => problem.hint(format!("did you mean {nearest}?")),
+            None => problem.hint("`kubeopencode task list --all-namespaces` lists all"),
+        }
+        .failed(),
+    )
 }
