@@ -1,6 +1,10 @@
 //! The operator fails or dies at every single call of a Task's life: the Task ends all the same, and ran at most once.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    time::Duration,
+};
 
 use futures::{StreamExt as _, stream};
 
@@ -106,4 +110,40 @@ async fn a_lost_answer_to_any_call_of_a_life_that_is_stopped() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn death_after_any_call_of_a_life_that_is_stopped() {
     at_every_call(Life::IsStopped, Fault::DiesAfter).await;
+}
+
+/// The same faults for the same seed and order of calls: of a hundred calls, ten fail in one way or the other, and
+/// every watch is late.
+fn storm(seed: u64) -> Faults {
+    Faults::new(move |number, call| {
+        let mut hash = DefaultHasher::new();
+        (seed, number).hash(&mut hash);
+        match hash.finish() % 100 {
+            0..5 => Fault::Refused,
+            5..10 => Fault::AnswerLost,
+            late if call.verb == "watch" => Fault::Late(Duration::from_millis(late)),
+            _ => Fault::None,
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_operators_in_a_storm_run_each_task_once() {
+    let mut world = World::new(Play::Ends(0)).await;
+    world.create(AGENT).await;
+    world.operate(&storm(1));
+    world.operate(&storm(2));
+    let names: Vec<String> = (0..30).map(|number| format!("it-{number}")).collect();
+    for name in &names {
+        world
+            .create(&TASK.replace("{name: it}", &format!("{{name: {name}}}")))
+            .await;
+    }
+    for name in &names {
+        let status = world.ends(name).await;
+        assert_eq!(status.reason.as_deref(), Some("Succeeded"), "{name}");
+        assert_eq!(world.kubelet.starts(name), 1, "{name}");
+    }
+    assert_eq!(world.jobs().await.len(), names.len());
+    world.end().await;
 }

@@ -7,14 +7,15 @@ use std::{
     future::pending,
     sync::{Arc, Mutex},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody, combinators::UnsyncBoxBody};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 use tower::{BoxError, Layer, Service, ServiceExt as _};
 
 /// A call of the Kubernetes API.
@@ -91,6 +92,8 @@ pub enum Fault {
     Refused,
     /// It takes effect, and the answer is lost.
     AnswerLost,
+    /// It takes effect, and each piece of the answer comes this much later. Of a watch, that is each event.
+    Late(Duration),
     /// The caller dies before it takes effect.
     DiesBefore,
     /// It takes effect, and the caller dies before it hears.
@@ -203,16 +206,28 @@ where
             match fault {
                 Fault::Refused => return Ok(internal_error()),
                 Fault::DiesBefore => return faults.die().await,
-                Fault::None | Fault::AnswerLost | Fault::DiesAfter => {}
+                Fault::None | Fault::AnswerLost | Fault::Late(_) | Fault::DiesAfter => {}
             }
             let answer = inner.oneshot(request).await.map_err(Into::into)?;
             match fault {
                 Fault::AnswerLost => Err("the connection was reset".into()),
                 Fault::DiesAfter => faults.die().await,
+                Fault::Late(by) => Ok(answer.map(|body| late(body, by))),
                 _ => Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync())),
             }
         })
     }
+}
+
+fn late<B>(body: B, by: Duration) -> Body
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let frames = BodyStream::new(body).then(move |frame| {
+        let frame = frame.map_err(Into::into);
+        sleep(by).map(|()| frame)
+    });
+    StreamBody::new(frames).boxed_unsync()
 }
 
 fn internal_error() -> Response<Body> {
