@@ -33,6 +33,11 @@ const MAP_LISTS: &[(&str, &str, &[&str])] = &[
     ("v1.EphemeralContainer", "volumeMounts", &["mountPath"]),
     ("v1.EphemeralContainer", "volumeDevices", &["devicePath"]),
     ("v1.ResourceRequirements", "claims", &["name"]),
+    ("v1.PodSpec", "schedulingGates", &["name"]),
+    ("v1.ContainerStatus", "volumeMounts", &["mountPath"]),
+    ("v1.ContainerStatus", "allocatedResourcesStatus", &["name"]),
+    ("v1.ResourceStatus", "resources", &["resourceID"]),
+    ("v1.PodStatus", "resourceClaimStatuses", &["name"]),
     ("v1.PodStatus", "conditions", &["type"]),
     ("v1.PodStatus", "podIPs", &["ip"]),
     ("v1.NamespaceStatus", "conditions", &["type"]),
@@ -47,7 +52,14 @@ const MAP_LISTS: &[(&str, &str, &[&str])] = &[
 ];
 
 /// Type and field of the `set` lists.
-const SETS: &[(&str, &str)] = &[("v1.ObjectMeta", "finalizers"), ("v1.NodeSpec", "podCIDRs")];
+const SETS: &[(&str, &str)] = &[
+    ("v1.ObjectMeta", "finalizers"),
+    ("v1.NodeSpec", "podCIDRs"),
+    ("v1.ContainerRestartRuleOnExitCodes", "values"),
+    ("v1.PodFailurePolicyOnExitCodesRequirement", "values"),
+    ("v1.UncountedTerminatedPods", "succeeded"),
+    ("v1.UncountedTerminatedPods", "failed"),
+];
 
 /// Type, field and key of lists that a strategic merge patch merges by another key than server-side apply, or only it.
 const MERGE_KEYS: &[(&str, &str, &str)] = &[
@@ -57,13 +69,13 @@ const MERGE_KEYS: &[(&str, &str, &str)] = &[
     ("v1.ServiceSpec", "ports", "port"),
     ("v1.JobStatus", "conditions", "type"),
     ("v1.ObjectMeta", "finalizers", ""),
-    ("v1.NamespaceSpec", "finalizers", ""),
-    ("v1.PodSpec", "schedulingGates", "name"),
+    ("v1.PodStatus", "hostIPs", "ip"),
     ("v1.NodeSpec", "podCIDRs", ""),
 ];
 
 /// Lists that are `map` under server-side apply and whole values in a strategic merge patch.
 const NO_MERGE_KEY: &[(&str, &str)] = &[
+    ("v1.ResourceStatus", "resources"),
     ("v1.ResourceRequirements", "claims"),
     ("v1.CustomResourceDefinitionStatus", "conditions"),
 ];
@@ -96,7 +108,11 @@ const ATOMIC_MAPS: &[(&str, &str)] = &[
 ];
 
 /// Types in which `$retainKeys` works.
-const RETAIN_KEYS: &[(&str, &str)] = &[("v1.PodSpec", "volumes")];
+const RETAIN_KEYS: &[(&str, &str)] = &[
+    ("v1.PodSpec", "volumes"),
+    ("v1.PodSpec", "resourceClaims"),
+    ("v1.PodStatus", "resourceClaimStatuses"),
+];
 
 /// Type, field and JSON text of what Go writes when nothing is there.
 const ALWAYS: &[(&str, &str, &str)] = &[
