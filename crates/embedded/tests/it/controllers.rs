@@ -6,6 +6,7 @@
     reason = "a test may fail where it stands"
 )]
 
+mod faults;
 mod garbage;
 mod lifecycle;
 mod namespaces;

@@ -36,6 +36,11 @@ pub(super) struct World {
 impl World {
     /// Begins at `start`.
     pub(super) async fn new(start: Timestamp) -> Self {
+        Self::with(start, Cluster::client).await
+    }
+
+    /// Begins at `start`; the controllers use another client than the test.
+    pub(super) async fn with(start: Timestamp, client: impl FnOnce(&Cluster) -> Client) -> Self {
         let now = Arc::new(AtomicI64::new(start.as_millisecond()));
         let clock: Arc<dyn Fn() -> Timestamp + Send + Sync> = {
             let now = now.clone();
@@ -61,7 +66,7 @@ impl World {
             root_ca: "the root".to_owned(),
             ..ControllerOptions::default()
         };
-        let controllers = spawn(cluster.client(), options, shutdown.clone());
+        let controllers = spawn(client(&cluster), options, shutdown.clone());
         Self {
             client: cluster.client(),
             cluster,
@@ -136,9 +141,14 @@ pub(super) struct Follow {
 impl Follow {
     /// The next event, as its type and its object. `what` is waited for, if it hangs.
     pub(super) async fn next(&mut self, what: &dyn Debug) -> (&'static str, Value) {
-        let event = tokio::select! {
-            event = self.events.next() => event.expect("the watch goes on").unwrap(),
-            _ = self.hung.wait_for(|hung| *hung) => panic!("waited in vain for {what:?}"),
+        let event = loop {
+            let event = tokio::select! {
+                event = self.events.next() => event.expect("the watch goes on").unwrap(),
+                _ = self.hung.wait_for(|hung| *hung) => panic!("waited in vain for {what:?}"),
+            };
+            if !matches!(event, WatchEvent::Bookmark(_)) {
+                break event;
+            }
         };
         let (kind, object) = match event {
             WatchEvent::Added(object) => ("ADDED", object),
