@@ -28,7 +28,7 @@ mod write;
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,10 +109,6 @@ struct Shared {
 impl Shared {
     fn pods(&self) -> PathBuf {
         self.options.data_dir.join("pods")
-    }
-
-    fn place<'a>(&'a self, directory: &'a Path) -> volumes::Place<'a> {
-        volumes::Place { directory }
     }
 
     fn offer(&self) -> refuse::Offer<'_> {

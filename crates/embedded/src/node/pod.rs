@@ -26,7 +26,7 @@ use super::container::{self, Workspace};
 use super::events::Component;
 use super::references::{self, Fetched, Unresolved};
 use super::status::{self, End, PodState, Progress, Role, State, Termination};
-use super::volumes;
+use super::volumes::{self, Place};
 use super::{Shared, env, refuse, write};
 
 /// The newest that is known of a Pod object.
@@ -238,7 +238,13 @@ impl Worker {
         let wanted = volumes::references(&self.pod);
         let directory = self.directory();
         let made = match Fetched::fetch(&self.shared.client, &namespace, wanted).await {
-            Ok(fetched) => volumes::make(&self.pod, &self.shared.place(&directory), &fetched),
+            Ok(fetched) => volumes::make(
+                &self.pod,
+                &Place {
+                    directory: &directory,
+                },
+                &fetched,
+            ),
             Err(error) => Err(error),
         };
         match made {
@@ -288,7 +294,9 @@ impl Worker {
             let workspace = Workspace::make(&directory, &spec.name).map_err(|error| {
                 Unresolved::Invalid(format!("the container's directory: {error}"))
             })?;
-            let place = self.shared.place(&directory);
+            let place = Place {
+                directory: &directory,
+            };
             let options = &self.shared.options;
             container::describe(&self.pod, &spec, options, &place, &workspace, env)
                 .map(|container| (container, workspace))

@@ -1,5 +1,10 @@
 //! The logs of containers: what is read back is what was written.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what the tests share fails and speaks as they do"
+)]
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,7 +38,7 @@ async fn read(store: &LogStore, options: LogOptions) -> String {
 }
 
 async fn guarded<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), future)
+    tokio::time::timeout(Duration::from_mins(1), future)
         .await
         .expect("the log does not end")
 }

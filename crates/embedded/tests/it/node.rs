@@ -2,6 +2,13 @@
 //!
 //! Needs user namespaces, as the sandbox does.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::large_futures,
+    reason = "what the tests share fails and speaks as they do"
+)]
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -115,13 +122,13 @@ impl Bench {
         let condition =
             |pod: Option<&Pod>| pod.and_then(|pod| pod.status.as_ref()).is_some_and(&holds);
         let waited = tokio::time::timeout(
-            Duration::from_secs(60),
+            Duration::from_mins(1),
             await_condition(self.pods.clone(), name, condition),
         );
-        match waited.await {
-            Ok(pod) => pod.unwrap().unwrap(),
-            Err(_) => panic!("{name}: {:#?}", self.pods.get(name).await.unwrap().status),
+        if let Ok(pod) = waited.await {
+            return pod.unwrap().unwrap();
         }
+        panic!("{name}: {:#?}", self.pods.get(name).await.unwrap().status)
     }
 
     async fn ended(&self, name: &str) -> Pod {
@@ -184,7 +191,7 @@ impl Bench {
 }
 
 async fn guarded<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), future)
+    tokio::time::timeout(Duration::from_mins(1), future)
         .await
         .expect("it does not happen")
 }

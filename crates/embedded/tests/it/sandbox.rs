@@ -3,6 +3,13 @@
 //! Needs user namespaces. Every test runs as the user of the test and, when that is root, as an
 //! ordinary user (65534) too, by `setpriv` of util-linux. What is missing is said on stderr.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "what the tests share fails and speaks as they do"
+)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
@@ -105,7 +112,7 @@ async fn finish(mut started: Started) -> (String, Ended) {
 }
 
 async fn guarded<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(120), future)
+    tokio::time::timeout(Duration::from_mins(2), future)
         .await
         .expect("no answer")
 }

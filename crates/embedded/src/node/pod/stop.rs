@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 use super::super::attempt::Control;
-use super::super::status::{End, Progress, Role, State, Termination};
+use super::super::status::{End, Role, State, Termination};
 use super::Worker;
 
 const DEADLINE: &str = "DeadlineExceeded";
