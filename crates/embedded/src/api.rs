@@ -177,12 +177,11 @@ impl Api {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (parts, body) = request.into_parts();
-        let user = match &self.identity {
-            Some(user) => user.clone(),
-            None => {
-                let issued = self.inner.account_tokens.all();
-                auth::authenticate(self.inner.tokens.iter().chain(&issued), &parts.headers)?
-            }
+        let user = if let Some(user) = &self.identity {
+            user.clone()
+        } else {
+            let issued = self.inner.account_tokens.all();
+            auth::authenticate(self.inner.tokens.iter().chain(&issued), &parts.headers)?
         };
         let text = parts.uri.path();
         let target = path::parse(text);

@@ -32,6 +32,16 @@ impl Exchange {
         self.stream_closed.as_deref() == Some("by server")
     }
 
+    /// How many events a watch must send before it can be closed: all but bookmarks at its end, which
+    /// come when some time has passed.
+    pub(super) fn events_to_wait_for(&self) -> usize {
+        let events = self.response_body.as_array().map_or(&[][..], Vec::as_slice);
+        let timed = |event: &&Value| {
+            event["type"] == "BOOKMARK" && event["object"]["metadata"]["annotations"].is_null()
+        };
+        events.len() - events.iter().rev().take_while(timed).count()
+    }
+
     pub(super) fn warnings(&self) -> Vec<String> {
         let header = self.response_headers.get("Warning");
         let texts = header.and_then(Value::as_array).into_iter().flatten();
