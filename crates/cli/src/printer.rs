@@ -5,7 +5,10 @@
 
 use std::{
     io::{IsTerminal as _, Write as _},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,6 +26,12 @@ pub(crate) struct Printer {
     color: bool,
     progress: Arc<Mutex<Option<ProgressBar>>>,
     moving: bool,
+    /// Whether both outputs are shown on a terminal, mixed.
+    mixed: bool,
+    /// Whether standard output ends in the middle of a line.
+    data_open: Arc<AtomicBool>,
+    /// Whether standard error does.
+    aside_open: Arc<AtomicBool>,
 }
 
 impl Printer {
@@ -40,15 +49,20 @@ impl Printer {
             color,
             progress: Arc::default(),
             moving: color && terminal,
+            mixed: terminal && std::io::stdout().is_terminal(),
+            data_open: Arc::default(),
+            aside_open: Arc::default(),
         }
     }
 
     /// Data, as it is, to standard output.
     pub(crate) fn data(&self, bytes: &[u8]) {
+        self.begins(bytes);
         self.suspended(|| {
             let mut out = std::io::stdout().lock();
             let _ = out.write_all(bytes).and_then(|()| out.flush());
         });
+        self.wrote(bytes, &self.data_open);
     }
 
     /// Text to standard output; a newline is added where there is none.
@@ -61,15 +75,41 @@ impl Printer {
 
     /// Bytes as they are, to standard error.
     pub(crate) fn aside(&self, bytes: &[u8]) {
+        self.begins(bytes);
         self.suspended(|| {
             let mut out = std::io::stderr().lock();
             let _ = out.write_all(bytes).and_then(|()| out.flush());
         });
+        self.wrote(bytes, &self.aside_open);
     }
 
     /// A line for the person, to standard error.
     pub(crate) fn line(&self, text: &str) {
-        self.aside(format!("{text}\n").as_bytes());
+        let begin = if self.in_a_line() { "\n" } else { "" };
+        self.aside(format!("{begin}{text}\n").as_bytes());
+        if self.mixed {
+            self.data_open.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a line of ours would begin in the middle of somebody else's.
+    fn in_a_line(&self) -> bool {
+        self.aside_open.load(Ordering::Relaxed)
+            || (self.mixed && self.data_open.load(Ordering::Relaxed))
+    }
+
+    /// Moving progress would erase a line that is not finished, so it goes away before one.
+    fn begins(&self, bytes: &[u8]) {
+        if !bytes.ends_with(b"\n") {
+            self.progress_end();
+        }
+    }
+
+    /// Remembers where the output stands.
+    fn wrote(&self, bytes: &[u8], open: &AtomicBool) {
+        if let Some(last) = bytes.last() {
+            open.store(*last != b'\n', Ordering::Relaxed);
+        }
     }
 
     /// A line about one subject, such as a Task.
@@ -129,7 +169,7 @@ impl Printer {
 
     /// Shows what is going on, on a terminal only, until the next such line or [`Printer::progress_end`].
     pub(crate) fn progress(&self, text: &str) {
-        if !self.moving {
+        if !self.moving || self.in_a_line() {
             return;
         }
         let mut bar = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
