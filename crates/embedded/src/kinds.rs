@@ -339,7 +339,7 @@ impl Kind {
             },
             ("coordination.k8s.io", "Lease") => simple::check_lease(new, &mut causes),
             ("apiextensions.k8s.io", "CustomResourceDefinition") if subresource.is_none() => {
-                crd::check(new, &mut causes);
+                crd::check(new, old, &mut causes);
             }
             _ => {}
         }

@@ -150,8 +150,8 @@ pub(super) fn versions(definition: &Value) -> &[Value] {
         .unwrap_or_default()
 }
 
-/// Faults of a definition.
-pub(super) fn check(definition: &Value, causes: &mut Vec<Cause>) {
+/// Faults of a definition; `old` is the stored one of an update.
+pub(super) fn check(definition: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let spec = &definition["spec"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
@@ -195,6 +195,34 @@ pub(super) fn check(definition: &Value, causes: &mut Vec<Cause>) {
         }
         for fault in names::label(&value.to_lowercase()) {
             causes.push(Cause::invalid(&field, &spec["names"][key], fault));
+        }
+    }
+    if let Some(old) = old {
+        check_update(definition, old, causes);
+    }
+}
+
+/// What of a definition stays as it was: objects are kept under it.
+fn check_update(definition: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    let served: &[&str] = &["/spec/scope", "/spec/names/kind"];
+    let fixed = if is_established(old) { served } else { &[] };
+    for place in fixed.iter().chain(&["/spec/group", "/spec/names/plural"]) {
+        let (new, before) = (definition.pointer(place), old.pointer(place));
+        if new != before {
+            let field = place.trim_start_matches('/').replace('/', ".");
+            let value = new.cloned().unwrap_or_default();
+            causes.push(Cause::invalid(field, &value, "field is immutable"));
+        }
+    }
+    let stored = definition["status"]["storedVersions"].as_array();
+    for (i, version) in stored.into_iter().flatten().enumerate() {
+        if !versions(definition).iter().any(|v| v["name"] == *version) {
+            let field = path::index("status.storedVersions", i);
+            causes.push(Cause::invalid(
+                field,
+                version,
+                "must appear in spec.versions",
+            ));
         }
     }
 }

@@ -8,6 +8,7 @@ mod widgets;
 
 use std::sync::Arc;
 
+use kubeopencode_embedded::kinds::crd::establish;
 use kubeopencode_embedded::kinds::{FieldValidation, Kind, Registry};
 use kubeopencode_embedded::schema::Document;
 use kubeopencode_embedded::status::{Cause, Failure};
@@ -154,6 +155,20 @@ fn a_definition_serves_each_version_and_keeps_one() {
     );
     assert_eq!(definition["spec"]["names"]["listKind"], "ThingList");
     assert_eq!(definition["status"]["storedVersions"], json!(["v1"]));
+    let kind = builtin("apiextensions.k8s.io", "customresourcedefinitions");
+    let fewer = |d: &mut Value| d["spec"]["versions"] = json!([version("v2", true)]);
+    let causes = faults(&kind, &definition, fewer, None);
+    assert_eq!(causes.len(), 1);
+    assert_eq!(causes[0].field, "status.storedVersions[0]");
+    let moved = |d: &mut Value| d["spec"]["scope"] = "Cluster".into();
+    assert_eq!(
+        faults(&kind, &definition, moved, None),
+        [],
+        "not served yet"
+    );
+    let mut served = definition.clone();
+    establish(&mut served, "2026-01-01T00:00:00Z");
+    assert_eq!(faults(&kind, &served, moved, None).len(), 1);
     let registry = Registry::builtin();
     let kinds = registry.install_crd(&definition).expect("installs");
     assert_eq!(kinds.len(), 2);
