@@ -99,7 +99,7 @@ pub(crate) fn bring_back(
             "--no-auto-maintenance",
             "--refmap=",
         ])
-        .arg(format!("file://{}", checkout.display()))
+        .arg(checkout)
         .arg("HEAD"))?;
     for number in 1..1000 {
         let name = if number == 1 {

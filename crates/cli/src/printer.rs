@@ -62,7 +62,7 @@ impl Printer {
             let mut out = std::io::stdout().lock();
             let _ = out.write_all(bytes).and_then(|()| out.flush());
         });
-        self.wrote(bytes, &self.data_open);
+        Self::wrote(bytes, &self.data_open);
     }
 
     /// Text to standard output; a newline is added where there is none.
@@ -80,7 +80,7 @@ impl Printer {
             let mut out = std::io::stderr().lock();
             let _ = out.write_all(bytes).and_then(|()| out.flush());
         });
-        self.wrote(bytes, &self.aside_open);
+        Self::wrote(bytes, &self.aside_open);
     }
 
     /// A line for the person, to standard error.
@@ -106,7 +106,7 @@ impl Printer {
     }
 
     /// Remembers where the output stands.
-    fn wrote(&self, bytes: &[u8], open: &AtomicBool) {
+    fn wrote(bytes: &[u8], open: &AtomicBool) {
         if let Some(last) = bytes.last() {
             open.store(*last != b'\n', Ordering::Relaxed);
         }
@@ -141,12 +141,15 @@ impl Printer {
     /// Why a command failed.
     pub(crate) fn failure(&self, failure: &Failure) {
         self.progress_end();
-        for problem in &failure.problems {
-            self.problem(problem);
+        for (index, problem) in failure.problems.iter().enumerate() {
+            let next = failure.problems.get(index + 1);
+            // What helps against several in a row is said once, after them.
+            let hint = next.is_none_or(|next| next.hint != problem.hint);
+            self.problem(problem, hint);
         }
     }
 
-    fn problem(&self, problem: &Problem) {
+    fn problem(&self, problem: &Problem, with_hint: bool) {
         let Problem {
             place,
             message,
@@ -159,7 +162,7 @@ impl Printer {
             format!("{}: ", self.paint(place, Style::new().bold()))
         };
         self.line(&format!("{label} {place}{message}"));
-        if let Some(hint) = hint {
+        if let Some(hint) = hint.as_ref().filter(|_| with_hint) {
             self.line(&format!(
                 "{} {hint}",
                 self.paint("hint:", Style::new().cyan().bold())

@@ -451,3 +451,46 @@ fn without_opencode_it_says_how_to_get_it() {
     hint: `npm install -g opencode-ai` installs it; --command, or an Agent with a command, runs something else
     ");
 }
+
+/// The manifests that the design document prints, except those that clone from the network or need Secrets. What they
+/// call OpenCode is a program that does nothing.
+#[test]
+fn manifests_of_the_document_run() {
+    if !can_run_pods("run -f with the manifests of the document") {
+        return;
+    }
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/tests/data");
+    let mut ran = 0;
+    for entry in std::fs::read_dir(folder).expect("the engine's test data") {
+        let path = entry.expect("an entry").path();
+        let is_manifest = path.extension().is_some_and(|ending| ending == "yaml");
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        if !is_manifest || text.contains("https://") || text.contains("secretRef") {
+            continue;
+        }
+        let sandbox = Sandbox::new();
+        let bin = sandbox.work().join("bin");
+        std::fs::create_dir(&bin).expect("a folder");
+        let program = std::fs::canonicalize("/bin/true").expect("true is installed");
+        std::fs::copy(program, bin.join("opencode")).expect("a copy");
+        let search = format!(
+            "{}:{}",
+            bin.display(),
+            std::env::var("PATH").expect("a PATH")
+        );
+        let mut command = sandbox.command(&["run", "-f", &path.display().to_string()]);
+        let output = command
+            .env("PATH", search)
+            .output()
+            .expect("the binary starts");
+        let outcome = Outcome::of(&output).expect_code(0);
+        assert!(
+            outcome.stderr.contains("Succeeded"),
+            "{}: {}",
+            path.display(),
+            outcome.stderr
+        );
+        ran += 1;
+    }
+    assert!(ran >= 4, "{ran}");
+}
