@@ -871,3 +871,36 @@ spec:
     );
     bench.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_pods_at_once_keep_apart() {
+    let bench = Bench::new().await;
+    let names: Vec<String> = (0..40).map(|number| format!("p{number}")).collect();
+    for name in &names {
+        bench
+            .create(&format!(
+                "
+metadata: {{name: {name}}}
+spec:
+  restartPolicy: Never
+  automountServiceAccountToken: false
+  containers: [{{name: main, image: any, command: [sh, -c, 'hostname > /w/x; cat /w/x; ls /w | wc -l'], volumeMounts: [{{name: w, mountPath: /w}}]}}]
+  volumes: [{{name: w, emptyDir: {{}}}}]
+"
+            ))
+            .await;
+    }
+    for name in &names {
+        let pod = bench.ended(name).await;
+        assert_eq!(bench.all(&pod, "main").await, format!("{name}\n1\n"));
+        bench
+            .pods
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+    for name in &names {
+        bench.gone(name).await;
+    }
+    bench.end().await;
+}
