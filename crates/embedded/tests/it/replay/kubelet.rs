@@ -53,8 +53,8 @@ impl Kubelet {
             .replace("<time>", scheduled.expect("a bound Pod"));
         let status = replay.bindings.fill(&status, 0);
         let status: Value = serde_json::from_str(&status).expect("a status");
-        let patch = json!({"status": status});
-        self.send("kubelet", "PATCH", &format!("{path}/status"), &patch)
+        let body = json!({"status": status});
+        self.send("kubelet", "PATCH", &format!("{path}/status"), &body)
             .await;
         open
     }
@@ -62,8 +62,8 @@ impl Kubelet {
     /// The recorder took this finalizer off without recording it.
     pub(super) async fn release(&self) {
         let path = "/apis/example.test/v1/namespaces/rec/widgets/wf-bad";
-        let patch = json!({"metadata": {"finalizers": null}});
-        self.send("recorder", "PATCH", path, &patch).await;
+        let body = json!({"metadata": {"finalizers": null}});
+        self.send("recorder", "PATCH", path, &body).await;
     }
 
     async fn send(&self, agent: &str, method: &str, path: &str, body: &Value) -> Value {
