@@ -54,7 +54,7 @@ pub(crate) async fn local(arguments: &LocalArgs, printer: &Printer) -> Result<()
             merged.display()
         ));
     }
-    printer.text(&format!("export KUBECONFIG={}", kubeconfig.display()));
+    printer.text(&format!("export KUBECONFIG={}", quoted(&kubeconfig)));
     printer.line("This is a Kubernetes of this machine alone; kubectl works with it once you have entered the line above.");
     printer.line("`kubeopencode run` and `kubeopencode task` use it by themselves. Ctrl-C ends it; its objects stay.");
     interrupts.next().await;
@@ -64,6 +64,17 @@ pub(crate) async fn local(arguments: &LocalArgs, printer: &Printer) -> Result<()
         () = interrupts.next() => {}
     }
     Ok(())
+}
+
+/// A path as a word of a shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+@%".contains(letter);
+    if text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 /// The port of the last time, so that shells with the old kubeconfig go on working.
