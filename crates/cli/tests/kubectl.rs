@@ -39,6 +39,7 @@ fn main() -> ExitCode {
 }
 
 /// The kubectls of this machine. None is an error where the environment requires them, and told loudly elsewhere.
+#[expect(clippy::print_stderr, reason = "what is left out has to be seen")]
 fn kubectls() -> Vec<PathBuf> {
     let listed = std::env::var_os("KUBEOPENCODE_TEST_KUBECTL");
     let found: Vec<PathBuf> = match &listed {
@@ -147,7 +148,7 @@ fn parse(text: &str, folder: &Path) -> Result<Vec<Line>> {
                 Some(status) => {
                     last.status = status
                         .parse()
-                        .with_context(|| format!("line {}", index + 1))?
+                        .with_context(|| format!("line {}", index + 1))?;
                 }
                 None => last.expected.push(squeeze(line)),
             }

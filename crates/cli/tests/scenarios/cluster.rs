@@ -56,7 +56,7 @@ impl Cluster {
     }
 
     /// The URL under which Pods reach a repository of this machine.
-    pub fn repository_url(&self, path: &Path) -> String {
+    pub fn repository_url(path: &Path) -> String {
         match std::env::var("KUBEOPENCODE_SCENARIO_REPOSITORIES") {
             Ok(base) => format!("{base}{}", path.display()),
             Err(_) => format!("file://{}", path.display()),

@@ -1,6 +1,6 @@
 //! Performs a scenario: applies, waits for what has to be seen by watching, compares.
 
-use std::{path::Path, time::Duration};
+use std::{fmt::Write as _, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _};
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long anything may take before the scenario is given up. A guard, not a measure: everything waits for events.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Performs the scenario of this file.
 pub async fn run(cluster: &Cluster, path: &Path) -> Result<()> {
@@ -42,7 +42,7 @@ pub async fn run(cluster: &Cluster, path: &Path) -> Result<()> {
     for wanted in &first.repositories {
         let made = repository::make(folder.path(), wanted)?;
         for (what, value) in [
-            ("url", cluster.repository_url(&made.path)),
+            ("url", Cluster::repository_url(&made.path)),
             ("first", made.first),
             ("head", made.head),
         ] {
@@ -449,7 +449,7 @@ impl Stage {
                     }
                     _ => json!({"name": object.name_any(), "status": object.data["status"]}),
                 };
-                text.push_str(&format!("{kind} {shown}\n"));
+                let _ = writeln!(text, "{kind} {shown}");
             }
         }
         text
