@@ -9,7 +9,7 @@ use super::query::DeleteOptions;
 use super::update::deletion_is_complete;
 use super::{Inner, broken};
 use crate::apply;
-use crate::kinds::Kind;
+use crate::kinds::{Kind, crd};
 use crate::status::Failure;
 use crate::store::{Expect, Revised, StoreError, Write};
 
@@ -103,28 +103,10 @@ impl Inner {
     /// the real server does.
     async fn establish(&self, kind: &Kind, stored: &Revised) -> Result<(), Failure> {
         self.registry.install_crd(&stored.value)?;
-        let accepted = stored.value["spec"]["names"].clone();
         let time = self.now();
-        let condition = |name: &str, status: &str, reason: &str, message: &str| {
-            json!({
-                "type": name,
-                "status": status,
-                "lastTransitionTime": time,
-                "reason": reason,
-                "message": message,
-            })
-        };
-        let named = condition("NamesAccepted", "True", "NoConflicts", "no conflicts found");
-        let message = "the initial names have been accepted";
-        let installing = condition("Established", "False", "Installing", message);
-        let established = condition("Established", "True", "InitialNamesAccepted", message);
-        for second in [installing, established] {
-            let conditions = json!([named, second]);
-            self.write_status(kind, &stored.key, |status| {
-                status["acceptedNames"] = accepted.clone();
-                status["conditions"] = conditions.clone();
-            })
-            .await?;
+        for step in [crd::accept_names, crd::establish] {
+            self.write_status(kind, &stored.key, |definition| step(definition, &time))
+                .await?;
         }
         self.kinds_changed.send_modify(|count| *count += 1);
         Ok(())
@@ -138,7 +120,7 @@ impl Inner {
     ) -> Result<(), Failure> {
         while let Some(current) = self.store.get(key) {
             let mut new = current.value.clone();
-            change(&mut new["status"]);
+            change(&mut new);
             let time = self.now();
             let writer = super::create::writer(MANAGER, &time, Some("status"));
             apply::track_update(kind, Some(&current.value), &mut new, writer);
