@@ -5,7 +5,7 @@
 //! vanished meanwhile are reported, so that whoever waits for them is woken.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     mem,
     sync::{Arc, Mutex},
 };
@@ -75,8 +75,8 @@ pub(crate) fn job_key(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
 }
 
-/// Objects by key, and under it by UID.
-type Objects<K> = HashMap<String, BTreeMap<String, Arc<K>>>;
+/// Objects by key, and under it by UID. Ordered, so that the order in which owners are woken depends on nothing else.
+type Objects<K> = BTreeMap<String, BTreeMap<String, Arc<K>>>;
 
 /// A cache. Readers wait for its first complete list.
 #[derive(Debug)]
@@ -96,8 +96,8 @@ impl<K: Cached> Cache<K> {
     pub(crate) fn new() -> Self {
         Self {
             content: Mutex::new(Content {
-                objects: HashMap::new(),
-                incoming: HashMap::new(),
+                objects: BTreeMap::new(),
+                incoming: BTreeMap::new(),
             }),
             complete: watch::Sender::new(false),
         }

@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{ConfigMap, Pod},
@@ -86,6 +86,15 @@ impl<K> Owning for K where
 {
 }
 
+/// Namespace and name of an object that waits for others.
+type Waiter = (String, String);
+
+fn waiter(object: &impl Resource) -> Waiter {
+    let metadata = object.meta();
+    let namespace = metadata.namespace.clone().unwrap_or_default();
+    (namespace, metadata.name.clone().unwrap_or_default())
+}
+
 /// What a controller is made of.
 pub(crate) struct Parts {
     pub(crate) client: Client,
@@ -111,7 +120,7 @@ pub(crate) struct Controller<F: FrontEnd<Resource: Owning>> {
     jobs: Cache<Job>,
     pods: Cache<Pod>,
     memory: Memory<F::Resource>,
-    waiting: Waiting<ObjectRef<F::Resource>>,
+    waiting: Waiting<Waiter>,
     ending: watch::Sender<bool>,
 }
 
@@ -165,6 +174,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         // What became of a round is logged where it is known.
         .for_each(|_| ready(()));
         tokio::select! {
+            biased;
             () = rounds => {}
             () = this.ends_unready() => {}
         }
@@ -225,7 +235,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
     }
 
     fn forget(&self, object: &F::Resource) {
-        self.waiting.leave(&ObjectRef::from_obj(object));
+        self.waiting.leave(&waiter(object));
         if let Some(uid) = &object.meta().uid {
             self.memory.forget(uid);
         }
@@ -262,13 +272,5 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             );
         }
         Action::requeue(again)
-    }
-
-    /// All objects, each time that this operator becomes the leader.
-    fn elected(self: Arc<Self>) -> impl Stream<Item = ObjectRef<F::Resource>> {
-        self.leadership.begins().flat_map(move |()| {
-            let all = self.store.state();
-            stream::iter(all).map(|object| ObjectRef::from_obj(object.as_ref()))
-        })
     }
 }

@@ -5,8 +5,7 @@
 //! entry would otherwise wake nobody.
 
 use std::{
-    collections::{HashMap, HashSet},
-    hash::Hash,
+    collections::{BTreeMap, BTreeSet},
     sync::Mutex,
 };
 
@@ -14,21 +13,22 @@ use kubeopencode_engine::lower::Reference;
 
 use crate::memory::lock;
 
-/// Both directions of who waits for what. `W` names an object that waits.
+/// Both directions of who waits for what. `W` names an object that waits; those who are woken together are woken in
+/// its order.
 #[derive(Debug)]
 pub(crate) struct Waiting<W>(Mutex<Both<W>>);
 
 #[derive(Debug)]
 struct Both<W> {
-    waiters: HashMap<Reference, HashSet<W>>,
-    references: HashMap<W, HashSet<Reference>>,
+    waiters: BTreeMap<Reference, BTreeSet<W>>,
+    references: BTreeMap<W, BTreeSet<Reference>>,
 }
 
-impl<W: Clone + Eq + Hash> Waiting<W> {
+impl<W: Clone + Ord> Waiting<W> {
     pub(crate) fn new() -> Self {
         Self(Mutex::new(Both {
-            waiters: HashMap::new(),
-            references: HashMap::new(),
+            waiters: BTreeMap::new(),
+            references: BTreeMap::new(),
         }))
     }
 
@@ -70,7 +70,7 @@ impl<W: Clone + Eq + Hash> Waiting<W> {
     }
 }
 
-impl<W: Eq + Hash> Both<W> {
+impl<W: Ord> Both<W> {
     fn remove(&mut self, waiter: &W) {
         for reference in self.references.remove(waiter).unwrap_or_default() {
             if let Some(waiters) = self.waiters.get_mut(&reference) {

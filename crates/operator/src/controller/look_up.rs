@@ -4,12 +4,12 @@
 //! of Agents, configurations or ConfigMaps is held at all.
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, Resource, core::NamespaceResourceScope, runtime::reflector::ObjectRef};
+use kube::{Api, Resource, core::NamespaceResourceScope};
 use kubeopencode_api::v1alpha1::{Agent, KubeOpenCodeConfig};
 use kubeopencode_engine::lower::{Found, FrontEnd, Lowered, Reference, ReferenceKind, References};
 use serde::de::DeserializeOwned;
 
-use super::{Controller, Owning};
+use super::{Controller, Owning, waiter};
 use crate::error::LookUpError;
 
 /// A resource refers to an Agent, and that to contexts: a chain of references is shorter than this.
@@ -17,7 +17,7 @@ const DEPTH: usize = 16;
 
 impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
     pub(super) async fn look_up(&self, object: &F::Resource) -> Result<Lowered, LookUpError> {
-        let waiter = ObjectRef::from_obj(object);
+        let waiter = waiter(object);
         let mut references = References::new();
         for _ in 0..DEPTH {
             let needed = match F::lower(object, &references, &self.settings) {

@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kube::{Resource as _, ResourceExt as _, runtime::reflector::ObjectRef};
+use kube::{Resource as _, ResourceExt as _};
 use kubeopencode_engine::{
     decide::{Input, Step, decide, job_name},
     lower::FrontEnd,
 };
 use tracing::{Instrument as _, Span, debug, field, info, info_span};
 
-use super::{Controller, Owning};
+use super::{Controller, Owning, waiter};
 use crate::error::RoundError;
 
 /// Steps of one round. A whole life takes about ten, and most of them lie in other rounds.
@@ -78,7 +78,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
                 }
                 Step::Rest { again } => {
                     if state.job.is_some() || state.phase.is_terminal() {
-                        self.waiting.leave(&ObjectRef::from_obj(object.as_ref()));
+                        self.waiting.leave(&waiter(object.as_ref()));
                     }
                     return Ok(again);
                 }

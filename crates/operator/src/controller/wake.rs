@@ -1,6 +1,6 @@
 //! From watch events to the objects that have to be looked at.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt::Debug, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, future::ready, stream};
 use kube::{
@@ -18,7 +18,7 @@ use kubeopencode_engine::lower::{FrontEnd, Reference, ReferenceKind};
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
-use super::{Controller, Owning};
+use super::{Controller, Owning, waiter};
 use crate::{
     cache::{Cache, Cached},
     clock::Entropy,
@@ -35,29 +35,39 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             .backoff(self.patience())
             .modify(|object| object.managed_fields_mut().clear())
             .reflect(writer);
-        logged::<F::Resource, _>(watch).filter_map(move |event| {
-            ready(match event {
-                Event::Apply(object) | Event::InitApply(object) => {
-                    Some(ObjectRef::from_obj(&object))
-                }
+        logged::<F::Resource, _>(watch).flat_map(move |event| {
+            stream::iter(match event {
+                Event::Apply(object) => vec![ObjectRef::from_obj(&object)],
                 Event::Delete(object) => {
                     self.forget(&object);
-                    None
+                    Vec::new()
                 }
-                Event::InitDone => {
-                    let known: std::collections::HashSet<String> = self
-                        .store
-                        .state()
-                        .iter()
-                        .filter_map(|object| object.uid())
-                        .collect();
-                    self.memory.keep(|uid| known.contains(uid));
-                    self.waiting.keep(|waiter| self.store.get(waiter).is_some());
-                    None
-                }
-                Event::Init => None,
+                // The store shows the objects of a list when it is complete, not as they come in.
+                Event::Init | Event::InitApply(_) => Vec::new(),
+                Event::InitDone => self.all(),
             })
         })
+    }
+
+    /// All objects that there are, after what is remembered of others is forgotten.
+    fn all(&self) -> Vec<ObjectRef<F::Resource>> {
+        let mut all = self.store.state();
+        all.sort_by_key(|object| waiter(object.as_ref()));
+        let known: HashSet<Option<String>> = all.iter().map(|object| object.uid()).collect();
+        let names: HashSet<_> = all.iter().map(|object| waiter(object.as_ref())).collect();
+        self.memory
+            .keep(|uid| known.contains(&Some(uid.to_owned())));
+        self.waiting.keep(|waiter| names.contains(waiter));
+        all.iter()
+            .map(|object| ObjectRef::from_obj(object.as_ref()))
+            .collect()
+    }
+
+    /// All objects, each time that this operator becomes the leader.
+    pub(super) fn elected(self: Arc<Self>) -> impl Stream<Item = ObjectRef<F::Resource>> {
+        self.leadership
+            .begins()
+            .flat_map(move |()| stream::iter(self.all()))
     }
 
     /// The owners of the Jobs or Pods that this system created.
@@ -113,7 +123,8 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
                 }
                 Event::Init | Event::InitDone => Vec::new(),
             };
-            stream::iter(waiters)
+            let waiters = waiters.into_iter();
+            stream::iter(waiters.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace)))
         })
     }
 

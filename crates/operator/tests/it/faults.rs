@@ -90,6 +90,8 @@ pub enum Fault {
     None,
     /// It is answered with 500, and has no effect.
     Refused,
+    /// It is answered with 410: the resourceVersion is too old to watch from.
+    Expired,
     /// It takes effect, and the answer is lost.
     AnswerLost,
     /// It takes effect, and each piece of the answer comes this much later. Of a watch, that is each event.
@@ -112,6 +114,7 @@ struct Inner {
     plan: Mutex<Plan>,
     calls: Mutex<Vec<Call>>,
     dead: watch::Sender<bool>,
+    cuts: watch::Sender<usize>,
 }
 
 impl Faults {
@@ -121,6 +124,7 @@ impl Faults {
             plan: Mutex::new(Box::new(plan)),
             calls: Mutex::default(),
             dead: watch::Sender::new(false),
+            cuts: watch::Sender::new(0),
         };
         Self {
             inner: Arc::new(inner),
@@ -140,6 +144,11 @@ impl Faults {
     /// All calls so far, in order.
     pub fn calls(&self) -> Vec<Call> {
         self.inner.calls.lock().unwrap().clone()
+    }
+
+    /// All answers that are still coming in, such as watches, end here.
+    pub fn cut(&self) {
+        self.inner.cuts.send_modify(|cuts| *cuts += 1);
     }
 
     /// Ready when the caller has to die. Whoever drives it drops it then; until it does, none of its calls goes on.
@@ -204,16 +213,23 @@ where
         Box::pin(async move {
             let fault = faults.next(Call::of(&request));
             match fault {
-                Fault::Refused => return Ok(internal_error()),
+                Fault::Refused => return Ok(failure(500, "InternalError")),
+                Fault::Expired => return Ok(failure(410, "Expired")),
                 Fault::DiesBefore => return faults.die().await,
                 Fault::None | Fault::AnswerLost | Fault::Late(_) | Fault::DiesAfter => {}
             }
+            let mut cuts = faults.inner.cuts.subscribe();
             let answer = inner.oneshot(request).await.map_err(Into::into)?;
             match fault {
                 Fault::AnswerLost => Err("the connection was reset".into()),
                 Fault::DiesAfter => faults.die().await,
                 Fault::Late(by) => Ok(answer.map(|body| late(body, by))),
-                _ => Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync())),
+                _ => Ok(answer.map(|body| {
+                    let cut = async move { cuts.changed().await };
+                    let frames =
+                        BodyStream::new(body.map_err(Into::into)).take_until(Box::pin(cut));
+                    StreamBody::new(frames).boxed_unsync()
+                })),
             }
         })
     }
@@ -230,16 +246,13 @@ where
     StreamBody::new(frames).boxed_unsync()
 }
 
-fn internal_error() -> Response<Body> {
+fn failure(code: u16, reason: &str) -> Response<Body> {
     let status = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 500,
-        "reason": "InternalError", "message": "Internal error occurred: injected",
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code,
+        "reason": reason, "message": "injected",
     });
-    let mut response = Response::new(
-        Full::from(status.to_string())
-            .map_err(|never| match never {})
-            .boxed_unsync(),
-    );
-    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    let body = Full::from(status.to_string()).map_err(|never| match never {});
+    let mut response = Response::new(body.boxed_unsync());
+    *response.status_mut() = StatusCode::from_u16(code).unwrap();
     response
 }

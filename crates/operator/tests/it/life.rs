@@ -1,5 +1,10 @@
 //! The life of a Task, and what others can do to its Job and Pod meanwhile.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kubeopencode_api::v1alpha1::{Task, TaskPhase};
@@ -88,6 +93,49 @@ async fn a_job_deleted_by_hand_is_lost_and_not_run_again() {
     assert_eq!(world.kubelet.starts("it"), 1);
     world.until::<Job>(&job, "gone", |job| job.is_none()).await;
     world.end().await;
+}
+
+#[tokio::test]
+async fn what_vanished_while_the_watches_were_down_is_noticed() {
+    let mut world = World::new(Play::Works).await;
+    let down = Arc::new(AtomicBool::new(false));
+    let seen = down.clone();
+    let faults = Faults::new(move |_, call| match call.verb {
+        "watch" if seen.load(Ordering::SeqCst) => Fault::Expired,
+        "list" if seen.load(Ordering::SeqCst) => Fault::Refused,
+        _ => Fault::None,
+    });
+    world.operate(&faults);
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    world
+        .create(&TASK.replace("{name: it}", "{name: gone}"))
+        .await;
+    let job = world.job_of("it").await;
+    let others = world.job_of("gone").await;
+    world.pod_of(&job, |pod| phase(pod) == "Running").await;
+    world.pod_of(&others, |pod| phase(pod) == "Running").await;
+    down.store(true, Ordering::SeqCst);
+    faults.cut();
+    let background = DeleteParams::background();
+    world
+        .api::<Task>()
+        .delete("gone", &background)
+        .await
+        .unwrap();
+    world.api::<Job>().delete(&job, &background).await.unwrap();
+    world.until::<Job>(&job, "gone", |job| job.is_none()).await;
+    world
+        .until::<Job>(&others, "gone", |job| job.is_none())
+        .await;
+    let so_far = faults.calls().len();
+    down.store(false, Ordering::SeqCst);
+    assert_eq!(world.ends("it").await.phase, Some(TaskPhase::Failed));
+    assert_eq!(world.kubelet.starts("it"), 1);
+    world.end().await;
+    let calls = faults.calls();
+    let lists = calls.iter().skip(so_far).filter(|call| call.verb == "list");
+    assert!(lists.count() >= 1, "it began anew");
 }
 
 #[tokio::test]
