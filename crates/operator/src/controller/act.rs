@@ -4,7 +4,7 @@
 //! that is sent twice, late, or by two operators does what it does once. What the API server answers goes into the
 //! observation. An answer that no repetition changes goes there too, as a refusal: it is the engine's to judge.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{fmt::Debug, ops::ControlFlow, sync::Arc};
 
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -42,8 +42,13 @@ enum Created<K> {
     Refused(Refusal),
 }
 
+/// Whether the object is not what we took it for: gone, or another version or UID.
+fn moved_on(error: &KubeError) -> bool {
+    matches!(error, KubeError::Api(status) if status.is_not_found() || status.is_conflict())
+}
+
 impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
-    /// Performs these in order, up to the first that is refused.
+    /// Performs these in order, up to the first that is refused or finds the world changed.
     pub(super) async fn act(
         &self,
         owner: &Owner,
@@ -52,8 +57,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
     ) -> Result<(), RoundError> {
         for action in actions {
             self.must_lead()?;
-            self.perform(owner, action, observation).await?;
-            if observation.refused.is_some() {
+            if self.perform(owner, action, observation).await?.is_break() {
                 break;
             }
         }
@@ -74,7 +78,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         owner: &Owner,
         action: Action,
         observation: &mut Observation,
-    ) -> Result<(), RoundError> {
+    ) -> Result<ControlFlow<()>, RoundError> {
         match action {
             Action::CreateConfigMap(config_map) => {
                 if let Created::Refused(refusal) =
@@ -86,7 +90,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             Action::CreateJob(job) => match self.create::<Job>(owner, &job).await? {
                 Created::Exists(job) => {
                     info!(job = job.name_any(), "created");
-                    observation.job = Some(JobView::of(&job));
+                    observation.job = Some(self.wrote_job(owner, None, job));
                 }
                 Created::Refused(refusal) => observation.refused = Some(refusal),
             },
@@ -103,9 +107,15 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
                     },
                     "spec": {"suspend": false},
                 });
-                let job = self.patch::<Job>(owner, &name, &change).await;
-                let job = job.map_err(|source| ActError::ReleaseJob { name, source })?;
-                observation.job = Some(self.wrote_job(owner, Some(&resource_version), job));
+                match self.patch::<Job>(owner, &name, &change).await {
+                    Ok(job) => {
+                        observation.job = Some(self.wrote_job(owner, Some(&resource_version), job));
+                    }
+                    Err(error) if moved_on(&error) => {
+                        return self.look_again(owner, &name, observation).await;
+                    }
+                    Err(source) => return Err(ActError::ReleaseJob { name, source }.into()),
+                }
             }
             Action::SuspendJob { name, uid } => {
                 let before = observation
@@ -113,9 +123,15 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
                     .as_ref()
                     .map(|job| job.resource_version.clone());
                 let change = json!({"metadata": {"uid": uid}, "spec": {"suspend": true}});
-                let job = self.patch::<Job>(owner, &name, &change).await;
-                let job = job.map_err(|source| ActError::SuspendJob { name, source })?;
-                observation.job = Some(self.wrote_job(owner, before.as_deref(), job));
+                match self.patch::<Job>(owner, &name, &change).await {
+                    Ok(job) => {
+                        observation.job = Some(self.wrote_job(owner, before.as_deref(), job));
+                    }
+                    Err(error) if moved_on(&error) => {
+                        return self.look_again(owner, &name, observation).await;
+                    }
+                    Err(source) => return Err(ActError::SuspendJob { name, source }.into()),
+                }
             }
             Action::DeleteJob {
                 name,
@@ -123,7 +139,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
                 resource_version,
             } => {
                 self.delete_job(owner, &name, uid, resource_version).await?;
-                observation.job = self.live_job(owner, &name).await?;
+                return self.look_again(owner, &name, observation).await;
             }
             Action::SetPodDeadline { name, uid, seconds } => {
                 let change = json!({
@@ -135,7 +151,10 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
                 self.wrote_pod(owner, pod, observation);
             }
         }
-        Ok(())
+        Ok(match observation.refused {
+            Some(_) => ControlFlow::Break(()),
+            None => ControlFlow::Continue(()),
+        })
     }
 
     /// Create it. If its name is taken by an object of the same owner, that is the one.
@@ -220,12 +239,27 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         });
         match api.delete(name, &exactly).await {
             Ok(_) => Ok(()),
-            Err(KubeError::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) if moved_on(&error) => Ok(()),
             Err(source) => Err(ActError::DeleteJob {
                 name: name.to_owned(),
                 source: Box::new(source),
             }),
         }
+    }
+
+    /// Somebody else was faster: the Job controller writes each new Job at once, so this is nothing unusual. What was
+    /// decided is void; the API server itself says how the Job is now.
+    async fn look_again(
+        &self,
+        owner: &Owner,
+        name: &str,
+        observation: &mut Observation,
+    ) -> Result<ControlFlow<()>, RoundError> {
+        let before = observation.job.take().map(|job| job.resource_version);
+        if let Some(job) = self.live_job(owner, name).await? {
+            observation.job = Some(self.wrote_job(owner, before.as_deref(), job));
+        }
+        Ok(ControlFlow::Break(()))
     }
 
     fn wrote_job(&self, owner: &Owner, before: Option<&str>, mut job: Job) -> JobView {

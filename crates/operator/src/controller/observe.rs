@@ -33,7 +33,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         }
         let job = match cached {
             Some(job) => Some(job),
-            None => self.live_job(owner, &name).await?,
+            None => self.live_job(owner, &name).await?.as_ref().map(JobView::of),
         };
         let pods = match (&job, &state.job) {
             // Never released: no Pod of it was ever made, and asking for them would cost a request in each life.
@@ -63,16 +63,14 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         &self,
         owner: &Owner,
         name: &str,
-    ) -> Result<Option<JobView>, ObserveError> {
+    ) -> Result<Option<Job>, ObserveError> {
         let api: Api<Job> = Api::namespaced(self.client.clone(), &owner.namespace);
-        let job = api
-            .get_opt(name)
+        api.get_opt(name)
             .await
             .map_err(|source| ObserveError::GetJob {
                 name: name.to_owned(),
                 source: Box::new(source),
-            })?;
-        Ok(job.as_ref().map(JobView::of))
+            })
     }
 
     async fn find_pods(

@@ -29,7 +29,7 @@ async fn cost_of_a_life(faults: Faults) {
     world.end().await;
     let calls = faults.calls();
     assert_eq!(
-        writes(&calls),
+        writes(&faults.successes()),
         [
             "create configmaps",
             "create jobs",
@@ -38,6 +38,8 @@ async fn cost_of_a_life(faults: Faults) {
             "update tasks/status",
         ],
     );
+    // The Job controller writes a new Job at once; when it is faster than the release, that is sent once more.
+    assert!(writes(&calls).len() <= 7, "{:?}", writes(&calls));
     let events = calls
         .iter()
         .filter(|call| call.resource == "events")

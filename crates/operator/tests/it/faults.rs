@@ -113,6 +113,7 @@ pub struct Faults {
 struct Inner {
     plan: Mutex<Plan>,
     calls: Mutex<Vec<Call>>,
+    successes: Mutex<Vec<Call>>,
     dead: watch::Sender<bool>,
     cuts: watch::Sender<usize>,
 }
@@ -123,6 +124,7 @@ impl Faults {
         let inner = Inner {
             plan: Mutex::new(Box::new(plan)),
             calls: Mutex::default(),
+            successes: Mutex::default(),
             dead: watch::Sender::new(false),
             cuts: watch::Sender::new(0),
         };
@@ -144,6 +146,11 @@ impl Faults {
     /// All calls so far, in order.
     pub fn calls(&self) -> Vec<Call> {
         self.inner.calls.lock().unwrap().clone()
+    }
+
+    /// The calls that the API server granted, in order.
+    pub fn successes(&self) -> Vec<Call> {
+        self.inner.successes.lock().unwrap().clone()
     }
 
     /// All answers that are still coming in, such as watches, end here.
@@ -211,7 +218,8 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Self { inner, faults } = self.clone();
         Box::pin(async move {
-            let fault = faults.next(Call::of(&request));
+            let call = Call::of(&request);
+            let fault = faults.next(call.clone());
             match fault {
                 Fault::Refused => return Ok(failure(500, "InternalError")),
                 Fault::Expired => return Ok(failure(410, "Expired")),
@@ -220,6 +228,9 @@ where
             }
             let mut cuts = faults.inner.cuts.subscribe();
             let answer = inner.oneshot(request).await.map_err(Into::into)?;
+            if answer.status().is_success() {
+                faults.inner.successes.lock().unwrap().push(call);
+            }
             match fault {
                 Fault::AnswerLost => Err("the connection was reset".into()),
                 Fault::DiesAfter => faults.die().await,
