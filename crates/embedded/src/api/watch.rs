@@ -28,6 +28,9 @@ use crate::store::{Change, Revised, StoreError, Watcher};
 const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 
+/// Objects encoded at once; bounds what a stream holds that nobody reads.
+const STEP: usize = 256;
+
 /// A watch ends by itself after half an hour to an hour.
 const LONGEST: u64 = 1800;
 
@@ -38,7 +41,9 @@ impl Call {
         let prefix = prefix(&self.kind, self.namespace());
         let store = self.api.store.clone();
         let mut lines = VecDeque::new();
-        let mut encoder = Encoder {
+        let mut initial = VecDeque::new();
+        let mut initial_end = None;
+        let encoder = Encoder {
             kind: self.kind.clone(),
             rendering: self.rendering.clone(),
             selection,
@@ -47,12 +52,17 @@ impl Call {
         let from = match options.start {
             Start::After(u64::MAX) => store.revision(),
             Start::After(revision) => revision,
-            Start::State => encoder.state(&mut lines, store.list(&prefix))?,
+            Start::State => {
+                let (objects, revision) = store.list(&prefix);
+                initial.extend(objects);
+                revision
+            }
             Start::Initial(at_least) => {
                 self.not_in_future(at_least)?;
-                let revision = encoder.state(&mut lines, store.list(&prefix))?;
+                let (objects, revision) = store.list(&prefix);
+                initial.extend(objects);
                 if options.bookmarks {
-                    lines.push_back(encoder.bookmark(revision, true)?);
+                    initial_end = Some(revision);
                 }
                 revision
             }
@@ -80,6 +90,8 @@ impl Call {
             api: self.api,
             watcher,
             encoder,
+            initial,
+            initial_end,
             lines,
         };
         let pieces = futures::stream::unfold(stream_state, |mut state| async move {
@@ -101,6 +113,10 @@ struct Watch {
     watcher: Option<Watcher>,
     encoder: Encoder,
     lines: VecDeque<Bytes>,
+    /// Objects of the state it begins with, shared with the store until they are sent.
+    initial: VecDeque<Arc<Revised>>,
+    /// Revision of the bookmark behind them.
+    initial_end: Option<u64>,
     kinds: channel::Receiver<u64>,
     end: Instant,
     next_bookmark: Option<Instant>,
@@ -125,6 +141,10 @@ impl Watch {
                     piece.extend_from_slice(&line);
                 }
                 return Some(piece.into());
+            }
+            if !self.initial.is_empty() || self.initial_end.is_some() {
+                self.encode_initial();
+                continue;
             }
             let watcher = self.watcher.as_mut()?;
             let bookmark = self.next_bookmark;
@@ -170,6 +190,32 @@ impl Watch {
         }
     }
 
+    /// The next objects of the state that the watch begins with.
+    fn encode_initial(&mut self) {
+        for object in self.initial.drain(..self.initial.len().min(STEP)) {
+            match self.encoder.initial(&object) {
+                Ok(Some(line)) => self.lines.push_back(line),
+                Ok(None) => {}
+                Err(failure) => {
+                    self.lines.push_back(error_line(&failure));
+                    self.watcher = None;
+                    break;
+                }
+            }
+        }
+        if self.watcher.is_none() {
+            self.initial.clear();
+            self.initial_end = None;
+        } else if self.initial.is_empty()
+            && let Some(revision) = self.initial_end.take()
+        {
+            match self.encoder.bookmark(revision, true) {
+                Ok(line) => self.lines.push_back(line),
+                Err(failure) => self.fail(&failure),
+            }
+        }
+    }
+
     fn encode(&mut self, changes: &[Arc<Change>]) {
         for change in changes {
             match self.encoder.change(change) {
@@ -206,22 +252,12 @@ struct Encoder {
 }
 
 impl Encoder {
-    /// `ADDED` for everything that is there; the revision of that state.
-    fn state(
-        &mut self,
-        lines: &mut VecDeque<Bytes>,
-        (objects, revision): (Vec<Arc<Revised>>, u64),
-    ) -> Result<u64, Failure> {
-        for object in objects {
-            let selected = {
-                let view = view(&self.kind, &object);
-                self.selection.matches(&self.kind, &view)
-            };
-            if selected {
-                lines.push_back(self.object("ADDED", &object)?);
-            }
-        }
-        Ok(revision)
+    /// `ADDED` for an object that was there at the start.
+    fn initial(&mut self, object: &Revised) -> Result<Option<Bytes>, Failure> {
+        let selected = self
+            .selection
+            .matches(&self.kind, &view(&self.kind, object));
+        selected.then(|| self.object("ADDED", object)).transpose()
     }
 
     fn change(&mut self, change: &Change) -> Result<Option<Bytes>, Failure> {
