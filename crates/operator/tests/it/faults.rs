@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody, combinators::UnsyncBoxBody};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{sync::watch, time::sleep};
 use tower::{BoxError, Layer, Service, ServiceExt as _};
 
@@ -90,7 +90,7 @@ pub enum Fault {
     None,
     /// It is answered with 500, and has no effect.
     Refused,
-    /// It is answered with 410: the resourceVersion is too old to watch from.
+    /// It is a watch, and its only event is that its resourceVersion is too old to watch from.
     Expired,
     /// It takes effect, and the answer is lost.
     AnswerLost,
@@ -222,7 +222,10 @@ where
             let fault = faults.next(call.clone());
             match fault {
                 Fault::Refused => return Ok(failure(500, "InternalError")),
-                Fault::Expired => return Ok(failure(410, "Expired")),
+                Fault::Expired => {
+                    let event = json!({"type": "ERROR", "object": status(410, "Expired")});
+                    return Ok(Response::new(full(format!("{event}\n"))));
+                }
                 Fault::DiesBefore => return faults.die().await,
                 Fault::None | Fault::AnswerLost | Fault::Late(_) | Fault::DiesAfter => {}
             }
@@ -258,12 +261,20 @@ where
 }
 
 fn failure(code: u16, reason: &str) -> Response<Body> {
-    let status = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code,
-        "reason": reason, "message": "injected",
-    });
-    let body = Full::from(status.to_string()).map_err(|never| match never {});
-    let mut response = Response::new(body.boxed_unsync());
+    let mut response = Response::new(full(status(code, reason).to_string()));
     *response.status_mut() = StatusCode::from_u16(code).unwrap();
     response
+}
+
+fn status(code: u16, reason: &str) -> Value {
+    json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code,
+        "reason": reason, "message": "injected",
+    })
+}
+
+fn full(text: String) -> Body {
+    Full::from(text)
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
