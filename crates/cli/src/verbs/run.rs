@@ -126,6 +126,11 @@ pub(crate) async fn run(arguments: &RunArgs, printer: &Printer) -> Result<ExitCo
                 .await;
             if arguments.keep {
                 let _ = folder.keep();
+            } else if let Err(error) = workspace::remove(folder.path()) {
+                printer.warn(&format!(
+                    "{} cannot be removed: {error}",
+                    folder.path().display()
+                ));
             }
             ended
         }

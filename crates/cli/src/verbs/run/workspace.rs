@@ -1,6 +1,9 @@
 //! What a Pod of this machine left in its workspace: new commits are brought back, and `--keep` tells where it is.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
@@ -98,4 +101,25 @@ fn place_of(data_dir: &Path, pod: &Pod, path: &str) -> Option<PathBuf> {
         .canonicalize()
         .ok()?;
     (real.starts_with(&volume) && real.is_dir()).then_some(real)
+}
+
+/// Removes everything below a folder, also where an agent has left directories that cannot be written to.
+pub(super) fn remove(folder: &Path) -> std::io::Result<()> {
+    if std::fs::remove_dir_all(folder).is_ok() {
+        return Ok(());
+    }
+    open_up(folder)?;
+    std::fs::remove_dir_all(folder)
+}
+
+/// Gives the owner all rights to the directories below; follows no link.
+fn open_up(folder: &Path) -> std::io::Result<()> {
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_up(&entry.path())?;
+        }
+    }
+    Ok(())
 }
