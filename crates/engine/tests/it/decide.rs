@@ -1,1 +1,546 @@
-//! todo
+//! Single decisions: what was observed, and what comes next.
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use kubeopencode_engine::{
+    decide::{Action, Input, STALL_LIMIT, Step, decide, explain},
+    lower::{FrontEnd as _, Lowered, kubeopencode::TaskFrontEnd},
+    observe::{JobEnd, JobView, Observation, PodView, Refusal, RefusalKind},
+    run::Owner,
+    state::{Phase, Reason, RunState},
+};
+
+use super::fixture::{Cluster, documents, parse};
+
+/// One Task in one moment.
+struct Moment {
+    owner: Owner,
+    state: RunState,
+    lowered: Lowered,
+    observation: Observation,
+    stop: bool,
+    deleting: bool,
+    now: i64,
+}
+
+const AGENT: &str =
+    "kind: Agent\nmetadata: {name: a}\nspec: {serviceAccountName: s, command: [work]}\n---\n";
+const TASK: &str = "kind: Task\nmetadata: {name: fix}\nspec: {agentRef: a, description: x}";
+
+impl Moment {
+    fn of(manifests: &str) -> Self {
+        let cluster = Cluster::of(manifests);
+        Self {
+            owner: TaskFrontEnd::owner(cluster.task()).expect("admitted"),
+            state: RunState::default(),
+            lowered: cluster.lower(),
+            observation: Observation::default(),
+            stop: false,
+            deleting: false,
+            now: 1_767_225_600,
+        }
+    }
+
+    fn new() -> Self {
+        Self::of(&format!("{AGENT}{TASK}"))
+    }
+
+    /// The Job is on record and released.
+    fn running() -> Self {
+        let mut moment = Self::new();
+        moment.create();
+        moment.record();
+        let job = moment.job();
+        (job.suspended, job.released) = (false, true);
+        moment
+    }
+
+    fn input(&self) -> Input<'_> {
+        Input {
+            owner: &self.owner,
+            state: &self.state,
+            lowered: Some(&self.lowered),
+            observation: &self.observation,
+            stop_requested: self.stop,
+            deleting: self.deleting,
+            now: Timestamp::from_second(self.now).expect("a time"),
+        }
+    }
+
+    fn decide(&self) -> Step {
+        decide(&self.input())
+    }
+
+    fn actions(&self) -> Vec<Action> {
+        match self.decide() {
+            Step::Act(actions) => actions,
+            other => panic!("no actions: {other:?}"),
+        }
+    }
+
+    fn create(&mut self) {
+        for action in self.actions() {
+            if let Action::CreateJob(job) = action {
+                let job: &Job = &job;
+                self.observation.job = Some(JobView {
+                    uid: "job-uid".into(),
+                    resource_version: "7".into(),
+                    ..JobView::of(job)
+                });
+            }
+        }
+    }
+
+    fn record(&mut self) {
+        match self.decide() {
+            Step::Record { state, .. } => self.state = *state,
+            other => panic!("nothing to record: {other:?}"),
+        }
+    }
+
+    fn job(&mut self) -> &mut JobView {
+        self.observation.job.as_mut().expect("a Job")
+    }
+
+    /// The Pod of the Job, with this as the rest of it.
+    fn pod(&mut self, yaml: &str) {
+        let yaml = format!(
+            "metadata: {{name: p, uid: pod-uid, creationTimestamp: '2026-01-01T00:00:00Z', labels: {{batch.kubernetes.io/controller-uid: job-uid}}}}\n{yaml}"
+        );
+        let mut pod = documents(&yaml).remove(0);
+        pod["spec"]["containers"] = serde_json::json!([]);
+        self.observation.pods = vec![PodView::of(&parse(&pod))];
+    }
+
+    fn agent_ended(&mut self, phase: &str, more: &str, terminated: &str) {
+        self.pod(&format!(
+            "spec: {{activeDeadlineSeconds: 5400}}\nstatus:\n  phase: {phase}\n  startTime: '2026-01-01T00:00:00Z'\n  {more}\n  containerStatuses: [{{name: agent, image: i, imageID: x, ready: false, restartCount: 0, state: {{terminated: {terminated}}}}}]"
+        ));
+    }
+
+    /// How it ended: phase, reason, message.
+    fn end(&mut self) -> (Phase, Reason, String) {
+        self.record();
+        let state = &self.state;
+        assert!(state.phase.is_terminal(), "{state:?}");
+        (
+            state.phase,
+            state.reason.expect("a reason"),
+            state.message.clone().expect("a message"),
+        )
+    }
+
+    fn reason(&mut self) -> Reason {
+        self.end().1
+    }
+}
+
+#[test]
+fn the_job_is_created_suspended_recorded_and_only_then_released() {
+    let mut moment = Moment::new();
+    let kinds: Vec<bool> = moment
+        .actions()
+        .iter()
+        .map(|action| matches!(action, Action::CreateJob(_)))
+        .collect();
+    assert_eq!(kinds, [false, true], "the files first");
+    moment.create();
+    moment.record();
+    assert_eq!(moment.state.phase, Phase::Running);
+    assert_eq!(moment.state.attempts, 1);
+    let agent = moment.state.agent.clone().expect("the Agent");
+    assert_eq!((agent.name.as_str(), agent.generation), ("a", Some(1)));
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::ReleaseJob { uid, resource_version, .. }] if uid == "job-uid" && resource_version == "7"
+    ));
+}
+
+#[test]
+fn a_job_of_another_uid_is_never_released_and_is_deleted() {
+    let mut moment = Moment::new();
+    moment.create();
+    moment.record();
+    moment.job().uid = "another".into();
+    assert_eq!(moment.reason(), Reason::JobLost);
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::DeleteJob { uid, .. }] if uid == "another"
+    ));
+}
+
+#[test]
+fn a_name_that_somebody_else_has_is_an_error_and_their_job_is_left_alone() {
+    let mut moment = Moment::new();
+    moment.create();
+    moment.job().owner_uid = Some("somebody".into());
+    assert_eq!(moment.reason(), Reason::InfrastructureError);
+    assert_eq!(moment.decide(), Step::Rest { again: None });
+}
+
+#[test]
+fn what_is_missing_is_waited_for_visibly_and_not_for_ever() {
+    let mut moment = Moment::of(TASK);
+    moment.record();
+    assert_eq!(moment.state.phase, Phase::Pending);
+    assert_eq!(
+        moment.state.message.as_deref(),
+        Some("waits for Agent team-a/a")
+    );
+    moment.now += 299;
+    assert!(matches!(moment.decide(), Step::Rest { again: Some(left) } if left.as_secs() == 1));
+    let why = explain(&moment.input()).join(" ");
+    assert!(why.contains("Agent team-a/a does not exist"), "{why}");
+    moment.now += 1;
+    let (phase, reason, message) = moment.end();
+    assert_eq!((phase, reason), (Phase::Failed, Reason::ReferenceNotFound));
+    assert_eq!(message, "not found within 300 s: Agent team-a/a");
+    assert_eq!(moment.decide(), Step::Rest { again: None });
+}
+
+#[test]
+fn what_appears_is_said_and_then_it_goes_on() {
+    let mut moment = Moment::of(TASK);
+    moment.record();
+    moment.lowered = Moment::new().lowered;
+    moment.record();
+    assert_eq!(
+        (moment.state.phase, &moment.state.message),
+        (Phase::Pending, &None)
+    );
+    assert!(matches!(moment.decide(), Step::Act(_)));
+}
+
+#[test]
+fn what_can_never_run_fails_at_once() {
+    let task = TASK.replace("description: x", "timeout: never");
+    assert_eq!(
+        Moment::of(&format!("{AGENT}{task}")).reason(),
+        Reason::InvalidSpec
+    );
+    let big = TASK.replace(
+        "description: x",
+        &format!("description: {}", "x".repeat(1 << 21)),
+    );
+    let (_, reason, message) = Moment::of(&format!("{AGENT}{big}")).end();
+    assert_eq!(reason, Reason::InvalidSpec);
+    assert!(
+        message.starts_with("/workspace/task.md is 2097153 bytes"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_refusal_ends_it_or_is_waited_for() {
+    let refused = |kind| {
+        let mut moment = Moment::new();
+        moment.observation.refused = Some(Refusal {
+            what: "Job fix-abcdef".into(),
+            kind,
+            message: "exceeded quota".into(),
+        });
+        moment
+    };
+    assert_eq!(refused(RefusalKind::Invalid).reason(), Reason::InvalidSpec);
+    assert_eq!(
+        refused(RefusalKind::NameTaken).reason(),
+        Reason::InfrastructureError
+    );
+    let mut moment = refused(RefusalKind::Forbidden);
+    moment.record();
+    assert_eq!(moment.state.phase, Phase::Pending);
+    assert!(matches!(moment.decide(), Step::Rest { again: Some(_) }));
+    moment.now += i64::try_from(STALL_LIMIT.as_secs()).expect("short");
+    assert_eq!(moment.reason(), Reason::InfrastructureError);
+}
+
+#[test]
+fn how_the_pod_ended_is_how_the_task_ended() {
+    let cases = [
+        (
+            "Succeeded",
+            "",
+            "{exitCode: 0}",
+            Reason::Succeeded,
+            "exit code 0",
+        ),
+        (
+            "Failed",
+            "",
+            "{exitCode: 3, reason: Error}",
+            Reason::AgentExitNonZero,
+            "exit code 3",
+        ),
+        (
+            "Failed",
+            "",
+            "{exitCode: 137, reason: OOMKilled}",
+            Reason::AgentExitNonZero,
+            "memory",
+        ),
+        (
+            "Failed",
+            "",
+            r#"{exitCode: 127, message: '{"error":"no-such-agent: not found"}'}"#,
+            Reason::AgentExitNonZero,
+            "no-such-agent",
+        ),
+        (
+            "Failed",
+            "",
+            r#"{exitCode: 143, message: '{"signal":"SIGTERM"}'}"#,
+            Reason::AgentExitNonZero,
+            "SIGTERM",
+        ),
+        (
+            "Failed",
+            "",
+            "{exitCode: 128, reason: StartError, message: no such file}",
+            Reason::InfrastructureError,
+            "no such file",
+        ),
+        (
+            "Failed",
+            "reason: DeadlineExceeded",
+            "{exitCode: 143}",
+            Reason::Timeout,
+            "1h30m",
+        ),
+        (
+            "Failed",
+            "reason: Evicted\n  message: low on memory",
+            "{exitCode: 137}",
+            Reason::InfrastructureError,
+            "Evicted: low on memory",
+        ),
+        (
+            "Failed",
+            "initContainerStatuses: [{name: git-init, image: i, imageID: x, ready: false, restartCount: 0, state: {terminated: {exitCode: 1, message: no branch x}}}]",
+            "{exitCode: 1}",
+            Reason::InfrastructureError,
+            "git-init failed: no branch x",
+        ),
+    ];
+    for (phase, more, terminated, reason, message) in cases {
+        let mut moment = Moment::running();
+        moment.agent_ended(phase, more, terminated);
+        let (_, ended, said) = moment.end();
+        assert_eq!(ended, reason, "{terminated}: {said}");
+        assert!(said.contains(message), "{said}");
+    }
+}
+
+#[test]
+fn the_report_of_the_supervisor_is_the_result() {
+    let mut moment = Moment::running();
+    let report = r#"{"exitCode":0,"durationMillis":1500,"checkouts":[{"path":"/workspace/r","branch":"main","commits":2,"dirty":true}]}"#;
+    moment.agent_ended(
+        "Succeeded",
+        "",
+        &format!("{{exitCode: 0, message: '{report}'}}"),
+    );
+    moment.record();
+    let result = moment.state.result.clone().expect("a result");
+    assert_eq!((result.exit_code, result.duration_millis), (Some(0), 1500));
+    assert_eq!(result.checkouts[0].commits, Some(2));
+    let why = explain(&moment.input()).join(" ");
+    assert!(why.contains("2 new commits on main, with changes"), "{why}");
+}
+
+#[test]
+fn a_deleted_pod_tells_nothing_by_its_exit_code() {
+    let mut moment = Moment::running();
+    moment.agent_ended(
+        "Succeeded",
+        "",
+        "{exitCode: 0, finishedAt: '2026-01-01T00:00:05Z'}",
+    );
+    let asked = |second: i64| Timestamp::from_second(1_767_225_600 + second).ok();
+    moment.observation.pods[0].deletion = asked(40);
+    moment.observation.pods[0].deletion_requested = asked(4);
+    assert_eq!(moment.reason(), Reason::InfrastructureError);
+    // With its Job it is the Job that is lost; and what ended before is a result.
+    let mut moment = Moment::running();
+    moment.agent_ended(
+        "Succeeded",
+        "",
+        "{exitCode: 0, finishedAt: '2026-01-01T00:00:05Z'}",
+    );
+    moment.observation.pods[0].deletion_requested = asked(4);
+    moment.observation.job = None;
+    assert_eq!(moment.reason(), Reason::JobLost);
+    let mut moment = Moment::running();
+    moment.agent_ended(
+        "Succeeded",
+        "",
+        "{exitCode: 0, finishedAt: '2026-01-01T00:00:05Z'}",
+    );
+    moment.observation.pods[0].deletion_requested = asked(6);
+    moment.observation.job = None;
+    assert_eq!(moment.reason(), Reason::Succeeded);
+}
+
+#[test]
+fn a_problem_is_told_once_although_the_kubelet_changes_its_words() {
+    let mut moment = Moment::running();
+    let waiting = |reason: &str, message: &str| {
+        format!(
+            "status: {{phase: Pending, startTime: '2026-01-01T00:00:00Z', containerStatuses: [{{name: agent, image: i, imageID: '', ready: false, restartCount: 0, state: {{waiting: {{reason: {reason}, message: {message}}}}}}}]}}"
+        )
+    };
+    moment.pod(&waiting("ErrImagePull", "not found"));
+    moment.record();
+    let expected = "the image i of agent cannot be pulled: not found";
+    assert_eq!(moment.state.message.as_deref(), Some(expected));
+    assert_eq!(moment.state.phase, Phase::Running);
+    moment.pod(&waiting("ImagePullBackOff", "back-off 20s"));
+    assert!(matches!(moment.decide(), Step::Rest { again: Some(_) }));
+    // It passes, or it does not.
+    moment.pod(&waiting("ContainerCreating", "''"));
+    moment.record();
+    assert_eq!(moment.state.message, None);
+    moment.pod(&waiting("ImagePullBackOff", "back-off 5m"));
+    moment.now += i64::try_from(STALL_LIMIT.as_secs()).expect("short");
+    assert_eq!(moment.reason(), Reason::InfrastructureError);
+    // Nothing of it goes on afterwards.
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::SetPodDeadline { seconds: 1, .. }]
+    ));
+}
+
+const RUNS: &str = "status: {phase: Running, startTime: '2026-01-01T00:00:00Z', containerStatuses: [{name: agent, image: i, imageID: x, ready: true, restartCount: 0, state: {running: {}}}]}";
+
+#[test]
+fn a_stop_while_running_keeps_pod_and_logs_and_suspends_the_job_afterwards() {
+    let mut moment = Moment::running();
+    moment.pod(RUNS);
+    moment.stop = true;
+    moment.record();
+    assert!(moment.state.stop_is_recorded() && !moment.state.is_true("Stopped"));
+    // Taken back too late.
+    moment.stop = false;
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::SetPodDeadline { seconds: 1, .. }]
+    ));
+    moment.observation.pods[0].active_deadline_seconds = Some(1);
+    assert!(
+        matches!(moment.decide(), Step::Rest { again: Some(_) }),
+        "its node may be lost"
+    );
+    moment.agent_ended("Failed", "reason: DeadlineExceeded", "{exitCode: 143}");
+    let (phase, reason, _) = moment.end();
+    assert_eq!((phase, reason), (Phase::Completed, Reason::UserStopped));
+    assert!(moment.state.is_true("Stopped"));
+    assert_eq!(
+        moment
+            .state
+            .result
+            .as_ref()
+            .and_then(|result| result.exit_code),
+        Some(143)
+    );
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::SuspendJob { .. }]
+    ));
+    moment.job().suspended = true;
+    assert_eq!(moment.decide(), Step::Rest { again: None });
+}
+
+#[test]
+fn a_stop_that_comes_after_the_end_changes_nothing() {
+    let mut moment = Moment::running();
+    moment.agent_ended("Failed", "", "{exitCode: 3}");
+    moment.stop = true;
+    assert_eq!(moment.reason(), Reason::AgentExitNonZero);
+}
+
+#[test]
+fn a_stop_before_the_job_and_before_its_release() {
+    let mut moment = Moment::new();
+    moment.stop = true;
+    assert_eq!(moment.reason(), Reason::UserStopped);
+    assert_eq!(moment.state.job, None);
+
+    let mut moment = Moment::new();
+    moment.create();
+    moment.record();
+    moment.stop = true;
+    moment.record();
+    assert!(
+        matches!(moment.actions().as_slice(), [Action::DeleteJob { uid, resource_version, .. }] if uid == "job-uid" && resource_version == "7")
+    );
+    moment.observation.job = None;
+    assert_eq!(moment.reason(), Reason::UserStopped);
+}
+
+#[test]
+fn a_stop_of_a_pod_without_a_node_suspends_the_job() {
+    let mut moment = Moment::running();
+    moment.pod("status: {phase: Pending}");
+    moment.stop = true;
+    moment.record();
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::SuspendJob { .. }]
+    ));
+    moment.job().suspended = true;
+    assert_eq!(moment.decide(), Step::Rest { again: None });
+    moment.observation.pods.clear();
+    assert_eq!(moment.reason(), Reason::UserStopped);
+}
+
+#[test]
+fn a_job_that_is_gone_or_was_suspended_by_somebody_is_lost() {
+    let mut moment = Moment::running();
+    moment.observation.job = None;
+    assert_eq!(moment.reason(), Reason::JobLost);
+    let mut moment = Moment::running();
+    moment.job().suspended = true;
+    assert_eq!(moment.reason(), Reason::JobLost);
+}
+
+#[test]
+fn a_job_that_ended_without_a_pod_to_tell() {
+    let mut moment = Moment::running();
+    moment.job().end = Some(JobEnd::Complete);
+    assert_eq!(moment.reason(), Reason::Succeeded);
+    let mut moment = Moment::running();
+    moment.job().end = Some(JobEnd::Failed {
+        reason: "BackoffLimitExceeded".into(),
+        message: "m".into(),
+    });
+    assert_eq!(moment.reason(), Reason::InfrastructureError);
+}
+
+#[test]
+fn a_job_that_gets_no_pod_says_so_and_fails_in_the_end() {
+    let mut moment = Moment::running();
+    assert!(matches!(moment.decide(), Step::Rest { again: Some(_) }));
+    moment.now += 31;
+    moment.record();
+    let message = moment.state.message.clone().expect("a message");
+    assert!(message.contains("ServiceAccount"), "{message}");
+    moment.now += i64::try_from(STALL_LIMIT.as_secs()).expect("short");
+    assert_eq!(moment.reason(), Reason::InfrastructureError);
+    assert!(
+        matches!(moment.actions().as_slice(), [Action::SuspendJob { .. }]),
+        "it could still get one"
+    );
+}
+
+#[test]
+fn a_status_that_lost_its_job_is_not_begun_again() {
+    let mut moment = Moment::running();
+    moment.state.job = None;
+    assert_eq!(moment.reason(), Reason::JobLost);
+}
+
+#[test]
+fn what_is_being_deleted_is_left_to_its_owner_references() {
+    let mut moment = Moment::new();
+    moment.deleting = true;
+    assert_eq!(moment.decide(), Step::Rest { again: None });
+}

@@ -138,8 +138,8 @@ impl World {
                 let view = &mut self.views[who];
                 (view.state, view.version, view.stop) = (state, version, stop);
             }
-            Happening::SeesJob(who) => self.views[who].job = self.job.clone(),
-            Happening::SeesPods(who) => self.views[who].pods = self.pods.clone(),
+            Happening::SeesJob(who) => self.views[who].job.clone_from(&self.job),
+            Happening::SeesPods(who) => self.views[who].pods.clone_from(&self.pods),
             Happening::Acts(who, most) => {
                 let step = self.decide(who);
                 self.perform(who, step, most);
@@ -204,7 +204,7 @@ impl World {
         match step {
             Step::Lower => panic!("asks to lower although it was given the outcome"),
             Step::Rest { .. } => {}
-            Step::Record { state, .. } => self.record(who, *state),
+            Step::Record { state, .. } => self.record(who, &state),
             Step::Act(actions) => {
                 for action in actions.into_iter().take(most) {
                     if !self.act(action) {
@@ -216,7 +216,7 @@ impl World {
     }
 
     /// With the resourceVersion as precondition, and through the words of the API and back.
-    fn record(&mut self, who: usize, state: RunState) {
+    fn record(&mut self, who: usize, state: &RunState) {
         if self.views[who].version != self.version {
             return;
         }
@@ -226,9 +226,9 @@ impl World {
             self.state
         );
         let mut object = serde_json::json!({"metadata": {}, "spec": {}});
-        object["status"] = TaskFrontEnd::status(&state);
+        object["status"] = TaskFrontEnd::status(state);
         let read = TaskFrontEnd::state(&serde_json::from_value(object).expect("a Task"));
-        assert_eq!(read, state, "the status forgets something");
+        assert_eq!(&read, state, "the status forgets something");
         self.state = read;
         self.version = self.version();
     }
