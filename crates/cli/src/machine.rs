@@ -152,11 +152,6 @@ fn node(directory: &Path, logs: LogStore) -> Result<NodeOptions, Failure> {
             .map_or(image.reference.clone(), |(name, _)| name.to_owned())
     };
     let this = std::env::current_exe()?;
-    let system = HostImage {
-        name: name(&settings.system_image),
-        files: vec![(PathBuf::from(handover::PROGRAM), this)],
-        ..HostImage::default()
-    };
     let opencode = HostImage {
         name: name(&settings.opencode_image),
         ..HostImage::default()
@@ -180,7 +175,12 @@ fn node(directory: &Path, logs: LogStore) -> Result<NodeOptions, Failure> {
         PathBuf::from(THIS_PROGRAM),
         logs,
     );
-    options.images = vec![system, opencode];
+    options.images = vec![opencode];
+    options.everywhere = vec![(PathBuf::from(handover::PROGRAM), this)];
+    options.env = vec![(
+        handover::PROGRAM_EVERYWHERE.to_owned(),
+        handover::PROGRAM.to_owned(),
+    )];
     Ok(options)
 }
 

@@ -57,6 +57,8 @@ pub struct NodeOptions {
     pub helper: PathBuf,
     /// Images whose files this host has itself.
     pub images: Vec<HostImage>,
+    /// Files of the host that every container sees, whatever its image: path in the container, file of the host.
+    pub everywhere: Vec<(PathBuf, PathBuf)>,
     /// Further directories of the host that Pods may see, read-only.
     pub visible: Vec<PathBuf>,
     /// Paths of the host that look empty to Pods, besides homes and the data directory.
@@ -80,6 +82,7 @@ impl NodeOptions {
             data_dir,
             helper,
             images: Vec::new(),
+            everywhere: Vec::new(),
             visible: Vec::new(),
             hidden: Vec::new(),
             env: Vec::new(),
@@ -114,6 +117,7 @@ impl Shared {
     fn offer(&self) -> refuse::Offer<'_> {
         refuse::Offer {
             images: &self.options.images,
+            everywhere: &self.options.everywhere,
             visible: &self.options.visible,
         }
     }

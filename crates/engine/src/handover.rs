@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 
 /// Path of this program in the system image, and where the embedded node provides it.
 pub const PROGRAM: &str = "/kubeopencode";
+/// Variable that a node sets in every container when it shows this program at the path that is its value, in all of
+/// them, whatever their image. `context-init` then makes a link instead of a copy: a Pod that has ended keeps its
+/// volumes, and a program for each would fill a laptop's disk.
+pub const PROGRAM_EVERYWHERE: &str = "KUBEOPENCODE_PROGRAM";
 /// Path of the OpenCode program in the OpenCode image, and where the embedded node provides it.
 pub const OPENCODE_PROGRAM: &str = "/opencode";
 /// Where the context ConfigMaps are mounted in the init containers.

@@ -11,7 +11,8 @@ use std::{
 };
 
 use kubeopencode_engine::handover::{
-    CONTEXT_DIR, CONTEXT_PLAN, ContextPlan, GIT_PLAN, GitPlan, SUPERVISOR, TOOLS_DIR,
+    CONTEXT_DIR, CONTEXT_PLAN, ContextPlan, GIT_PLAN, GitPlan, PROGRAM_EVERYWHERE, SUPERVISOR,
+    TOOLS_DIR,
 };
 
 use crate::{
@@ -28,6 +29,8 @@ pub struct Places {
     pub tools_dir: PathBuf,
     /// The program that is copied.
     pub program: PathBuf,
+    /// Where every container of the Pod sees the program anyway: then a link to it is enough.
+    pub everywhere: Option<PathBuf>,
 }
 
 impl Default for Places {
@@ -36,6 +39,7 @@ impl Default for Places {
             context_dir: CONTEXT_DIR.into(),
             tools_dir: TOOLS_DIR.into(),
             program: "/proc/self/exe".into(),
+            everywhere: std::env::var_os(PROGRAM_EVERYWHERE).map(PathBuf::from),
         }
     }
 }
@@ -108,7 +112,7 @@ pub(crate) fn main(places: &Places) -> u8 {
 
 /// Copies the program and writes every file of the plan.
 pub fn context_init(places: &Places) -> Result<(), ContextError> {
-    copy_program(&places.program, &places.tools_dir)?;
+    hand_on_program(places)?;
     let Some(plan) = read_plan::<ContextPlan>(&places.context_dir.join(CONTEXT_PLAN))? else {
         return Ok(());
     };
@@ -166,15 +170,25 @@ pub(crate) fn read_plan<P: serde::de::DeserializeOwned>(
         .map_err(|error| failed(error.into()))
 }
 
-/// Copies the program so that it is never there half.
-fn copy_program(program: &Path, tools_dir: &Path) -> Result<(), ContextError> {
+/// Gives the agent container the program, so that it is never there half.
+fn hand_on_program(places: &Places) -> Result<(), ContextError> {
+    let tools_dir = &places.tools_dir;
     let name = SUPERVISOR.rsplit('/').next().unwrap_or(SUPERVISOR);
     let path = tools_dir.join(name);
     let copy = || -> io::Result<()> {
+        if let Some(target) = &places.everywhere {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => return std::os::unix::fs::symlink(target, &path),
+            }
+        }
         let mut temporary = tempfile::Builder::new()
             .prefix(".kubeopencode-")
             .tempfile_in(tools_dir)?;
-        io::copy(&mut fs::File::open(program)?, temporary.as_file_mut())?;
+        io::copy(
+            &mut fs::File::open(&places.program)?,
+            temporary.as_file_mut(),
+        )?;
         let permissions = fs::Permissions::from_mode(0o755);
         temporary.as_file().set_permissions(permissions)?;
         // Closed before it becomes visible: a program that is open for writing cannot be run.

@@ -115,6 +115,7 @@ pub(super) fn describe(
         image
             .iter()
             .flat_map(|image| &image.files)
+            .chain(&options.everywhere)
             .map(|(inside, path)| Mount {
                 readonly: true,
                 source: Source::Bind {

@@ -1,7 +1,7 @@
 //! What a Pod asks for that this node cannot give: found before anything starts, all of it, and
 //! said in one message, so that a Pod fails at once instead of hanging.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
 
@@ -15,6 +15,7 @@ pub const REASON: &str = "UnsupportedByNode";
 /// What the node has, as far as a refusal depends on it.
 pub(super) struct Offer<'a> {
     pub(super) images: &'a [HostImage],
+    pub(super) everywhere: &'a [(PathBuf, PathBuf)],
     pub(super) visible: &'a [std::path::PathBuf],
 }
 
@@ -190,6 +191,7 @@ fn program_objection(container: &Container, offer: &Offer<'_>) -> Option<String>
         let files = image.iter().flat_map(|image| &image.files);
         let mounts = container.volume_mounts.iter().flatten();
         files
+            .chain(offer.everywhere)
             .map(|(inside, _)| inside.as_path())
             .any(|inside| inside == path)
             || mounts
@@ -245,6 +247,7 @@ mod tests {
         ];
         let offer = Offer {
             images: &images,
+            everywhere: &[],
             visible: &[],
         };
         objections(&pod, &offer).join("; ")
