@@ -11,5 +11,7 @@ mod generated;
 mod local;
 #[path = "it/plan.rs"]
 mod plan;
+#[path = "it/restart.rs"]
+mod restart;
 #[path = "it/run.rs"]
 mod run;

@@ -1,7 +1,7 @@
 //! `local`, and the commands that look at its Tasks.
 
 #[path = "../support/local.rs"]
-mod served;
+pub mod served;
 
 use served::Local;
 
