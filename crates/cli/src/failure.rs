@@ -103,9 +103,12 @@ impl From<std::io::Error> for Failure {
 
 impl From<kube::Error> for Failure {
     fn from(error: kube::Error) -> Self {
-        match &error {
-            kube::Error::Api(status) => Problem::new(status.message.clone()),
-            _ => Problem::new(format!("the cluster cannot be asked: {error}")),
+        match error {
+            kube::Error::Api(status) => Problem::new(status.message),
+            error => Problem::new(format!(
+                "the cluster cannot be asked: {}",
+                chain(&error.into())
+            )),
         }
         .failed()
     }

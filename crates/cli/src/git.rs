@@ -71,6 +71,10 @@ pub(crate) fn bring_back(
     head: &str,
     branch: &str,
 ) -> Result<String> {
+    // It is the agent's word, and git would take many others for a commit.
+    if !matches!(head.len(), 40 | 64) || !head.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        bail!("{head:?} is no commit");
+    }
     // Git serves a repository to others only if its directory is declared safe, and reads that from a global file.
     let folder = tempfile::Builder::new()
         .prefix("kubeopencode-git-")
@@ -128,4 +132,34 @@ pub(crate) fn bring_back(
         }
     }
     bail!("there are too many branches named {branch}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_commit_is_not_brought_back() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (repository, checkout) = (folder.path().join("ours"), folder.path().join("theirs"));
+        for path in [&repository, &checkout] {
+            std::fs::create_dir(path)?;
+            output(path, &["init", "--quiet"])?;
+            let tree = output(path, &["write-tree"])?;
+            let who = ["-c", "user.name=T", "-c", "user.email=t@example.com"];
+            let commit = [&who[..], &["commit-tree", "-m", "one", &tree]].concat();
+            let commit = output(path, &commit)?;
+            output(path, &["update-ref", "HEAD", &commit])?;
+        }
+        let forty = format!("HEAD{}", "~0".repeat(18));
+        for head in ["HEAD", "--stdin", "", &forty] {
+            let brought = bring_back(&repository, &checkout, head, "new");
+            assert!(brought.is_err(), "{head:?}: {brought:?}");
+        }
+        let branches = output(&repository, &["branch", "--format=%(refname:short)"])?;
+        assert_eq!(branches.lines().count(), 1, "{branches}");
+        let head = output(&checkout, &["rev-parse", "HEAD"])?;
+        assert_eq!(bring_back(&repository, &checkout, &head, "new")?, "new");
+        Ok(())
+    }
 }

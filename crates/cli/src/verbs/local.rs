@@ -56,7 +56,11 @@ pub(crate) async fn local(arguments: &LocalArgs, printer: &Printer) -> Result<()
     }
     printer.text(&format!("export KUBECONFIG={}", quoted(&kubeconfig)));
     printer.line("This is a Kubernetes of this machine alone; kubectl works with it once you have entered the line above.");
-    printer.line("`kubeopencode run` and `kubeopencode task` use it by themselves. Ctrl-C ends it; its objects stay.");
+    printer.line(if target::data_dir().is_ok_and(|usual| usual == directory) {
+        "`kubeopencode run` and `kubeopencode task` use it by themselves. Ctrl-C ends it; its objects stay."
+    } else {
+        "`kubeopencode run` and `kubeopencode task` use it with --kubeconfig. Ctrl-C ends it; its objects stay."
+    });
     interrupts.next().await;
     printer.line("Ending; a second Ctrl-C does not wait for Pods.");
     tokio::select! {

@@ -50,7 +50,6 @@ struct Ours {
 
 /// Runs everything to its end.
 pub(crate) async fn run(arguments: &RunArgs, printer: &Printer) -> Result<ExitCode, Failure> {
-    let mut interrupts = Interrupts::new()?;
     let place = place(arguments).await?;
     let (manifests, local_repositories) = manifests(arguments, &place)?;
     let ours: Vec<Ours> = manifests
@@ -110,6 +109,8 @@ pub(crate) async fn run(arguments: &RunArgs, printer: &Printer) -> Result<ExitCo
         runs,
         local_repositories,
     };
+    // Nothing is created yet: until here a signal ends the process, as it does any other.
+    let mut interrupts = Interrupts::new()?;
     match place {
         Place::There(target) => {
             create::create(&target.client, &manifests).await?;

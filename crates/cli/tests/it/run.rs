@@ -287,6 +287,37 @@ fn an_interrupt_stops_the_task_and_waits_for_it() {
 }
 
 #[test]
+fn until_something_is_created_one_signal_is_enough() {
+    use std::os::unix::process::ExitStatusExt as _;
+    // A cluster that takes connections and never says anything.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = silent.local_addr().expect("an address");
+    let sandbox = Sandbox::new();
+    let kubeconfig = format!(
+        "clusters: [{{name: a, cluster: {{server: 'https://{address}'}}}}]\nusers: [{{name: a, user: {{token: x}}}}]\n\
+         contexts: [{{name: a, context: {{cluster: a, user: a}}}}]\ncurrent-context: a\n"
+    );
+    sandbox.write("kubeconfig", &kubeconfig);
+    let arguments = [
+        "run",
+        "Do it",
+        "--command",
+        "true",
+        "--kubeconfig",
+        "kubeconfig",
+    ];
+    let mut child = sandbox
+        .command(&arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    let _connection = silent.accept().expect("it asks the cluster");
+    signal(&child, "TERM");
+    assert_eq!(child.wait().expect("an end").signal(), Some(15));
+}
+
+#[test]
 fn a_second_interrupt_ends_everything_at_once() {
     if !can_run_pods("run and Ctrl-C twice") {
         return;
