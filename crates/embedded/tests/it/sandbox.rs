@@ -318,6 +318,8 @@ async fn the_host_is_never_written_to() {
               if [ -d $d ] && touch $d/kubeopencode-was-here 2>/dev/null; then echo wrote $d; fi; done; \
             for f in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /proc/sys/vm/drop_caches /etc/passwd; do \
               if (: >>$f) 2>/dev/null; then echo can write $f; fi; done; \
+            for f in /dev/null /dev/tty /dev/urandom /dev/stdin; do \
+              if chmod 666 $f 2>/dev/null; then echo can change $f; fi; done; \
             mkdir /mine /root/mine /tmp/mine /var/tmp/mine && echo mine";
         let (output, ended) = bed.run(&shell(script)).await;
         assert_eq!(

@@ -47,6 +47,7 @@ const PROC_READONLY: &[&str] = &[
     "bus",
     "fs",
     "sysrq-trigger",
+    "mtrr",
     "asound",
     "acpi",
     "scsi",
@@ -172,10 +173,14 @@ fn restrict(places: &Places, path: &Path, flags: MsFlags) -> Result<(), SetupErr
 fn devices(places: &Places) -> Result<(), SetupError> {
     let what = || "/dev".to_owned();
     let dev = Path::new(NEW).join("dev");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     for name in DEVICES {
-        let target = places.ensure(&Path::new("/dev").join(name), Shape::File)?;
+        let path = Path::new("/dev").join(name);
+        let target = places.ensure(&path, Shape::File)?;
         bind(&Path::new(OLD).join("dev").join(name), &path_of(&target))
             .or_mount(|| format!("/dev/{name}"))?;
+        // A device can be written to all the same; its mode and owner, which are the host's, cannot be changed.
+        restrict(places, &path, MsFlags::MS_RDONLY | flags)?;
     }
     for (name, target) in [
         ("fd", "/proc/self/fd"),
@@ -186,7 +191,6 @@ fn devices(places: &Places) -> Result<(), SetupError> {
     ] {
         symlink(target, dev.join(name)).or_mount(what)?;
     }
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     for (name, kind, options) in [
         ("pts", "devpts", "newinstance,ptmxmode=0666,mode=0620"),
         ("shm", "tmpfs", "mode=1777,size=64m"),
