@@ -42,8 +42,10 @@ pub const FILES_DIR: &str = "/kubeopencode-files";
 pub const GRACE_VARIABLE: &str = "KUBEOPENCODE_GRACE_SECONDS";
 /// Where `supervise` writes its [`Report`]: Kubernetes' default `terminationMessagePath`.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
-/// The termination message may not be longer than this many bytes (a rule of the kubelet).
-pub const MAX_TERMINATION_MESSAGE: usize = 4096;
+/// The termination message is not longer than this many bytes. The kubelet gives all containers of a Pod 12 KiB in equal
+/// parts, init containers among them, and at most 4 KiB to each: this is a sixth, for our four and two that a cluster
+/// adds (a service mesh). What is longer is cut, and half a JSON object says nothing.
+pub const MAX_TERMINATION_MESSAGE: usize = 2048;
 
 /// What `context-init` has to write, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::{fs, io, path::Path};
 use kubeopencode_engine::handover::{MAX_TERMINATION_MESSAGE, Report};
 
 /// Longest text of an error, in bytes.
-const LONGEST_ERROR: usize = 1024;
+const LONGEST_ERROR: usize = 512;
 /// The same, of one checkout.
 const LONGEST_CHECKOUT_ERROR: usize = 200;
 
@@ -98,7 +98,7 @@ mod tests {
         assert!(json.len() <= MAX_TERMINATION_MESSAGE);
         let read: Report = serde_json::from_slice(&json).unwrap();
         assert!(
-            read.checkouts.len() > 40,
+            read.checkouts.len() > 20,
             "as many as fit: {}",
             read.checkouts.len()
         );
