@@ -17,6 +17,7 @@ use super::{
     Found, FrontEnd, Known, LowerError, Lowered, Missing, Reference, References, Settings,
     context::task_md,
     places::{Place, Places},
+    reference::{NO_OBJECT_NAME, is_object_name},
 };
 use crate::{
     run::{AgentUsed, File, Image, Images, Owner, Run},
@@ -142,8 +143,8 @@ fn lower(
         .reference_timeout_seconds
         .and_then(|seconds| u64::try_from(seconds).ok())
         .map_or(settings.reference_timeout, Duration::from_secs);
-    let (agent, used) = find_agent(lookup, task, &owner.namespace);
-    let run = run(task, owner, agent, used, &config, settings, lookup);
+    let run = find_agent(lookup, task, &owner.namespace)
+        .and_then(|(agent, used)| run(task, owner, agent, used, &config, settings, lookup));
     (run, timeout)
 }
 
@@ -207,19 +208,28 @@ fn find_agent<'a>(
     lookup: &mut Lookup<'a>,
     task: &Task,
     namespace: &str,
-) -> (Option<&'a Agent>, AgentUsed) {
+) -> Result<(Option<&'a Agent>, AgentUsed), LowerError> {
     let named = task
         .spec
         .agent_ref
         .as_deref()
         .filter(|name| !name.is_empty());
     let name = named.unwrap_or(names::DEFAULT);
+    if !is_object_name(name) {
+        return Err(LowerError::BadField {
+            field: format!(
+                "Task {}: agentRef",
+                task.metadata.name.as_deref().unwrap_or_default()
+            ),
+            problem: format!("{name:?} {NO_OBJECT_NAME}"),
+        });
+    }
     let mut used = AgentUsed {
         name: name.to_owned(),
         generation: None,
     };
     let reference = Reference::agent(namespace, name);
-    match lookup.get(&reference) {
+    Ok(match lookup.get(&reference) {
         Known::Found(Found::Agent(agent)) => {
             used.generation = agent.metadata.generation;
             (Some(agent), used)
@@ -231,7 +241,7 @@ fn find_agent<'a>(
             (None, used)
         }
         Known::Unknown => (None, used),
-    }
+    })
 }
 
 /// The Run of what was found.

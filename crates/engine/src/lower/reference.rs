@@ -71,6 +71,24 @@ impl fmt::Display for Reference {
     }
 }
 
+/// Whether an object can have this name: a DNS subdomain, as Kubernetes' "Object Names and IDs" has it. Any other
+/// cannot even be asked for: it would be another URL.
+#[must_use]
+pub fn is_object_name(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let label = |label: &str| {
+        let bytes = label.as_bytes();
+        bytes.iter().all(|byte| inner(*byte) || *byte == b'-')
+            && bytes.first().is_some_and(|byte| inner(*byte))
+            && bytes.last().is_some_and(|byte| inner(*byte))
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+/// What to say of a name that none can have.
+pub(super) const NO_OBJECT_NAME: &str =
+    "is no name that an object can have: only lower-case letters, digits, '-' and '.'";
+
 /// Something that was looked up and does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Missing {

@@ -9,6 +9,7 @@ use crate::{
         Found, Known, LowerError, Reference, Settings,
         context::{Content, Element},
         places::{Place, Places},
+        reference::{NO_OBJECT_NAME, is_object_name},
     },
     run::{Checkout, File},
 };
@@ -168,6 +169,12 @@ impl<'l, 'a> Contexts<'l, 'a> {
         source: &Source<'_>,
         wanted: &ConfigMapContext,
     ) -> Result<(), LowerError> {
+        if !is_object_name(&wanted.name) {
+            return Err(LowerError::BadItem {
+                item: source.item.clone(),
+                problem: format!("{:?} {NO_OBJECT_NAME}", wanted.name),
+            });
+        }
         let reference = Reference::config_map(self.namespace, &wanted.name);
         let optional = wanted.optional.unwrap_or(false);
         let found = match self.lookup.get(&reference) {
