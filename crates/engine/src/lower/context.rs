@@ -14,7 +14,7 @@
 //! content cannot end the element early, the element then has another name: `<context-2 …>` ends at `</context-2>`, with
 //! the smallest number whose closing tag the content does not have. The same holds for `<file …>`.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 /// A context without a mountPath.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,14 +89,30 @@ fn push(text: &mut String, tag: &str, attributes: &[(&str, &str)], content: &str
 /// The tag, or the tag with the smallest number from 2 whose closing form is nowhere in the content.
 fn unambiguous(tag: &str, content: &str) -> String {
     let content = content.to_ascii_lowercase();
-    let mut name = tag.to_owned();
-    let mut number = 1_usize;
-    // Ends: the content is finite, and each number that is taken needs bytes of it.
-    while content.contains(&format!("</{name}")) {
-        number += 1;
-        name = format!("{tag}-{number}");
+    let closing = format!("</{tag}");
+    let mut found = false;
+    let mut taken = BTreeSet::new();
+    for (at, _) in content.match_indices(&closing) {
+        found = true;
+        let rest = content.get(at + closing.len()..).unwrap_or_default();
+        let mut number = 0_usize;
+        // `</context-25` begins with `</context-2`, so both are taken. A content has no room for ten digits of tags.
+        for digit in rest.strip_prefix('-').unwrap_or_default().bytes().take(9) {
+            if !digit.is_ascii_digit() {
+                break;
+            }
+            number = number * 10 + usize::from(digit - b'0');
+            taken.insert(number);
+        }
     }
-    name
+    if !found {
+        return tag.to_owned();
+    }
+    let mut number = 2;
+    while taken.contains(&number) {
+        number += 1;
+    }
+    format!("{tag}-{number}")
 }
 
 fn end_line(text: &mut String) {

@@ -4,6 +4,8 @@
 //! there. Files may lie inside a checkout (they are written after it, and win), but a checkout may not lie inside
 //! another, because all are cloned at the same time.
 
+use std::collections::BTreeMap;
+
 use super::LowerError;
 use crate::handover;
 
@@ -44,7 +46,7 @@ impl Place {
 #[derive(Debug, Clone)]
 pub struct Places {
     workspace: String,
-    taken: Vec<(String, Place, String)>,
+    taken: BTreeMap<String, (Place, String)>,
 }
 
 impl Places {
@@ -54,7 +56,7 @@ impl Places {
         let workspace = absolute(item, "/", workspace_dir)?;
         check_mountable(item, &workspace)?;
         Ok(Self {
-            taken: vec![(workspace.clone(), Place::Workspace, item.to_owned())],
+            taken: BTreeMap::from([(workspace.clone(), (Place::Workspace, item.to_owned()))]),
             workspace,
         })
     }
@@ -71,37 +73,45 @@ impl Places {
         if !inside(&path, &self.workspace) && path != self.workspace {
             check_mountable(item, &path)?;
         }
-        for (other, other_place, other_item) in &self.taken {
-            if *other == path {
-                let checkout_of_workspace =
-                    *other_place == Place::Workspace && place == Place::Checkout;
-                if !checkout_of_workspace {
-                    return Err(LowerError::PathTaken {
-                        path,
-                        first: other_item.clone(),
-                        second: item.to_owned(),
-                    });
-                }
-            }
-            let (outer, outer_place, outer_item, inner, inner_place, inner_item) =
-                if inside(&path, other) {
-                    (other, *other_place, other_item.as_str(), &path, place, item)
-                } else if inside(other, &path) {
-                    (&path, place, item, other, *other_place, other_item.as_str())
-                } else {
-                    continue;
-                };
-            if !outer_place.may_hold(inner_place) {
-                return Err(LowerError::PathInside {
-                    inner: inner_item.to_owned(),
-                    inner_path: inner.clone(),
-                    outer: outer_item.to_owned(),
-                    outer_path: outer.clone(),
-                    what: outer_place.what(),
+        if let Some((other_place, other_item)) = self.taken.get(&path) {
+            let checkout_of_workspace =
+                *other_place == Place::Workspace && place == Place::Checkout;
+            if !checkout_of_workspace {
+                return Err(LowerError::PathTaken {
+                    path,
+                    first: other_item.clone(),
+                    second: item.to_owned(),
                 });
             }
         }
-        self.taken.push((path.clone(), place, item.to_owned()));
+        // A ConfigMap can have a hundred thousand keys: no path is held against all others.
+        let around = path.match_indices('/').rev().filter_map(|(end, _)| {
+            let outer = path.get(..end)?;
+            let (outer_place, outer_item) = self.taken.get(outer)?;
+            (!outer_place.may_hold(place)).then(|| LowerError::PathInside {
+                inner: item.to_owned(),
+                inner_path: path.clone(),
+                outer: outer_item.clone(),
+                outer_path: outer.to_owned(),
+                what: outer_place.what(),
+            })
+        });
+        let within = self
+            .taken
+            .range(format!("{path}/")..)
+            .take_while(|(inner, _)| inside(inner, &path))
+            .filter(|(_, (inner_place, _))| !place.may_hold(*inner_place))
+            .map(|(inner, (_, inner_item))| LowerError::PathInside {
+                inner: inner_item.clone(),
+                inner_path: inner.clone(),
+                outer: item.to_owned(),
+                outer_path: path.clone(),
+                what: place.what(),
+            });
+        if let Some(error) = around.chain(within).next() {
+            return Err(error);
+        }
+        self.taken.insert(path.clone(), (place, item.to_owned()));
         Ok(path)
     }
 }
