@@ -7,6 +7,10 @@ use crate::{
     state::Reason,
 };
 
+/// The status holds no more. The agent can write to the termination message too: whatever is in it, the status has to
+/// be one that the API server accepts, or the Run never ends.
+const MOST_CHECKOUTS: usize = 64;
+
 /// Whether the agent container ever did anything. Where it did not, another attempt repeats nothing.
 pub fn agent_ran(pod: &PodView) -> bool {
     match pod.agent.as_ref().map(|agent| &agent.state) {
@@ -189,9 +193,10 @@ fn report(pod: &PodView) -> Option<Report> {
     if never_started(reason) {
         return None;
     }
-    let report = serde_json::from_str(message).unwrap_or_else(|_| Report {
+    let mut report: Report = serde_json::from_str(message).unwrap_or_else(|_| Report {
         exit_code: Some(*exit_code),
         ..Report::default()
     });
+    report.checkouts.truncate(MOST_CHECKOUTS);
     Some(report)
 }

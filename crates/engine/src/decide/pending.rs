@@ -94,7 +94,7 @@ fn wait_for(input: &Input<'_>, missing: &[Missing], timeout: std::time::Duration
         );
     };
     let message = format!("waits for {list}");
-    record::waiting(input, condition::READY, record::NOT_FOUND, &message)
+    record::waiting(input, condition::READY, record::NOT_FOUND, &message, "")
         .unwrap_or_else(|| rest_for(left))
 }
 
@@ -125,9 +125,15 @@ fn refused(input: &Input<'_>, refusal: &Refusal) -> Step {
             let known = input.state.condition(condition::JOB_CREATED);
             let since = since(known, record::REFUSED).unwrap_or(input.now);
             if input.left(since, STALL_LIMIT).is_some() {
-                let message = format!("{what} is refused: {message}");
-                return record::waiting(input, condition::JOB_CREATED, record::REFUSED, &message)
-                    .unwrap_or_else(|| rest_for(REFUSED_AGAIN));
+                let subject = format!("{what} is refused: ");
+                return record::waiting(
+                    input,
+                    condition::JOB_CREATED,
+                    record::REFUSED,
+                    &subject,
+                    message,
+                )
+                .unwrap_or_else(|| rest_for(REFUSED_AGAIN));
             }
             Reason::InfrastructureError
         }

@@ -101,14 +101,22 @@ pub fn stopping(input: &Input<'_>) -> Step {
     record(state, vec![event(EventType::Normal, "Stopping", message)])
 }
 
-/// A condition that explains why it does not go on, if that is news.
+/// A condition that explains why it does not go on, if that is news: if `subject`, the beginning of the message, is
+/// another than before. Words that differ at each attempt would wake up the next attempt, again and again.
 pub fn waiting(
     input: &Input<'_>,
     type_: &'static str,
     reason: &'static str,
-    message: &str,
+    subject: &str,
+    detail: &str,
 ) -> Option<Step> {
-    let message = cut(message);
+    let told = |known: &&Condition| {
+        !known.status && known.reason == reason && known.message.starts_with(subject)
+    };
+    if !detail.is_empty() && input.state.condition(type_).as_ref().is_some_and(told) {
+        return None;
+    }
+    let message = cut(&format!("{subject}{detail}"));
     let mut state = next(input);
     set(input, &mut state, type_, false, reason, &message);
     state.message = Some(message.clone());
@@ -189,11 +197,13 @@ fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-/// At most [`LONGEST_MESSAGE`] bytes, cut between characters.
-pub fn cut(message: &str) -> String {
-    let message = message.trim();
+/// At most [`LONGEST_MESSAGE`] bytes, cut between characters. Control characters become spaces: each would be six bytes
+/// of JSON, and the words may be those of a stranger's server, on their way to somebody's terminal.
+fn cut(message: &str) -> String {
+    let plain = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
+    let message: String = message.trim().chars().map(plain).collect();
     if message.len() <= LONGEST_MESSAGE {
-        return message.to_owned();
+        return message;
     }
     let mut end = LONGEST_MESSAGE;
     while !message.is_char_boundary(end) {

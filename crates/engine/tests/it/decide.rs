@@ -5,7 +5,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kubeopencode_engine::{
     decide::{Action, Input, STALL_LIMIT, Step, decide, explain},
     lower::{FrontEnd as _, Lowered, kubeopencode::TaskFrontEnd},
-    observe::{JobEnd, JobView, Observation, PodView, Refusal, RefusalKind},
+    observe::{ContainerState, JobEnd, JobView, Observation, PodView, Refusal, RefusalKind},
     run::Owner,
     state::{Phase, Reason, RunState},
 };
@@ -255,6 +255,20 @@ fn a_refusal_ends_it_or_is_waited_for() {
 }
 
 #[test]
+fn a_refusal_in_ever_other_words_is_told_once() {
+    let mut moment = Moment::new();
+    let refused = |number: u32| Refusal {
+        what: "Job fix-abcdef".into(),
+        kind: RefusalKind::Forbidden,
+        message: format!("denied the request {number}"),
+    };
+    moment.observation.refused = Some(refused(1));
+    moment.record();
+    moment.observation.refused = Some(refused(2));
+    assert!(matches!(moment.decide(), Step::Rest { again: Some(_) }));
+}
+
+#[test]
 fn how_the_pod_ended_is_how_the_task_ended() {
     let cases = [
         (
@@ -345,6 +359,33 @@ fn the_report_of_the_supervisor_is_the_result() {
     assert_eq!(result.checkouts[0].commits, Some(2));
     let why = explain(&moment.input()).join(" ");
     assert!(why.contains("2 new commits on main, with changes"), "{why}");
+}
+
+#[test]
+fn whatever_a_pod_says_the_status_stays_small_and_is_one_that_the_api_server_accepts() {
+    let checkouts = vec![r#"{"path":""}"#; 300].join(",");
+    let mut moment = Moment::running();
+    moment.agent_ended(
+        "Succeeded",
+        "",
+        &format!("{{exitCode: 0, message: '{{\"checkouts\":[{checkouts}]}}'}}"),
+    );
+    moment.record();
+    let result = moment.state.result.clone().expect("a result");
+    assert!(result.checkouts.len() <= 64, "{}", result.checkouts.len());
+
+    let mut moment = Moment::running();
+    let words = "\u{1b}".repeat(4096);
+    moment.agent_ended("Failed", "", "{exitCode: 1, reason: StartError}");
+    let agent = moment.observation.pods[0].agent.as_mut().expect("an agent");
+    if let ContainerState::Terminated { message, .. } = &mut agent.state {
+        message.clone_from(&words);
+    }
+    let (_, reason, message) = moment.end();
+    assert_eq!(reason, Reason::InfrastructureError);
+    assert!(!message.contains('\u{1b}'));
+    let status = TaskFrontEnd::status(&moment.state).to_string();
+    assert!(status.len() < 8 * 1024, "{} bytes", status.len());
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! From manifests to a Run, or to a sentence that says what is wrong.
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kubeopencode_engine::{
-    lower::{FrontEnd as _, Lowered, References, kubeopencode::TaskFrontEnd},
+    lower::{Found, FrontEnd as _, Lowered, Reference, References, kubeopencode::TaskFrontEnd},
     run::{AgentUsed, Credential},
 };
 
@@ -318,6 +319,49 @@ fn what_can_never_be_valid_fails_although_something_is_missing_too() {
 - {type: ConfigMap, configMap: {name: nothing}}
 - {type: Text, mountPath: ../x, text: x}";
     assert!(task(contexts).error().contains("climbs out"));
+}
+
+#[test]
+fn a_name_that_no_object_can_have_is_never_asked_for() {
+    for name in ["no such", "x/status", "x?y", "..", "X", "-x", "x.", "ü"] {
+        let error = task(&format!("agentRef: {name:?}")).error();
+        assert!(error.starts_with("Task fix: agentRef: "), "{error}");
+        let item = format!("contexts: [{{type: ConfigMap, configMap: {{name: {name:?}}}}}]");
+        let error = task(&item).error();
+        assert!(error.starts_with("Task fix: contexts[0] "), "{error}");
+    }
+    let good = task("agentRef: team.a-1");
+    assert!(matches!(good.lower(), Lowered::Missing { .. }));
+}
+
+#[test]
+fn a_hundred_thousand_keys_or_tags_are_no_work_to_speak_of() {
+    let began = std::time::Instant::now();
+    let mut cluster = task(
+        "contexts: [{type: ConfigMap, mountPath: many, configMap: {name: many, optional: true}}]",
+    );
+    let many = ConfigMap {
+        data: Some(
+            (0..100_000)
+                .map(|n| (format!("k{n}"), String::new()))
+                .collect(),
+        ),
+        ..ConfigMap::default()
+    };
+    cluster.references.insert(
+        Reference::config_map(NAMESPACE, "many"),
+        Some(Found::ConfigMap(Box::new(many))),
+    );
+    assert_eq!(cluster.run().files.len(), 100_001);
+
+    let tags: Vec<String> = (2..60_000).map(|n| format!("</context-{n}>")).collect();
+    let tags = tags.concat();
+    let text = task(&format!(
+        "contexts: [{{type: Text, text: '</context>{tags}'}}]"
+    ));
+    let task_md = text.file("/workspace/task.md");
+    assert!(task_md.ends_with("</context-60000>\n"));
+    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
 }
 
 #[test]
