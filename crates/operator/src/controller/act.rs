@@ -28,7 +28,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::{Controller, Owning};
+use super::{Controller, Owning, observe::never_released};
 use crate::{
     cache::{Cached as _, controller_uid},
     error::{ActError, RoundError},
@@ -112,7 +112,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
                         observation.job = Some(self.wrote_job(owner, Some(&resource_version), job));
                     }
                     Err(error) if moved_on(&error) => {
-                        return self.look_again(owner, &name, observation).await;
+                        return self.look_again(owner, &name, &uid, observation).await;
                     }
                     Err(source) => return Err(ActError::ReleaseJob { name, source }.into()),
                 }
@@ -128,7 +128,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
                         observation.job = Some(self.wrote_job(owner, before.as_deref(), job));
                     }
                     Err(error) if moved_on(&error) => {
-                        return self.look_again(owner, &name, observation).await;
+                        return self.look_again(owner, &name, &uid, observation).await;
                     }
                     Err(source) => return Err(ActError::SuspendJob { name, source }.into()),
                 }
@@ -138,8 +138,9 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
                 uid,
                 resource_version,
             } => {
-                self.delete_job(owner, &name, uid, resource_version).await?;
-                return self.look_again(owner, &name, observation).await;
+                self.delete_job(owner, &name, &uid, resource_version)
+                    .await?;
+                return self.look_again(owner, &name, &uid, observation).await;
             }
             Action::SetPodDeadline { name, uid, seconds } => {
                 let change = json!({
@@ -229,12 +230,12 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         &self,
         owner: &Owner,
         name: &str,
-        uid: String,
+        uid: &str,
         resource_version: String,
     ) -> Result<(), ActError> {
         let api: Api<Job> = Api::namespaced(self.client.clone(), &owner.namespace);
         let exactly = DeleteParams::background().preconditions(Preconditions {
-            uid: Some(uid),
+            uid: Some(uid.to_owned()),
             resource_version: Some(resource_version),
         });
         match api.delete(name, &exactly).await {
@@ -248,16 +249,24 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
     }
 
     /// Somebody else was faster: the Job controller writes each new Job at once, so this is nothing unusual. What was
-    /// decided is void; the API server itself says how the Job is now.
+    /// decided is void; the API server itself says how the Job is now. It may have been released, and even have ended,
+    /// since the cache saw it: then its Pods tell how.
     async fn look_again(
         &self,
         owner: &Owner,
         name: &str,
+        uid: &str,
         observation: &mut Observation,
     ) -> Result<ControlFlow<()>, RoundError> {
         let before = observation.job.take().map(|job| job.resource_version);
         if let Some(job) = self.live_job(owner, name).await? {
             observation.job = Some(self.wrote_job(owner, before.as_deref(), job));
+        }
+        if !never_released(observation.job.as_ref(), uid) {
+            let pods = self.find_pods(owner, name, uid).await?;
+            let others = |pod: &PodView| pod.job_uid.as_deref() != Some(uid);
+            observation.pods.retain(others);
+            observation.pods.extend(pods);
         }
         Ok(ControlFlow::Break(()))
     }

@@ -28,19 +28,24 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         let name = job_name(owner, state);
         let cached = self.cached_job(owner, &name);
         if cached.is_none() && state.phase.is_terminal() {
-            // After the end nothing follows from absence, and its Job may be long gone.
-            return Ok(Observation::default());
+            // After the end nothing follows from absence, and its Job may be long gone. A Pod may have outlived it.
+            let recorded = state.job.as_ref();
+            return Ok(Observation {
+                pods: recorded.map_or_else(Vec::new, |job| self.cached_pods(owner, &job.uid)),
+                ..Observation::default()
+            });
         }
         let job = match cached {
             Some(job) => Some(job),
             None => self.live_job(owner, &name).await?.as_ref().map(JobView::of),
         };
-        let pods = match (&job, &state.job) {
-            // Never released: no Pod of it was ever made, and asking for them would cost a request in each life.
-            (Some(job), _) if job.suspended && !job.released => Vec::new(),
-            (Some(job), _) => self.find_pods(owner, &name, &job.uid).await?,
-            (None, Some(recorded)) => self.find_pods(owner, &name, &recorded.uid).await?,
-            (None, None) => Vec::new(),
+        // Of the Job on record, also where another one has taken its name.
+        let recorded = state.job.as_ref().map(|recorded| &recorded.uid);
+        let pods = match recorded.or(job.as_ref().map(|job| &job.uid)) {
+            Some(uid) if !never_released(job.as_ref(), uid) => {
+                self.find_pods(owner, &name, uid).await?
+            }
+            _ => Vec::new(),
         };
         Ok(Observation {
             job,
@@ -73,25 +78,34 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             })
     }
 
-    async fn find_pods(
+    fn cached_pods(&self, owner: &Owner, job_uid: &str) -> Vec<PodView> {
+        let cached = self.pods.get(job_uid);
+        if cached.is_empty() {
+            return Vec::new();
+        }
+        self.memory.of(&owner.uid, |remembered| {
+            let newest = |pod: Arc<Pod>| {
+                let overlay = pod.metadata.uid.as_ref();
+                let overlay = overlay.and_then(|uid| remembered.pods.get_mut(uid));
+                PodView::of(&*match overlay {
+                    Some(overlay) => overlay.over(pod),
+                    None => pod,
+                })
+            };
+            cached.into_iter().map(newest).collect()
+        })
+    }
+
+    /// The Pods of a Job.
+    pub(super) async fn find_pods(
         &self,
         owner: &Owner,
         job: &str,
         job_uid: &str,
     ) -> Result<Vec<PodView>, ObserveError> {
-        let cached = self.pods.get(job_uid);
+        let cached = self.cached_pods(owner, job_uid);
         if !cached.is_empty() {
-            return Ok(self.memory.of(&owner.uid, |remembered| {
-                let newest = |pod: Arc<Pod>| {
-                    let overlay = pod.metadata.uid.as_ref();
-                    let overlay = overlay.and_then(|uid| remembered.pods.get_mut(uid));
-                    PodView::of(&*match overlay {
-                        Some(overlay) => overlay.over(pod),
-                        None => pod,
-                    })
-                };
-                cached.into_iter().map(newest).collect()
-            }));
+            return Ok(cached);
         }
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &owner.namespace);
         let selector = format!("{LABEL_CONTROLLER_UID}={job_uid}");
@@ -103,4 +117,10 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         let ours = |pod: &&Pod| pod.key().as_deref() == Some(job_uid);
         Ok(pods.iter().filter(ours).map(PodView::of).collect())
     }
+}
+
+/// Whether the Job of that UID was never released: then no Pod of it was ever made, and asking for them would cost a
+/// request in each life.
+pub(super) fn never_released(job: Option<&JobView>, uid: &str) -> bool {
+    job.is_some_and(|job| job.uid == uid && job.suspended && !job.released)
 }

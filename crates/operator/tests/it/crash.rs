@@ -7,6 +7,8 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
+use k8s_openapi::api::batch::v1::Job;
+use kube::api::{DeleteParams, PropagationPolicy};
 
 use super::{
     faults::{Fault, Faults},
@@ -145,5 +147,32 @@ async fn two_operators_in_a_storm_run_each_task_once() {
         assert_eq!(world.kubelet.starts(name), 1, "{name}");
     }
     assert_eq!(world.jobs().await.len(), names.len());
+    world.end().await;
+}
+
+/// The Job is deleted and its Pod is not, and the operator dies between the record of that and the end of the Pod.
+#[tokio::test]
+async fn death_before_a_pod_that_outlived_its_job_was_ended() {
+    let mut world = World::new(Play::Works).await;
+    world.operate(&Faults::new(|_, call| {
+        if call.verb == "patch" && call.resource == "pods" {
+            Fault::DiesBefore
+        } else {
+            Fault::None
+        }
+    }));
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    let job = world.job_of("it").await;
+    world.pod_of(&job, |pod| phase(pod) == "Running").await;
+    let orphaning = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Orphan),
+        ..DeleteParams::default()
+    };
+    let jobs = world.api::<Job>();
+    jobs.delete(&job, &orphaning).await.unwrap();
+    let status = world.ends("it").await;
+    assert_eq!(status.reason.as_deref(), Some("JobLost"));
+    world.pod_of(&job, |pod| phase(pod) == "Failed").await;
     world.end().await;
 }

@@ -1,10 +1,13 @@
 //! Of two operators one leads; the other watches, and takes over.
 
+use k8s_openapi::api::batch::v1::Job;
+use kube::api::{Patch, PatchParams};
 use kubeopencode_operator::{Leadership, OperatorOptions};
+use serde_json::json;
 use tokio::sync::watch;
 
 use super::{
-    faults::{Call, Faults},
+    faults::{Call, Fault, Faults},
     kubelet::Play,
     world::{AGENT, TASK, World},
 };
@@ -65,4 +68,58 @@ async fn one_that_loses_its_election_for_good_ends_when_told_to() {
     assert_eq!(world.ends("it").await.reason.as_deref(), Some("Succeeded"));
     world.end().await;
     assert!(!faults.calls().iter().any(Call::writes));
+}
+
+/// Its cache shows the Job as it was before the other one released it.
+#[tokio::test]
+async fn one_that_takes_over_with_an_old_cache_still_reads_the_result() {
+    let mut world = World::new(Play::Ends(0)).await;
+    let (first, second) = (watch::Sender::new(true), watch::Sender::new(false));
+    let of_jobs = |call: &Call, verb| call.verb == verb && call.resource == "jobs";
+    let releases_nothing = Faults::new(move |_, call| {
+        if of_jobs(call, "patch") {
+            Fault::Refused
+        } else {
+            Fault::None
+        }
+    });
+    world.operate_with(&releases_nothing, &led_by(&first));
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    let job = world.job_of("it").await;
+    first.send_replace(false);
+
+    let listed = watch::Sender::new(false);
+    let mut has_listed = listed.subscribe();
+    let sees_no_more = Faults::new(move |_, call| {
+        if of_jobs(call, "watch") {
+            listed.send_replace(true);
+            Fault::Late(super::world::GUARD * 2)
+        } else {
+            Fault::None
+        }
+    });
+    world.operate_with(&sees_no_more, &led_by(&second));
+    has_listed.wait_for(|listed| *listed).await.unwrap();
+    let released = json!({
+        "metadata": {"annotations": {"kubeopencode.io/released": "true"}},
+        "spec": {"suspend": false},
+    });
+    world
+        .api::<Job>()
+        .patch(&job, &PatchParams::default(), &Patch::Merge(&released))
+        .await
+        .unwrap();
+    world
+        .until::<Job>(&job, "complete", |job| {
+            let status = job.and_then(|job| job.status.as_ref());
+            status.is_some_and(|status| status.completion_time.is_some())
+        })
+        .await;
+    second.send_replace(true);
+    let status = world.ends("it").await;
+    assert_eq!(status.reason.as_deref(), Some("Succeeded"));
+    let result = status.result.expect("what the Pod reported");
+    assert_eq!(result.exit_code, Some(0));
+    world.end().await;
 }
