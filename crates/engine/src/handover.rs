@@ -29,7 +29,8 @@ pub const SUPERVISOR: &str = "/tools/kubeopencode";
 pub const OPENCODE: &str = "/tools/opencode";
 /// Where `git-init` records what it checked out.
 pub const CHECKOUTS_FILE: &str = "/tools/checkouts.json";
-/// What `GIT_CONFIG_GLOBAL` points to in the agent: written by `git-init` (safe.directory, a default identity).
+/// What `GIT_CONFIG_SYSTEM` points to in the agent: written by `git-init` (safe.directory, a default identity), after
+/// what `/etc/gitconfig` says. The agent cannot write to it; `git config --global` writes to a file of its own.
 pub const GIT_CONFIG: &str = "/tools/gitconfig";
 /// Below it, one directory for each Secret with Git credentials, in `git-init` alone.
 pub const GIT_SECRETS_DIR: &str = "/kubeopencode-git-secrets";

@@ -173,7 +173,8 @@ fn environment(run: &Run) -> Vec<EnvVar> {
     ];
     let mut after = Vec::new();
     if !run.checkouts.is_empty() {
-        after.push(value("GIT_CONFIG_GLOBAL", handover::GIT_CONFIG));
+        // Not GIT_CONFIG_GLOBAL: that file is the agent's own, and it may write to it.
+        after.push(value("GIT_CONFIG_SYSTEM", handover::GIT_CONFIG));
     }
     if run.images.opencode.is_some() {
         // Nobody is there to answer: without this it waits, or gives up half-way, at the first question.

@@ -315,7 +315,7 @@ fn the_environment_has_a_fixed_order_and_a_credential_wins() {
             "TASK_NAMESPACE",
             "WORKSPACE_DIR",
             "TOKEN",
-            "GIT_CONFIG_GLOBAL",
+            "GIT_CONFIG_SYSTEM",
             "OPENCODE_PERMISSION",
             "OPENCODE_DISABLE_AUTOUPDATE",
             "OPENCODE_DISABLE_MODELS_FETCH",

@@ -360,15 +360,25 @@ fn another_user_can_work_in_the_checkout_and_commit() {
         assert_eq!(world.mode(path), 0o777, "{path}");
     }
     assert_eq!(world.mode("workspace/it/file"), 0o666);
-    // With nothing but the configuration that the agent gets.
-    let output = std::process::Command::new("git")
-        .args(["commit", "--quiet", "--allow-empty", "-m", "work"])
-        .current_dir(world.path("workspace/it"))
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap())
-        .env("HOME", "/nonexistent")
-        .env("GIT_CONFIG_GLOBAL", world.path("tools/gitconfig"))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
+    // With nothing but the configuration that the agent gets, which it cannot write to.
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git")
+            .args(arguments)
+            .current_dir(world.path("workspace/it"))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", world.path("workspace"))
+            .env("GIT_CONFIG_SYSTEM", world.path("tools/gitconfig"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let author = ["log", "-1", "--format=%an"];
+    let commit = ["commit", "--quiet", "--allow-empty", "-m", "work"];
+    git(&commit);
+    assert_eq!(git(&author), "KubeOpenCode");
+    git(&["config", "--global", "user.name", "An agent"]);
+    git(&commit);
+    assert_eq!(git(&author), "An agent");
 }
