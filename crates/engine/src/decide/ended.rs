@@ -39,10 +39,13 @@ pub fn decide(input: &Input<'_>) -> Step {
         }
         (Some(pod), _) if pod.started.is_some() => running::deadline(pod).unwrap_or_else(rest),
         (None, Some(job)) => {
-            // A Job with an ended Pod ends by itself. One without could still make one; and people expect a stopped
-            // Job to be suspended, whether it has ended or not.
-            let could_go_on = pods.is_empty() && job.end.is_none();
-            let wanted = could_go_on || state.is_true(condition::STOPPED);
+            // A Job with an ended Pod ends by itself; one without could still make one. People expect a stopped Job to be
+            // suspended, but not before it has ended: a Job controller that has not seen yet that the Pod has ended
+            // would delete it, and the logs with it.
+            let wanted = match &job.end {
+                None => pods.is_empty(),
+                Some(_) => state.is_true(condition::STOPPED),
+            };
             if wanted && !job.suspended && !job.deleting {
                 running::suspend(job)
             } else {

@@ -482,6 +482,15 @@ fn a_stop_while_running_keeps_pod_and_logs_and_suspends_the_job_afterwards() {
             .and_then(|result| result.exit_code),
         Some(143)
     );
+    assert_eq!(
+        moment.decide(),
+        Step::Rest { again: None },
+        "suspended now, a Job controller that is late would delete the Pod and its logs"
+    );
+    moment.job().end = Some(JobEnd::Failed {
+        reason: "BackoffLimitExceeded".to_owned(),
+        message: String::new(),
+    });
     assert!(matches!(
         moment.actions().as_slice(),
         [Action::SuspendJob { .. }]
