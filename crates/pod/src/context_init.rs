@@ -1,18 +1,19 @@
 //! `context-init`: writes the files that the agent finds, and puts this program where the agent can run it.
 //!
 //! In: the [`ContextPlan`] and the contents, in the context directory; the paths of the checkouts, from the [`GitPlan`]
-//! beside it. Out: the files, with exactly their permission bits, over what a checkout brought; a copy of the running
-//! program. It runs after `git-init`, and sees the volumes where the agent will.
+//! beside it. Out: the files, with exactly their permission bits, over what a checkout brought and yet no change of it;
+//! a copy of the running program. It runs after `git-init`, and sees the volumes where the agent will.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
 use kubeopencode_engine::handover::{
-    CONTEXT_DIR, CONTEXT_PLAN, ContextPlan, GIT_PLAN, GitPlan, PROGRAM_EVERYWHERE, SUPERVISOR,
-    TOOLS_DIR,
+    CONTEXT_DIR, CONTEXT_PLAN, ContextPlan, GIT_CONFIG, GIT_PLAN, GitPlan, PROGRAM_EVERYWHERE,
+    SUPERVISOR, TOOLS_DIR,
 };
 
 use crate::{
@@ -81,10 +82,10 @@ pub enum ContextError {
         /// Why.
         source: PlaceError,
     },
-    /// A file cannot be excluded from the repository it is in.
-    #[error("{path}: cannot exclude it from the repository: {source}")]
+    /// What is written cannot be kept out of the changes of the repository it is in.
+    #[error("{path}: cannot keep the context out of the repository's changes: {source}")]
     Exclude {
-        /// The file.
+        /// The file, or the repository.
         path: String,
         /// Why.
         source: io::Error,
@@ -122,6 +123,7 @@ pub fn context_init(places: &Places) -> Result<(), ContextError> {
         .into_iter()
         .map(|checkout| checkout.path.into())
         .collect();
+    let mut in_repositories: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
     for file in &plan.files {
         let at = || file.path.clone();
         if file.source.is_empty() || file.source.contains('/') || file.source == ".." {
@@ -145,9 +147,22 @@ pub fn context_init(places: &Places) -> Result<(), ContextError> {
             .filter(|checkout| target.starts_with(checkout));
         // The innermost checkout first has the longest path.
         if let Some(checkout) = outermost.max_by_key(|checkout| checkout.components().count()) {
-            exclude::add(target, checkout)
+            let entry = exclude::add(target, checkout)
                 .map_err(|source| ContextError::Exclude { path: at(), source })?;
+            if let Some(entry) = entry {
+                let files = in_repositories.entry(entry.root).or_default();
+                files.push(entry.relative);
+            }
         }
+    }
+    let config = places.tools_dir.join(file_name(GIT_CONFIG));
+    for (root, files) in in_repositories {
+        exclude::mark_unchanged(&root, &files, &config).map_err(|source| {
+            ContextError::Exclude {
+                path: root.display().to_string(),
+                source,
+            }
+        })?;
     }
     Ok(())
 }
@@ -170,11 +185,15 @@ pub(crate) fn read_plan<P: serde::de::DeserializeOwned>(
         .map_err(|error| failed(error.into()))
 }
 
+/// The name of a file below the tools directory, wherever that is mounted.
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
 /// Gives the agent container the program, so that it is never there half.
 fn hand_on_program(places: &Places) -> Result<(), ContextError> {
     let tools_dir = &places.tools_dir;
-    let name = SUPERVISOR.rsplit('/').next().unwrap_or(SUPERVISOR);
-    let path = tools_dir.join(name);
+    let path = tools_dir.join(file_name(SUPERVISOR));
     let copy = || -> io::Result<()> {
         if let Some(target) = &places.everywhere {
             match fs::remove_file(&path) {

@@ -1,26 +1,52 @@
-//! `.git/info/exclude`: what the system puts into a checkout is not the agent's work, and must not make it dirty.
+//! What the system puts into a checkout is not the agent's work: it must not make the checkout dirty, and no commit
+//! must take it along. A new file is entered in `.git/info/exclude`; one that replaces a file of the repository is
+//! marked in the index, `--skip-worktree`, and git then takes the repository's own file for unchanged.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
 };
 
-/// Adds `path` to the excludes of the repository it is in, if there is one at or below `checkout`. A file that the
-/// repository itself has at that path still counts as changed: it is.
-pub(crate) fn add(path: &Path, checkout: &Path) -> io::Result<()> {
+use crate::run::{End, Limits, Untold, run};
+
+/// How many paths one git is asked about: its arguments have to fit.
+const PATHS_AT_ONCE: usize = 128;
+/// How long one git may take. It reads the index and writes it.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// More than the paths of one question can be.
+const ANSWER: usize = 4 * 1024 * 1024;
+
+/// A file inside a repository.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Entry {
+    /// The root of the repository.
+    pub root: PathBuf,
+    /// The file, below it.
+    pub relative: PathBuf,
+}
+
+/// Adds `path` to the excludes of the repository it is in, and answers where it is, if there is one at or below
+/// `checkout`.
+pub(crate) fn add(path: &Path, checkout: &Path) -> io::Result<Option<Entry>> {
     let Some((root, git_dir)) = repository_of(path, checkout) else {
-        return Ok(());
+        return Ok(None);
     };
     let Ok(relative) = path.strip_prefix(&root) else {
-        return Ok(());
+        return Ok(None);
     };
     if relative
         .components()
         .next()
         .is_none_or(|first| first.as_os_str() == ".git")
     {
-        return Ok(());
+        return Ok(None);
     }
+    let entry = Some(Entry {
+        relative: relative.to_owned(),
+        root: root.clone(),
+    });
     let pattern = pattern(&relative.to_string_lossy());
     let file = git_dir.join("info/exclude");
     let mut text = match fs::read_to_string(&file) {
@@ -29,7 +55,7 @@ pub(crate) fn add(path: &Path, checkout: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     };
     if text.lines().any(|line| line == pattern) {
-        return Ok(());
+        return Ok(entry);
     }
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
@@ -37,7 +63,71 @@ pub(crate) fn add(path: &Path, checkout: &Path) -> io::Result<()> {
     text.push_str(&pattern);
     text.push('\n');
     fs::create_dir_all(git_dir.join("info"))?;
-    fs::write(file, text)
+    fs::write(file, text)?;
+    Ok(entry)
+}
+
+/// Marks those of the files that the repository at `root` has itself, so that git takes them for unchanged. `config`
+/// is git's whole configuration besides the repository's own.
+pub(crate) fn mark_unchanged(root: &Path, files: &[PathBuf], config: &Path) -> io::Result<()> {
+    for some in files.chunks(PATHS_AT_ONCE) {
+        let mut list = git(root, config);
+        list.args(["ls-files", "--cached", "-z", "--"]).args(some);
+        let known = output(&mut list)?;
+        let tracked: Vec<&PathBuf> = some
+            .iter()
+            .filter(|file| {
+                let file = file.as_os_str().as_encoded_bytes();
+                known.split(|byte| *byte == 0).any(|known| known == file)
+            })
+            .collect();
+        if tracked.is_empty() {
+            continue;
+        }
+        let mut mark = git(root, config);
+        mark.args(["update-index", "--skip-worktree", "--"])
+            .args(tracked);
+        output(&mut mark)?;
+    }
+    Ok(())
+}
+
+/// A git that runs nothing of the repository and knows no configuration but that and `config`.
+fn git(root: &Path, config: &Path) -> Command {
+    let mut command = Command::new("git");
+    command
+        .arg("--literal-pathspecs")
+        .args(["-c", "core.fsmonitor=false"])
+        .args(["-c", "core.hooksPath=/dev/null"])
+        .current_dir(root)
+        .env_clear()
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+        .env("HOME", "/nonexistent")
+        .env("LC_ALL", "C")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", config)
+        .env("GIT_CEILING_DIRECTORIES", root.parent().unwrap_or(root));
+    command
+}
+
+/// What it answers on standard output; an error is what it says of its failure.
+fn output(command: &mut Command) -> io::Result<Vec<u8>> {
+    let limits = Limits {
+        until: Some(Instant::now() + PATIENCE),
+        silence: None,
+        output: ANSWER,
+    };
+    let output = run(command, limits, &Untold, |_| {})?;
+    match output.end {
+        End::Exited(status) if status.success() => Ok(output.stdout),
+        End::Exited(_) => {
+            let text = String::from_utf8_lossy(&output.stderr);
+            let line = text.lines().next().unwrap_or("git failed and said nothing");
+            Err(io::Error::other(line.to_owned()))
+        }
+        End::TimedOut => Err(io::Error::other("git took too long")),
+        End::TooMuch => Err(io::Error::other("git answered too much")),
+    }
 }
 
 /// The innermost repository that `path` is in: its root, and the directory that has its `info/exclude`.

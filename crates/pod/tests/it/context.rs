@@ -187,3 +187,59 @@ fn a_plan_that_cannot_be_read_is_an_error_and_none_is_nothing_to_do() {
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("context.json"), "{}", ran.stderr);
 }
+
+#[test]
+fn files_that_replace_the_repositorys_own_are_no_change_and_no_commit_takes_them() {
+    let world = World::new();
+    world.repository("library");
+    world.repository("source");
+    let library = format!("file://{}", world.text("library"));
+    let add = [
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        &library,
+        "lib",
+    ];
+    world.git("source", &add);
+    world.write("source/task.md", "the repository's own\n");
+    world.write("source/docs/[a]*.md", "the repository's own\n");
+    world.write("source/docs/ab.md", "the repository's own\n");
+    world.write("source/work.txt", "before\n");
+    world.git("source", &["add", "-A"]);
+    world.git("source", &["commit", "-q", "-m", "files"]);
+    world.cloned(json!({
+        "repository": format!("file://{}", world.text("source")), "submodules": true,
+    }));
+    let ran = write(
+        &world,
+        &[
+            ("it/task.md", 0o755),
+            ("it/docs/[a]*.md", 0o644),
+            ("it/new.md", 0o644),
+            ("it/lib/README.md", 0o644),
+        ],
+    );
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(world.read("workspace/it/task.md"), "it/task.md");
+    assert_eq!(world.git("workspace/it", &["status", "--porcelain"]), "");
+
+    // Its neighbour, and what the agent does, are changes as ever.
+    world.write("workspace/it/docs/ab.md", "the agent's\n");
+    world.write("workspace/it/work.txt", "after\n");
+    world.git("workspace/it", &["add", "-A"]);
+    world.git("workspace/it", &["commit", "-q", "-a", "-m", "work"]);
+    assert_eq!(
+        world.git("workspace/it", &["diff", "--name-only", "HEAD~1", "HEAD"]),
+        "docs/ab.md\nwork.txt"
+    );
+    assert_eq!(
+        world.git("workspace/it", &["show", "HEAD:task.md"]),
+        "the repository's own"
+    );
+    // Again is the same.
+    assert_eq!(write(&world, &[("it/task.md", 0o644)]).code, 0);
+    assert_eq!(world.git("workspace/it", &["status", "--porcelain"]), "");
+}
