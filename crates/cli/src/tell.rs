@@ -9,7 +9,8 @@ use tracing_subscriber::{EnvFilter, fmt};
 pub(crate) fn set_up(operator: bool, verbose: u8) {
     let default = match (operator, verbose) {
         (true, 0) => "info",
-        (false, 0) => "error",
+        // What the client cannot reach is told once, by the command that wanted it.
+        (false, 0) => "error,kube_client=off",
         (false, 1) => {
             "warn,kubeopencode=info,kubeopencode_operator=info,kubeopencode_embedded=info"
         }

@@ -305,3 +305,23 @@ fn nothing_to_do() {
     For more information, try '--help'.
     ");
 }
+
+#[test]
+fn a_cluster_that_is_not_there() {
+    let sandbox = Sandbox::new();
+    // Nobody listens on port 1.
+    sandbox.write(
+        "kubeconfig",
+        "clusters: [{name: a, cluster: {server: 'https://127.0.0.1:1'}}]\nusers: [{name: a, user: {token: x}}]\n\
+         contexts: [{name: a, context: {cluster: a, user: a}}]\ncurrent-context: a\n",
+    );
+    let outcome = sandbox
+        .run(&["task", "list", "--kubeconfig", "kubeconfig"])
+        .expect_code(1);
+    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("Connection refused"),
+        "{}",
+        outcome.stderr
+    );
+}
