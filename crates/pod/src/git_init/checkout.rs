@@ -88,7 +88,7 @@ pub(super) fn check_out(
             .tempdir_in(tools_dir)
             .map_err(|error| Kind::Place(format!("cannot make a directory for it: {error}")))?;
         clone.clone_to(staging.path())?;
-        sub_path::put(&staging.path().join(part), path, planned.mode, enclosing)?;
+        sub_path::put(staging.path(), part, path, planned.mode, enclosing)?;
         None
     } else {
         clone.overwrite = place(path, enclosing)?;

@@ -9,25 +9,31 @@ use std::{
 use super::failure::{Failure, Kind};
 use crate::beneath;
 
-/// Puts `from`, in a clone that nobody else sees, to `to`. `mode`: permission bits of the files. Links below it stay
-/// links; `from` itself may not be one, because what it points to is not asked for.
+/// Puts `part` of `clone`, which nobody else sees, to `to`. `mode`: permission bits of the files. Links below it stay
+/// links; no component of `part` may be one: what it points to is not asked for, and may lie outside of the repository,
+/// where this container has secrets.
 pub(super) fn put(
-    from: &Path,
+    clone: &Path,
+    part: &str,
     to: &Path,
     mode: Option<u32>,
     enclosing: &[PathBuf],
 ) -> Result<(), Failure> {
-    let name = || from.file_name().unwrap_or_default().to_string_lossy();
-    let kind = fs::symlink_metadata(from)
-        .map_err(|_| Kind::NoPath(name().into_owned()))?
-        .file_type();
-    if kind.is_symlink() {
-        let problem = format!(
-            "{} is a symbolic link in the repository: name what it points to",
-            name()
-        );
-        return Err(Kind::Place(problem).into());
+    let mut from = clone.to_owned();
+    for component in Path::new(part).components() {
+        from.push(component);
+        let there = fs::symlink_metadata(&from).map_err(|_| Kind::NoPath(part.to_owned()))?;
+        if there.is_symlink() {
+            let name = component.as_os_str().display();
+            let problem =
+                format!("{name} is a symbolic link in the repository: name what it points to");
+            return Err(Kind::Place(problem).into());
+        }
     }
+    let from = from.as_path();
+    let kind = fs::symlink_metadata(from)
+        .map_err(|_| Kind::NoPath(part.to_owned()))?
+        .file_type();
     if kind.is_dir() {
         beneath::directory(to, enclosing).map_err(|error| Kind::Place(error.to_string()))?;
         return copy(from, to, mode).map_err(|error| Kind::Place(error.to_string()).into());

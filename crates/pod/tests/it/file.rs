@@ -147,6 +147,23 @@ fn a_part_of_a_repository_is_no_checkout() {
 }
 
 #[test]
+fn a_part_is_not_taken_through_a_link_out_of_the_repository() {
+    let world = World::new();
+    world.repository("source");
+    world.write("secrets/password", "letmein");
+    let link = world.path("source/docs-link");
+    std::os::unix::fs::symlink(world.path("secrets"), link).unwrap();
+    world.git("source", &["add", "-A"]);
+    world.git("source", &["commit", "-q", "-m", "link"]);
+    for submodules in [false, true] {
+        world.failing(json!({
+            "repository": source(&world), "submodules": submodules, "subPath": "docs-link/password",
+        }));
+        assert!(!world.path("workspace/it").exists());
+    }
+}
+
+#[test]
 fn submodules_come_when_they_are_asked_for() {
     let world = World::new();
     world.repository("library");
