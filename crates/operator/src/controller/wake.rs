@@ -5,7 +5,7 @@ use std::{collections::HashSet, fmt::Debug, sync::Arc, time::Duration};
 use futures::{Stream, StreamExt as _, future::ready, stream};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    core::{NamespaceResourceScope, PartialObjectMeta},
+    core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta},
     runtime::{
         WatchStreamExt as _,
         reflector::{ObjectRef, store::Writer},
@@ -31,8 +31,10 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         self: Arc<Self>,
         writer: Writer<F::Resource>,
     ) -> impl Stream<Item = ObjectRef<F::Resource>> {
-        let watch = watcher(self.api::<F::Resource>(), watcher::Config::default())
+        let api = self.api::<DeserializeGuard<F::Resource>>();
+        let watch = watcher(api, watcher::Config::default())
             .backoff(self.patience())
+            .filter_map(|event| ready(event.map(readable).transpose()))
             .modify(|object| object.managed_fields_mut().clear())
             .reflect(writer);
         logged::<F::Resource, _>(watch).flat_map(move |event| {
@@ -152,6 +154,34 @@ where
         Scope::Cluster => Api::all(client.clone()),
         Scope::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
     }
+}
+
+/// The event, unless its object cannot be read: one that a newer version of this system wrote must not keep all others
+/// from being looked at.
+fn readable<K>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>>
+where
+    K: Resource<DynamicType = ()>,
+{
+    let read = |guard: DeserializeGuard<K>| match guard.0 {
+        Ok(object) => Some(object),
+        Err(unreadable) => {
+            warn!(
+                kind = %K::kind(&()),
+                name = unreadable.metadata.name,
+                namespace = unreadable.metadata.namespace,
+                error = unreadable.error,
+                "an object cannot be read and is left alone: was it written for a newer version?"
+            );
+            None
+        }
+    };
+    Some(match event {
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+        Event::InitApply(guard) => Event::InitApply(read(guard)?),
+        Event::Apply(guard) => Event::Apply(read(guard)?),
+        Event::Delete(guard) => Event::Delete(read(guard)?),
+    })
 }
 
 /// The events of a watch; its errors are logged, it goes on by itself.

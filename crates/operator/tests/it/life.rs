@@ -299,3 +299,25 @@ fn owner(task: &Task) -> kubeopencode_engine::run::Owner {
     use kubeopencode_engine::lower::{FrontEnd as _, kubeopencode::TaskFrontEnd};
     TaskFrontEnd::owner(task).unwrap()
 }
+
+#[tokio::test]
+async fn a_task_of_a_newer_version_does_not_hold_up_the_others() {
+    let newer = |definition: &mut serde_json::Value| {
+        let spec = &mut definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+            ["spec"];
+        spec["x-kubernetes-preserve-unknown-fields"] = true.into();
+    };
+    let mut world = World::with(Play::Ends(0), newer).await;
+    world.create(AGENT).await;
+    world
+        .create(
+            &TASK
+                .replace("{name: it}", "{name: newer}")
+                .replace("{description", "{fromTomorrow: 1, description"),
+        )
+        .await;
+    world.operate(&Faults::none());
+    world.create(TASK).await;
+    assert_eq!(world.ends("it").await.reason.as_deref(), Some("Succeeded"));
+    world.end().await;
+}

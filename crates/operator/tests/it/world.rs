@@ -60,12 +60,18 @@ pub struct World {
 impl World {
     /// A cluster without an operator.
     pub async fn new(play: Play) -> Self {
-        let definitions = kubeopencode_api::crds();
+        Self::with(play, |_| {}).await
+    }
+
+    /// A cluster without an operator, whose definitions are other ones.
+    pub async fn with(play: Play, change: impl Fn(&mut Value)) -> Self {
+        let definitions = kubeopencode_api::crds().into_iter().map(|definition| {
+            let mut definition = serde_json::to_value(definition).unwrap();
+            change(&mut definition);
+            definition
+        });
         let cluster = Cluster::start(Options {
-            definitions: definitions
-                .iter()
-                .map(|definition| serde_json::to_value(definition).unwrap())
-                .collect(),
+            definitions: definitions.collect(),
             ..Options::default()
         })
         .await
