@@ -5,6 +5,7 @@
 //! `tests/scenarios/README.md` describes the form.
 
 mod cluster;
+mod documents;
 #[path = "../support/local.rs"]
 mod local;
 mod matching;
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
             .block_on(cluster::Cluster::start())
             .expect("the cluster starts"),
     );
-    let trials = paths
+    let trials: Vec<Trial> = paths
         .into_iter()
         .map(|path| {
             let (runtime, cluster) = (runtime.clone(), cluster.clone());
@@ -58,6 +59,20 @@ fn main() -> ExitCode {
             })
         })
         .collect();
+    let documents = documents::paths();
+    let documents: Vec<Trial> = documents
+        .into_iter()
+        .map(|path| {
+            let (runtime, cluster) = (runtime.clone(), cluster.clone());
+            let name = format!("manifests of {}", scenario::name(&path));
+            Trial::test(name, move || {
+                runtime
+                    .block_on(documents::check(&cluster, &path))
+                    .map_err(|error| Failed::from(format!("{error:#}")))
+            })
+        })
+        .collect();
+    let trials = trials.into_iter().chain(documents).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(cluster);
     conclusion.exit_code()

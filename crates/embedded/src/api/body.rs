@@ -147,7 +147,9 @@ pub fn yaml(bytes: &[u8]) -> Result<Value, String> {
     {
         return Ok(value);
     }
-    serde_saphyr::from_str(&text).map_err(|error| error.to_string())
+    // YAML 1.1, as the real server reads it: 0755 is octal.
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    serde_saphyr::from_str_with_options(&text, options).map_err(|error| error.to_string())
 }
 
 /// As [`yaml`], but a key given twice is no fault: the last one counts, and what the real server warns of is told.
