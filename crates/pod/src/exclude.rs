@@ -14,7 +14,7 @@ use crate::run::{End, Limits, Untold, run};
 /// How many paths one git is asked about: its arguments have to fit.
 const PATHS_AT_ONCE: usize = 128;
 /// How long one git may take. It reads the index and writes it.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// More than the paths of one question can be.
 const ANSWER: usize = 4 * 1024 * 1024;
 

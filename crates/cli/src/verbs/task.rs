@@ -233,6 +233,11 @@ async fn logs(arguments: &LogsArgs, printer: &Printer) -> Result<(), Failure> {
                     .input(),
             );
         }
+    }
+    if let Some(problem) = never_ran(&pod, &arguments.name, &arguments.container) {
+        return Err(problem.failed());
+    }
+    if follow::container_state(&pod, &arguments.container).is_none() {
         return Err(not_yet());
     }
     follow::copy(
@@ -244,6 +249,45 @@ async fn logs(arguments: &LogsArgs, printer: &Printer) -> Result<(), Failure> {
     )
     .await?;
     Ok(())
+}
+
+/// Why a container of a Pod that has ended has no logs; none when it has.
+fn never_ran(pod: &Pod, task: &str, container: &str) -> Option<Problem> {
+    let status = pod.status.as_ref()?;
+    let ran = follow::container_state(pod, container)
+        .is_some_and(|state| state.running.is_some() || state.terminated.is_some());
+    if ran || status.phase.as_deref() != Some("Failed") {
+        return None;
+    }
+    let failed = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .find(|init| {
+            let ended = init
+                .state
+                .as_ref()
+                .and_then(|state| state.terminated.as_ref());
+            ended.is_some_and(|ended| ended.exit_code != 0)
+        });
+    if let Some(init) = failed {
+        let init = &init.name;
+        return Some(
+            Problem::new(format!(
+                "{init} failed, so {container} never ran and has no logs"
+            ))
+            .hint(format!(
+                "`kubeopencode task logs -c {init} {task}` shows why"
+            )),
+        );
+    }
+    let why = status.message.as_deref().or(status.reason.as_deref());
+    let why = why.unwrap_or("the Pod failed before");
+    Some(
+        Problem::new(format!("{container} never ran and has no logs: {why}")).hint(format!(
+            "`kubeopencode task why {task}` says how the Task ended"
+        )),
+    )
 }
 
 async fn stop(arguments: &NamedArgs, printer: &Printer) -> Result<(), Failure> {

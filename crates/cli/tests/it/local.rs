@@ -1,5 +1,7 @@
 //! `local`, and the commands that look at its Tasks.
 
+use std::time::{Duration, Instant};
+
 #[path = "../support/local.rs"]
 pub mod served;
 
@@ -92,6 +94,81 @@ fn tasks_are_created_listed_followed_explained_stopped_and_deleted() {
     );
     sandbox.run(&["task", "delete", "first"]).expect_code(0);
     sandbox.run(&["task", "get", "first"]).expect_code(1);
+}
+
+const IN_THE_WAY: &str = "\
+apiVersion: kubeopencode.io/v1alpha1
+kind: Agent
+metadata: {name: default}
+spec:
+  serviceAccountName: default
+  command: ['true']
+  credentials: [{name: a, secretRef: {name: late}, mountPath: /late}]
+---
+apiVersion: kubeopencode.io/v1alpha1
+kind: Agent
+metadata: {name: plain}
+spec: {serviceAccountName: default, command: ['true']}
+---
+apiVersion: kubeopencode.io/v1alpha1
+kind: Task
+metadata: {name: secret}
+spec: {description: Do it.}
+---
+apiVersion: kubeopencode.io/v1alpha1
+kind: Task
+metadata: {name: git}
+spec:
+  agentRef: plain
+  description: Do it.
+  contexts: [{type: Git, mountPath: app, git: {repository: 'file://APP', ref: no-such-branch}}]
+";
+
+#[test]
+fn what_stands_in_the_way_of_a_pod_is_said() {
+    if !can_run_pods("local") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let _local = Local::start(&sandbox.data()).expect("it serves");
+    let app = sandbox.repository("app");
+    sandbox.write(
+        "all.yaml",
+        &IN_THE_WAY.replace("APP", &app.to_string_lossy()),
+    );
+    sandbox
+        .run(&["task", "create", "-f", "all.yaml"])
+        .expect_code(0);
+
+    // It ends by itself; by then the other has complained.
+    sandbox
+        .run(&["task", "logs", "--follow", "git"])
+        .expect_code(0);
+    let logs = sandbox.run(&["task", "logs", "git"]).expect_code(1).stderr;
+    for said in ["git-init failed", "task logs -c git-init git"] {
+        assert!(logs.contains(said), "{logs}");
+    }
+    let got = sandbox.run(&["task", "get", "git"]).expect_code(0).stdout;
+    assert!(
+        got.contains("git-init failed: ") && !got.contains("git-init: "),
+        "{got}"
+    );
+    let logs = sandbox
+        .run(&["task", "logs", "-c", "git-init", "git"])
+        .expect_code(0);
+    assert!(logs.stdout.contains("no-such-branch"), "{}", logs.stdout);
+
+    let guard = Instant::now() + Duration::from_mins(1);
+    let why = loop {
+        let why = sandbox
+            .run(&["task", "why", "secret"])
+            .expect_code(0)
+            .stdout;
+        if why.contains("FailedMount") || Instant::now() > guard {
+            break why;
+        }
+    };
+    assert_eq!(why.matches("\"late\"").count(), 1, "{why}");
 }
 
 #[test]

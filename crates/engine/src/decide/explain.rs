@@ -32,6 +32,11 @@ pub fn explain(input: &Input<'_>) -> Vec<String> {
     sentences
 }
 
+/// With one full stop, whether there was one or none.
+fn sentence(message: &str) -> String {
+    format!("{}.", message.trim_end_matches('.'))
+}
+
 fn ended(state: &RunState, sentences: &mut Vec<String>) {
     let phase = if state.phase == Phase::Completed {
         "completed"
@@ -42,17 +47,21 @@ fn ended(state: &RunState, sentences: &mut Vec<String>) {
         .reason
         .map_or("an unknown reason", |reason| reason.as_str());
     let message = state.message.as_deref().unwrap_or("no more is known");
-    sentences.push(format!("It has {phase} ({reason}): {message}."));
+    sentences.push(format!("It has {phase} ({reason}): {}", sentence(message)));
     if let Some(result) = &state.result {
         for checkout in &result.checkouts {
-            let commits = checkout.commits.unwrap_or_default();
+            let commits = match checkout.commits {
+                None | Some(0) => "no new commits".to_owned(),
+                Some(1) => "1 new commit".to_owned(),
+                Some(count) => format!("{count} new commits"),
+            };
             let branch = checkout.branch.as_deref().unwrap_or("no branch");
             let dirty = match checkout.dirty {
                 Some(true) => ", with changes that were not committed",
                 _ => "",
             };
             sentences.push(format!(
-                "In {} the agent left {commits} new commits on {branch}{dirty}.",
+                "In {} the agent left {commits} on {branch}{dirty}.",
                 checkout.path
             ));
         }
@@ -91,7 +100,7 @@ fn not_started(input: &Input<'_>, sentences: &mut Vec<String>) {
         Some(Lowered::Needs(_)) | None => {}
     }
     if let Some(message) = &state.message {
-        sentences.push(format!("The operator says: {message}."));
+        sentences.push(format!("The operator says: {}", sentence(message)));
     }
 }
 
@@ -133,7 +142,10 @@ fn started(input: &Input<'_>, sentences: &mut Vec<String>) {
     };
     sentences.push(pod_sentence(pod));
     if let Some(problem) = problem::of_pod(pod) {
-        sentences.push(format!("Something is in the way: {}.", problem.message));
+        sentences.push(format!(
+            "Something is in the way: {}",
+            sentence(&problem.message)
+        ));
     }
 }
 

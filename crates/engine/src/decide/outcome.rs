@@ -104,7 +104,7 @@ fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {
         {
             let why = match (message.trim(), reason.as_str()) {
                 ("", reason) => format!("exit code {exit_code} {reason}"),
-                (message, _) => message.to_owned(),
+                (message, _) => without_prefix(message, &container.name),
             };
             return (
                 Reason::InfrastructureError,
@@ -124,6 +124,16 @@ fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {
             words("its Pod ended before the agent started"),
         ),
     }
+}
+
+/// Our own programs begin each line of their log with their name, which is the container's.
+fn without_prefix(message: &str, name: &str) -> String {
+    let lines = message.lines().map(|line| {
+        line.strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix(": "))
+            .unwrap_or(line)
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn judge_agent(

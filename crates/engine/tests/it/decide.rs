@@ -334,6 +334,13 @@ fn how_the_pod_ended_is_how_the_task_ended() {
             Reason::InfrastructureError,
             "git-init failed: no branch x",
         ),
+        (
+            "Failed",
+            "initContainerStatuses: [{name: git-init, image: i, imageID: x, ready: false, restartCount: 0, state: {terminated: {exitCode: 1, message: \"git-init: no branch x\\ngit-init: no branch y\"}}}]",
+            "{exitCode: 1}",
+            Reason::InfrastructureError,
+            "git-init failed: no branch x\nno branch y",
+        ),
     ];
     for (phase, more, terminated, reason, message) in cases {
         let mut moment = Moment::running();
@@ -359,6 +366,13 @@ fn the_report_of_the_supervisor_is_the_result() {
     assert_eq!(result.checkouts[0].commits, Some(2));
     let why = explain(&moment.input()).join(" ");
     assert!(why.contains("2 new commits on main, with changes"), "{why}");
+    let result = moment.state.result.as_mut().expect("a result");
+    result.checkouts[0].commits = Some(1);
+    let why = explain(&moment.input()).join(" ");
+    assert!(why.contains("left 1 new commit on main"), "{why}");
+    moment.state.message = Some("the node went away.".to_owned());
+    let why = explain(&moment.input()).join(" ");
+    assert!(why.contains("went away. ") && !why.contains(".."), "{why}");
 }
 
 #[test]

@@ -1,12 +1,16 @@
-//! `task why`: asks the engine what it makes of the Task as it is now.
+//! `task why`: asks the engine what it makes of the Task as it is now, and while that waits for its Pod, what the
+//! cluster warns about: a missing volume, for one, is told by the kubelet in an Event and nowhere else.
 
 use jiff::Timestamp;
-use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
-use kube::{Api, api::ListParams};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Event, Pod},
+};
+use kube::{Api, Client, api::ListParams};
 use kubeopencode_engine::{
     decide::{self, Input},
     lower::{FrontEnd as _, kubeopencode::TaskFrontEnd},
-    observe::{JobView, Observation, PodView},
+    observe::{ContainerState, JobView, Observation, PodView},
 };
 
 use crate::{
@@ -41,7 +45,7 @@ pub(super) async fn why(arguments: &NamedArgs, printer: &Printer) -> Result<(), 
         pods: pods.list(&of_job).await?.iter().map(PodView::of).collect(),
         ..Observation::default()
     };
-    let sentences = decide::explain(&Input {
+    let mut sentences = decide::explain(&Input {
         owner: &owner,
         state: &state,
         lowered: Some(&lowered),
@@ -50,8 +54,81 @@ pub(super) async fn why(arguments: &NamedArgs, printer: &Printer) -> Result<(), 
         deleting: task.metadata.deletion_timestamp.is_some(),
         now: Timestamp::now(),
     });
+    let began = |pod: &PodView| {
+        let agent = pod.agent.as_ref().map(|agent| &agent.state);
+        !matches!(agent, None | Some(ContainerState::Waiting { .. }))
+    };
+    if !state.phase.is_terminal() && !observation.pods.iter().any(began) {
+        let objects = observation
+            .pods
+            .iter()
+            .map(|pod| ("Pod", &pod.name, &pod.uid))
+            .chain(
+                observation
+                    .job
+                    .iter()
+                    .map(|job| ("Job", &job.name, &job.uid)),
+            );
+        for (kind, name, uid) in objects {
+            for warning in warnings(&target.client, &target.namespace, uid).await {
+                if !sentences.iter().any(|said| said.contains(&warning.1)) {
+                    let (reason, message) = warning;
+                    let message = message.trim_end_matches('.');
+                    sentences.push(format!("Its {kind} {name} warns ({reason}): {message}."));
+                }
+            }
+        }
+    }
     for sentence in sentences {
         printer.text(&sentence);
     }
     Ok(())
+}
+
+/// How many warnings are shown of one object.
+const WARNINGS: usize = 3;
+
+/// The newest warnings about an object, the newest first, once each: reason and message. Events help to understand;
+/// who may not read them gets an answer without.
+async fn warnings(client: &Client, namespace: &str, uid: &str) -> Vec<(String, String)> {
+    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let about = ListParams::default().fields(&format!("involvedObject.uid={uid},type=Warning"));
+    let mut found = match events.list(&about).await {
+        Ok(found) => found.items,
+        Err(error) => {
+            tracing::debug!(%error, "cannot read the Events");
+            return Vec::new();
+        }
+    };
+    found.sort_by_key(|event| std::cmp::Reverse(when(event)));
+    let mut newest: Vec<(String, String)> = Vec::new();
+    for event in found {
+        let warning = (
+            event.reason.unwrap_or_default(),
+            event.message.unwrap_or_default(),
+        );
+        if !newest.contains(&warning) {
+            newest.push(warning);
+        }
+        if newest.len() == WARNINGS {
+            break;
+        }
+    }
+    newest
+}
+
+/// When it was last seen, wherever its sender wrote that.
+fn when(event: &Event) -> Option<Timestamp> {
+    let series = event.series.as_ref();
+    let times = [
+        series.and_then(|series| series.last_observed_time.as_ref().map(|time| time.0)),
+        event.last_timestamp.as_ref().map(|time| time.0),
+        event.event_time.as_ref().map(|time| time.0),
+        event
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map(|time| time.0),
+    ];
+    times.into_iter().flatten().max()
 }
