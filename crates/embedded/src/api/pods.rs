@@ -112,6 +112,12 @@ impl Call {
         if options.previous && status["restartCount"].as_i64().unwrap_or(0) == 0 {
             return Err(previous_missing());
         }
+        if status.is_null() && pod["status"]["phase"] == "Failed" {
+            return Err(Failure::bad_request(format!(
+                "container \"{container}\" in pod \"{}\" is not available",
+                self.name()
+            )));
+        }
         started(&status, &container, self.name())?;
         let Some(logs) = &self.api.logs else {
             return Err(Failure::internal(

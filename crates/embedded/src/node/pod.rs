@@ -90,6 +90,7 @@ impl Worker {
                 started,
                 end: None,
                 failing: false,
+                refused: false,
             },
             written: pod.status.clone().unwrap_or_default(),
             pod,
@@ -128,7 +129,7 @@ impl Worker {
             self.write().await;
             while self.step().await {}
         } else {
-            self.fail(refuse::REASON, objections.join("; "));
+            self.refuse(refuse::REASON, objections.join("; "));
         }
         self.finish();
         self.write().await;
@@ -250,8 +251,7 @@ impl Worker {
         match made {
             Ok(()) => self.volumes_made = true,
             Err(Unresolved::Invalid(message)) => {
-                self.event(None, false, "FailedMount", &message);
-                self.fail("FailedMount", message);
+                self.refuse("FailedMount", message);
             }
             Err(error) => {
                 self.complain(
@@ -423,6 +423,12 @@ impl Worker {
             reason: Some(reason.to_owned()),
             message: Some(message),
         });
+    }
+
+    /// Fails the Pod before anything of it was begun.
+    fn refuse(&mut self, reason: &str, message: String) {
+        self.state.refused = true;
+        self.fail(reason, message);
     }
 
     /// Writes the status if it says something new.

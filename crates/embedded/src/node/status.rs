@@ -103,6 +103,8 @@ pub(super) struct PodState {
     pub(super) end: Option<End>,
     /// Its processes are being ended, and it will have failed.
     pub(super) failing: bool,
+    /// The node refused it: nothing of it was ever begun.
+    pub(super) refused: bool,
 }
 
 /// How a Pod ended.
@@ -162,6 +164,7 @@ pub(super) fn build(pod: &Pod, before: &PodStatus, state: &PodState, now: Timest
     let generation = pod.metadata.generation;
     let conditions = conditions(state)
         .into_iter()
+        .filter(|(type_, ..)| !state.refused || *type_ == "PodScheduled")
         .map(|(type_, holds, reason, message)| {
             condition(before, generation, now, type_, holds, reason, message)
         })
@@ -188,8 +191,14 @@ pub(super) fn build(pod: &Pod, before: &PodStatus, state: &PodState, now: Timest
             }]
         }),
         start_time: Some(Time(state.started)),
-        init_container_statuses: statuses(state, &[Role::Init, Role::Sidecar]),
-        container_statuses: statuses(state, &[Role::Main]),
+        // A kubelet that rejects a Pod says nothing of its containers; statuses of containers that wait would be
+        // shown in place of the reason.
+        init_container_statuses: (!state.refused)
+            .then(|| statuses(state, &[Role::Init, Role::Sidecar]))
+            .flatten(),
+        container_statuses: (!state.refused)
+            .then(|| statuses(state, &[Role::Main]))
+            .flatten(),
         qos_class: pod
             .status
             .as_ref()

@@ -667,7 +667,9 @@ spec:
     ] {
         assert!(message.contains(words), "{message}");
     }
-    assert_eq!(waiting(&pod, "first").0, "PodInitializing");
+    // As of a kubelet that rejects a Pod: `kubectl get` shows the reason then.
+    assert_eq!(status(&pod).init_container_statuses, None);
+    assert_eq!(status(&pod).container_statuses, None);
     let uid = pod.metadata.uid.as_deref().unwrap();
     assert!(
         bench
