@@ -27,7 +27,7 @@ use super::{ContextItem, DURATION_PATTERN};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
-    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.jobName) || self.spec == oldSelf.spec").message("spec is immutable once the Task has started: create a new Task"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.jobName) || self.spec == oldSelf.spec").message("spec is immutable once the Task has started: create a new Task").field_path(".spec"),
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TaskSpec {
