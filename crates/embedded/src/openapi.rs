@@ -1,6 +1,8 @@
 //! `OpenAPI` v3 documents, as far as `kubectl` needs them: which kinds honour `fieldValidation`, how lists merge, and
 //! the fields with their descriptions for `kubectl explain`.
 
+pub mod v2;
+
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};

@@ -1,6 +1,6 @@
 //! Paths that are no resources: discovery, `OpenAPI`, version and health.
 
-use http::header::{ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::request::Parts;
 use http::{Method, Response};
 use serde_json::{Value, json};
@@ -71,6 +71,7 @@ impl Inner {
             return Ok(self.openapi(rest.trim_matches('/'), parts));
         }
         match trimmed {
+            "/openapi/v2" => Ok(swagger(parts)),
             "" => Ok(json_response(200, &discovery::paths(&self.registry))),
             "/version" => Ok(json_response(200, &version())),
             "/healthz" | "/livez" | "/readyz" => Ok(health(trimmed, parts)),
@@ -90,6 +91,19 @@ impl Inner {
             Some(document) => tagged(&document, "application/json", parts),
             None => response(404, "", full("")),
         }
+    }
+}
+
+/// The document that came before `OpenAPI` v3, in protobuf where that is asked for: the one form that `kubectl` takes.
+fn swagger(parts: &Parts) -> Response<Body> {
+    const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2";
+    let wanted = parts.headers.get_all(ACCEPT).iter();
+    let mut wanted = wanted.filter_map(|header| header.to_str().ok());
+    if wanted.any(|header| header.contains(PROTOBUF)) {
+        let content_type = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+        response(200, content_type, full(openapi::v2::protobuf()))
+    } else {
+        json_response(200, &openapi::v2::document())
     }
 }
 
