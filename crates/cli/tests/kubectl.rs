@@ -105,6 +105,11 @@ fn run(kubectl: &Path, path: &Path) -> Result<()> {
             .env("PATH", &search)
             .env("HOME", folder.path())
             .env("KUBECONFIG", local.kubeconfig())
+            .env("KUBEOPENCODE", env!("CARGO_BIN_EXE_kubeopencode"))
+            .env(
+                "EXAMPLES",
+                concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples"),
+            )
             .output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let place = format!("{}:{}: $ {}", path.display(), line.number, line.command);

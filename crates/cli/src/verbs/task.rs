@@ -178,7 +178,7 @@ async fn logs(arguments: &LogsArgs, printer: &Printer) -> Result<(), Failure> {
     let output = Output::new(printer, false, None);
     if arguments.follow && arguments.container == names::container::AGENT {
         let namespace = task.namespace().unwrap_or_default();
-        follow::follow(
+        let ended = follow::follow(
             &target.client,
             &namespace,
             &arguments.name,
@@ -187,9 +187,15 @@ async fn logs(arguments: &LogsArgs, printer: &Printer) -> Result<(), Failure> {
             printer,
         )
         .await?;
-        return Ok(());
+        return match pod_of(&target, &ended).await? {
+            Some(_) => Ok(()),
+            None => Err(ended_without_logs(&ended)),
+        };
     }
     let not_yet = || {
+        if follow::is_terminal(task.status.as_ref().and_then(|status| status.phase)) {
+            return ended_without_logs(&task);
+        }
         Problem::new(format!(
             "the Task {} has no Pod yet, so there are no logs",
             arguments.name
@@ -200,20 +206,8 @@ async fn logs(arguments: &LogsArgs, printer: &Printer) -> Result<(), Failure> {
         ))
         .failed()
     };
-    let job = task
-        .status
-        .as_ref()
-        .and_then(|status| status.job_name.clone())
-        .ok_or_else(not_yet)?;
     let pods: Api<Pod> = Api::namespaced(target.client.clone(), &target.namespace);
-    let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
-    let pod = pods
-        .list(&of_job)
-        .await?
-        .items
-        .into_iter()
-        .next()
-        .ok_or_else(not_yet)?;
+    let pod = pod_of(&target, &task).await?.ok_or_else(not_yet)?;
     if follow::container_state(&pod, &arguments.container).is_none() {
         let known: Vec<String> = pod
             .spec
@@ -288,6 +282,29 @@ fn never_ran(pod: &Pod, task: &str, container: &str) -> Option<Problem> {
             "`kubeopencode task why {task}` says how the Task ended"
         )),
     )
+}
+
+/// The Pod of a Task's Job.
+async fn pod_of(target: &Target, task: &Task) -> Result<Option<Pod>, Failure> {
+    let status = task.status.as_ref();
+    let Some(job) = status.and_then(|status| status.job_name.as_ref()) else {
+        return Ok(None);
+    };
+    let pods: Api<Pod> = Api::namespaced(target.client.clone(), &target.namespace);
+    let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+    Ok(pods.list(&of_job).await?.items.into_iter().next())
+}
+
+/// Why a Task that has ended has nothing to print.
+fn ended_without_logs(task: &Task) -> Failure {
+    let status = task.status.clone().unwrap_or_default();
+    let told: Vec<String> = status.reason.into_iter().chain(status.message).collect();
+    Problem::new(format!(
+        "the Task {} has ended without logs that are still there ({})",
+        task.name_any(),
+        told.join(": ")
+    ))
+    .failed()
 }
 
 async fn stop(arguments: &NamedArgs, printer: &Printer) -> Result<(), Failure> {

@@ -70,10 +70,19 @@ fn tasks_are_created_listed_followed_explained_stopped_and_deleted() {
     let why = sandbox.run(&["task", "why", "waits"]).expect_code(0).stdout;
     assert!(why.contains("ConfigMap default/late"), "{why}");
     sandbox.run(&["task", "stop", "waits"]).expect_code(0);
-    let ended = sandbox
+    let followed = sandbox
         .run(&["task", "logs", "--follow", "waits"])
-        .expect_code(0);
-    assert_eq!(ended.stdout, "");
+        .expect_code(1);
+    let looked = sandbox.run(&["task", "logs", "waits"]).expect_code(1);
+    for ended in [followed, looked] {
+        assert_eq!(ended.stdout, "");
+        assert!(
+            ended.stderr.contains("the Task waits has ended")
+                && ended.stderr.contains("UserStopped"),
+            "{}",
+            ended.stderr
+        );
+    }
     let got = sandbox
         .run(&["task", "get", "waits", "-o", "json"])
         .expect_code(0)
