@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt as _,
     api::{DynamicObject, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
@@ -122,9 +122,43 @@ fn missing(manifest: &Manifest, what: &str, in_cluster: bool) -> Problem {
         .hint("put it into one of the files, or give its file with another -f")
 }
 
-/// Creates everything: namespaces first, Tasks last. What is not a Task is applied, so that it may be there already;
-/// a Task is created, and one of the same name is an error that is found before anything is written.
-pub(crate) async fn create(client: &Client, manifests: &[Manifest]) -> Result<(), Failure> {
+/// What a namespace that is not there means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Namespaces {
+    /// It is created: the cluster is for this command alone.
+    Made,
+    /// It is an error: others use the cluster, and a name that is mistyped would stay in it.
+    Expected,
+}
+
+/// What became of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    Created,
+    Configured,
+    Unchanged,
+}
+
+impl Written {
+    /// In the word that kubectl has for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Configured => "configured",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
+/// Creates everything: namespaces first, Tasks last; answers what became of each, in the order of the manifests.
+///
+/// What is not a Task is applied, so that it may be there already, unless somebody else owns it with other content. A
+/// Task is created. Whatever is in the way is an error that is found before anything is written.
+pub(crate) async fn create(
+    client: &Client,
+    manifests: &[Manifest],
+    namespaces_are: Namespaces,
+) -> Result<Vec<Written>, Failure> {
     for manifest in manifests.iter().filter(|manifest| manifest.is_task()) {
         if api(client, manifest)
             .get_metadata_opt(manifest.name())
@@ -138,12 +172,16 @@ pub(crate) async fn create(client: &Client, manifests: &[Manifest]) -> Result<()
                 .input());
         }
     }
-    namespaces(client, manifests).await?;
-    let mut ordered: Vec<&Manifest> = manifests.iter().collect();
-    ordered.sort_by_key(|manifest| rank(manifest));
-    for manifest in ordered {
+    let missing = missing_namespaces(client, manifests, namespaces_are).await?;
+    let before = present(client, manifests).await?;
+    make(client, missing).await?;
+    let mut outcomes = vec![Written::Created; manifests.len()];
+    let mut ordered: Vec<usize> = (0..manifests.len()).collect();
+    ordered.sort_by_key(|index| rank(&manifests[*index]));
+    for index in ordered {
+        let manifest = &manifests[index];
         let api = api(client, manifest);
-        let written = if manifest.is_task() {
+        if manifest.is_task() {
             let object: DynamicObject =
                 serde_json::from_value(manifest.object.clone()).map_err(|error| {
                     manifest
@@ -152,24 +190,74 @@ pub(crate) async fn create(client: &Client, manifests: &[Manifest]) -> Result<()
                 })?;
             api.create(&PostParams::default(), &object)
                 .await
-                .map(|_| ())
+                .map_err(|error| refused(manifest, error))?;
+            continue;
+        }
+        let written = api
+            .patch(
+                manifest.name(),
+                &PatchParams::apply(names::MANAGER),
+                &Patch::Apply(&manifest.object),
+            )
+            .await
+            .map_err(|error| refused(manifest, error))?;
+        if let Some(version) = &before[index] {
+            outcomes[index] = if written.resource_version().as_ref() == Some(version) {
+                Written::Unchanged
+            } else {
+                Written::Configured
+            };
+        }
+    }
+    Ok(outcomes)
+}
+
+/// The versions of what is in the cluster already. It is tried whether each can be applied, and nothing is written.
+async fn present(client: &Client, manifests: &[Manifest]) -> Result<Vec<Option<String>>, Failure> {
+    let mut versions = Vec::new();
+    for manifest in manifests {
+        let api = api(client, manifest);
+        let found = if manifest.is_task() {
+            None
         } else {
-            let parameters = PatchParams::apply(names::MANAGER).force();
+            match api.get_metadata_opt(manifest.name()).await {
+                Ok(found) => found,
+                // Whoever may not look may still write.
+                Err(kube::Error::Api(status)) if status.code == 403 => None,
+                Err(error) => return Err(refused(manifest, error)),
+            }
+        };
+        if found.is_some() {
+            let parameters = PatchParams {
+                dry_run: true,
+                ..PatchParams::apply(names::MANAGER)
+            };
             api.patch(
                 manifest.name(),
                 &parameters,
                 &Patch::Apply(&manifest.object),
             )
             .await
-            .map(|_| ())
-        };
-        written.map_err(|error| refused(manifest, error))?;
+            .map_err(|error| refused(manifest, error))?;
+        }
+        versions.push(found.and_then(|found| found.resource_version()));
     }
-    Ok(())
+    Ok(versions)
 }
 
 fn refused(manifest: &Manifest, error: kube::Error) -> Failure {
     match error {
+        kube::Error::Api(status) if status.code == 409 && !manifest.is_task() => manifest
+            .problem(
+                "metadata.name",
+                format!(
+                    "{} is in the cluster already, and somebody else made it as it is: {}",
+                    manifest.title(),
+                    status.message
+                ),
+            )
+            .hint("give this one another name, or use the one that is there; `kubectl apply --server-side --force-conflicts -f FILE` replaces it")
+            .input(),
         kube::Error::Api(status) if matches!(status.code, 400 | 409 | 422) => manifest
             .problem("", format!("the cluster refuses it: {}", status.message))
             .input(),
@@ -182,18 +270,41 @@ fn refused(manifest: &Manifest, error: kube::Error) -> Failure {
     }
 }
 
-/// Namespaces that manifests name and that are not there.
-async fn namespaces(client: &Client, manifests: &[Manifest]) -> Result<(), Failure> {
+/// Namespaces that manifests name, that are not there, and that no manifest is.
+async fn missing_namespaces(
+    client: &Client,
+    manifests: &[Manifest],
+    namespaces_are: Namespaces,
+) -> Result<Vec<String>, Failure> {
     let named: BTreeSet<&str> = manifests.iter().filter_map(Manifest::namespace).collect();
     let api: Api<Namespace> = Api::all(client.clone());
+    let mut missing = Vec::new();
     for name in named {
-        match api.get_metadata_opt(name).await {
-            Ok(Some(_)) => continue,
-            // Whoever may not look may still use it.
-            Err(kube::Error::Api(status)) if status.code == 403 => continue,
-            Err(error) => return Err(error.into()),
-            Ok(None) => {}
+        if manifests
+            .iter()
+            .any(|manifest| manifest.kind.kind == "Namespace" && manifest.name() == name)
+        {
+            continue;
         }
+        match api.get_metadata_opt(name).await {
+            Ok(Some(_)) => {}
+            // Whoever may not look may still use it.
+            Err(kube::Error::Api(status)) if status.code == 403 => {}
+            Err(error) => return Err(error.into()),
+            Ok(None) if namespaces_are == Namespaces::Made => missing.push(name.to_owned()),
+            Ok(None) => {
+                return Err(Problem::new(format!("there is no namespace {name:?} in this cluster"))
+                    .hint(format!("`kubectl create namespace {name}` makes one, and so does a Namespace in the files"))
+                    .input());
+            }
+        }
+    }
+    Ok(missing)
+}
+
+async fn make(client: &Client, namespaces: Vec<String>) -> Result<(), Failure> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    for name in namespaces {
         let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name}}))
             .map_err(|error| Problem::new(error.to_string()).failed())?;
         match api.create(&PostParams::default(), &namespace).await {

@@ -113,7 +113,13 @@ pub(crate) async fn run(arguments: &RunArgs, printer: &Printer) -> Result<ExitCo
     let mut interrupts = Interrupts::new()?;
     match place {
         Place::There(target) => {
-            create::create(&target.client, &manifests).await?;
+            let written =
+                create::create(&target.client, &manifests, create::Namespaces::Expected).await?;
+            for (manifest, written) in manifests.iter().zip(written) {
+                if written == create::Written::Configured {
+                    printer.line(&format!("{} {}", manifest.title(), written.word()));
+                }
+            }
             session
                 .see_through(&target.client, target.data_dir, &mut interrupts)
                 .await
@@ -223,8 +229,8 @@ impl Session<'_> {
         })
         .await?;
         let client = machine.client();
-        let ended = match create::create(&client, manifests).await {
-            Ok(()) => self.see_through(&client, Some(directory), interrupts).await,
+        let ended = match create::create(&client, manifests, create::Namespaces::Made).await {
+            Ok(_) => self.see_through(&client, Some(directory), interrupts).await,
             Err(failure) => Err(failure),
         };
         match ended {

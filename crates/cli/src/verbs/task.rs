@@ -51,12 +51,13 @@ async fn create_all(arguments: &CreateArgs, printer: &Printer) -> Result<(), Fai
         create::Missing::Waits,
     )
     .await?;
-    create::create(&target.client, &manifests).await?;
-    for manifest in &manifests {
+    let written = create::create(&target.client, &manifests, create::Namespaces::Expected).await?;
+    for (manifest, written) in manifests.iter().zip(written) {
         printer.text(&format!(
-            "{}/{} created",
+            "{}/{} {}",
             manifest.kind.singular,
-            manifest.name()
+            manifest.name(),
+            written.word()
         ));
     }
     Ok(())

@@ -262,3 +262,41 @@ fn objects_are_there_after_a_restart() {
         .stdout;
     assert_eq!(logs.trim_end(), "begun\nDo it.");
 }
+
+#[test]
+fn what_is_in_the_cluster_is_not_replaced_unasked() {
+    if !can_run_pods("local") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let _local = Local::start(&sandbox.data()).expect("it serves");
+    let agent = |command: &str| {
+        format!(
+            "apiVersion: kubeopencode.io/v1alpha1\nkind: Agent\nmetadata: {{name: default}}\n\
+             spec: {{serviceAccountName: default, command: [{command}]}}\n"
+        )
+    };
+    sandbox.write("agent.yaml", &agent("echo, ours"));
+    let create = |file: &str| sandbox.run(&["task", "create", "-f", file]);
+    let first = create("agent.yaml").expect_code(0).stdout;
+    let second = create("agent.yaml").expect_code(0).stdout;
+    sandbox.write("agent.yaml", &agent("echo, changed"));
+    let third = create("agent.yaml").expect_code(0).stdout;
+    assert_eq!(
+        [first.as_str(), second.as_str(), third.as_str()],
+        [
+            "agent/default created\n",
+            "agent/default unchanged\n",
+            "agent/default configured\n"
+        ]
+    );
+    // A name that is mistyped makes nothing.
+    let typo = sandbox
+        .run(&["run", "Do it", "--command", "true", "-n", "typo"])
+        .expect_code(2)
+        .stderr;
+    assert!(
+        typo.contains("there is no namespace \"typo\"") && typo.contains("hint:"),
+        "{typo}"
+    );
+}
