@@ -31,6 +31,9 @@ pub(crate) struct TaskSummary {
     /// Where the Pod's workspace is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) workspace: Option<String>,
+    /// Whether the workspace goes away with the run.
+    #[serde(skip)]
+    pub(crate) goes_with_run: bool,
 }
 
 /// What became of a checkout.
@@ -76,6 +79,7 @@ impl TaskSummary {
                 })
                 .collect(),
             workspace: None,
+            goes_with_run: false,
         }
     }
 
@@ -123,6 +127,12 @@ impl TaskSummary {
                 summary.result.path,
                 checkout(&summary.result)
             ));
+            if summary.result.dirty == Some(true) && self.goes_with_run && self.workspace.is_none()
+            {
+                printer.line(
+                    "  what is not committed is lost with this run; `--keep` keeps the workspace",
+                );
+            }
             if let Some(BroughtBack { repository, branch }) = &summary.brought_back {
                 printer.line(&format!(
                     "  the new commits are in branch {} of {repository}",

@@ -4,7 +4,11 @@
 mod said;
 mod workspace;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use futures::future::try_join_all;
 use kube::Client;
@@ -32,6 +36,10 @@ use crate::{
 
 /// The exit status of what a person interrupted.
 const INTERRUPTED: u8 = 130;
+
+/// Signals that follow the first one sooner than this are the same interrupt: `timeout` sends its signal to the program
+/// and to its process group.
+const ONE_INTERRUPT: Duration = Duration::from_millis(500);
 
 /// Where the Tasks run.
 enum Place {
@@ -108,6 +116,7 @@ pub(crate) async fn run(arguments: &RunArgs, printer: &Printer) -> Result<ExitCo
         ours,
         runs,
         local_repositories,
+        own_machine: matches!(place, Place::Own),
     };
     // Nothing is created yet: until here a signal ends the process, as it does any other.
     let mut interrupts = Interrupts::new()?;
@@ -206,6 +215,8 @@ struct Session<'a> {
     ours: Vec<Ours>,
     runs: Vec<Run>,
     local_repositories: Vec<LocalRepository>,
+    /// Whether the machine, and all that is on it, ends with the run.
+    own_machine: bool,
 }
 
 impl Session<'_> {
@@ -256,6 +267,7 @@ impl Session<'_> {
         let mut summaries = Vec::new();
         for task in &tasks {
             let mut summary = TaskSummary::of(task);
+            summary.goes_with_run = self.own_machine && !self.arguments.keep;
             if let Some(data_dir) = &data_dir {
                 workspace::collect(client, data_dir, task, self, &mut summary).await;
             }
@@ -301,15 +313,16 @@ impl Session<'_> {
                 self.printer,
             )
         })));
-        let mut interrupted = false;
+        let mut interrupted: Option<Instant> = None;
         loop {
             tokio::select! {
-                tasks = &mut following => return Ok(Some((tasks?, interrupted))),
+                tasks = &mut following => return Ok(Some((tasks?, interrupted.is_some()))),
                 () = interrupts.next() => {
-                    if interrupted {
-                        return Ok(None);
+                    match interrupted {
+                        Some(first) if first.elapsed() < ONE_INTERRUPT => continue,
+                        Some(_) => return Ok(None),
+                        None => interrupted = Some(Instant::now()),
                     }
-                    interrupted = true;
                     self.printer.line("Stopping; the agent has its grace period. Ctrl-C again ends everything at once.");
                     for task in &self.ours {
                         if let Err(error) = request_stop(client, &task.namespace, &task.name).await {
