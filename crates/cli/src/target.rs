@@ -106,32 +106,12 @@ pub(crate) async fn named(
 ) -> Result<Target, Failure> {
     let config = config(kubeconfig, context).await?;
     let default = config.default_namespace.clone();
-    let address = config.cluster_url.to_string();
     let client = Client::try_from(config)?;
-    if let Err(error) = client.apiserver_version().await
-        && !matches!(error, kube::Error::Api(_))
-    {
-        return Err(unreachable(&address, context, error));
-    }
     Ok(Target {
         client,
         namespace: namespace.map_or(default, str::to_owned),
         data_dir: None,
     })
-}
-
-/// A cluster that does not answer: which one, and what to do.
-fn unreachable(address: &str, context: Option<&str>, error: kube::Error) -> Failure {
-    let context = context.map_or_else(
-        || "the current context".to_owned(),
-        |name| format!("context {name}"),
-    );
-    let mut failure = Failure::from(error);
-    for problem in &mut failure.problems {
-        problem.place = format!("{address} ({context})");
-        problem.hint = Some("is it running? `kubeopencode local` starts the one of this machine; `--context` names another".to_owned());
-    }
-    failure
 }
 
 async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Config, Failure> {
