@@ -12,10 +12,13 @@ mod context;
 mod file;
 #[path = "it/https.rs"]
 mod https;
-#[path = "it/server.rs"]
+#[expect(dead_code, reason = "scenarios listen on other addresses")]
+#[path = "../../../tests/git/https.rs"]
 mod server;
 #[path = "it/ssh.rs"]
 mod ssh;
+#[path = "../../../tests/git/ssh.rs"]
+mod sshd;
 #[path = "it/supervise.rs"]
 mod supervise;
 #[path = "it/world.rs"]

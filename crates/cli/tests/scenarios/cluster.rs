@@ -1,8 +1,8 @@
 //! The cluster that the scenarios run on.
 
-use std::path::Path;
+use std::net::{IpAddr, Ipv4Addr};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -10,10 +10,14 @@ use kube::{
 
 use crate::local::Local;
 
+/// Names the address of this machine that Pods of a real cluster reach.
+const ADDRESS: &str = "KUBEOPENCODE_SCENARIO_ADDRESS";
+
 /// A `kubeopencode local` of our own, or a cluster that somebody else runs.
 pub struct Cluster {
     client: Client,
     local: Option<(Local, tempfile::TempDir)>,
+    address: IpAddr,
 }
 
 impl Cluster {
@@ -25,9 +29,12 @@ impl Cluster {
                 ..Default::default()
             };
             let client = Client::try_from(Config::from_kubeconfig(&options).await?)?;
+            let address = std::env::var(ADDRESS)
+                .with_context(|| format!("{ADDRESS} has to be an address that Pods reach"))?;
             return Ok(Self {
                 client,
                 local: None,
+                address: address.parse().context(ADDRESS)?,
             });
         }
         let folder = tempfile::tempdir()?;
@@ -38,15 +45,15 @@ impl Cluster {
         Ok(Self {
             client: Client::try_from(config)?,
             local: Some((local, folder)),
+            address: Ipv4Addr::LOCALHOST.into(),
         })
     }
 
-    /// What a scenario calls this cluster in `only`.
-    pub fn kind(&self) -> &'static str {
-        if self.local.is_some() {
-            "embedded"
-        } else {
-            "kubernetes"
+    /// What a scenario calls the cluster in `only`: the one that [`Cluster::start`] will give.
+    pub fn kind() -> &'static str {
+        match std::env::var_os("KUBEOPENCODE_SCENARIO_CONTEXT") {
+            None => "embedded",
+            Some(_) => "kubernetes",
         }
     }
 
@@ -55,11 +62,13 @@ impl Cluster {
         self.client.clone()
     }
 
-    /// The URL under which Pods reach a repository of this machine.
-    pub fn repository_url(path: &Path) -> String {
-        match std::env::var("KUBEOPENCODE_SCENARIO_REPOSITORIES") {
-            Ok(base) => format!("{base}{}", path.display()),
-            Err(_) => format!("file://{}", path.display()),
-        }
+    /// Whether Pods can clone from a directory of this machine.
+    pub fn has_directories(&self) -> bool {
+        self.local.is_some()
+    }
+
+    /// Where Pods reach servers of this machine.
+    pub fn address(&self) -> IpAddr {
+        self.address
     }
 }

@@ -1,14 +1,14 @@
 //! Performs a scenario: applies, waits for what has to be seen by watching, compares.
 
-use std::{fmt::Write as _, path::Path, time::Duration};
+use std::{collections::HashMap, fmt::Write as _, path::Path, sync::Mutex, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
+use k8s_openapi::api::core::v1::{Event, Namespace, Pod, ServiceAccount};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{
-        DeleteParams, DynamicObject, ListParams, LogParams, ObjectMeta, Patch, PatchParams,
+        DeleteParams, DynamicObject, EvictParams, ListParams, LogParams, ObjectMeta, Patch, PatchParams,
         PostParams, PropagationPolicy,
     },
     core::{ApiResource, GroupVersionKind},
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::{
     cluster::Cluster,
     matching::difference,
-    repository,
+    repositories::Repositories,
     scenario::{self, Ends, Logs, ObjectName, Scenario, Step},
 };
 
@@ -31,32 +31,22 @@ pub async fn run(cluster: &Cluster, path: &Path) -> Result<()> {
     let text = std::fs::read_to_string(path)?;
     let name = scenario::name(path);
     let first: Scenario = scenario::parse(&text, path)?;
-    if let Some(only) = &first.only
-        && only.cluster != cluster.kind()
-    {
-        return Ok(());
-    }
     let folder = tempfile::tempdir()?;
     let namespace = format!("{}-{}", &name[..name.len().min(40)], std::process::id());
-    let mut text = fill(&text.replace("${namespace}", &namespace))?;
-    for wanted in &first.repositories {
-        let made = repository::make(folder.path(), wanted)?;
-        for (what, value) in [
-            ("url", Cluster::repository_url(&made.path)),
-            ("first", made.first),
-            ("head", made.head),
-        ] {
-            text = text.replace(&format!("${{{}.{what}}}", wanted.name), &value);
-        }
-    }
-    let scenario = scenario::parse(&text, path)?;
+    let text = fill(&text.replace("${namespace}", &namespace))?;
+    let Some(repositories) = Repositories::make(cluster, folder.path(), &first.repositories)?
+    else {
+        return Ok(());
+    };
+    let scenario = scenario::parse(&repositories.fill(&text)?, path)?;
 
     let client = cluster.client();
     let stage = Stage {
         client: client.clone(),
         namespace: namespace.clone(),
+        remembered: Mutex::default(),
     };
-    let namespaces: Api<Namespace> = Api::all(client);
+    let namespaces: Api<Namespace> = Api::all(client.clone());
     let object = Namespace {
         metadata: ObjectMeta {
             name: Some(namespace.clone()),
@@ -68,6 +58,14 @@ pub async fn run(cluster: &Cluster, path: &Path) -> Result<()> {
         .create(&PostParams::default(), &object)
         .await
         .context("creating the namespace")?;
+    // A Pod that comes before the account is refused, and its Job waits for long until it tries again.
+    let accounts: Api<ServiceAccount> = Api::namespaced(client, &namespace);
+    let there = kube::runtime::wait::await_condition(accounts, "default", |account: Option<&_>| {
+        account.is_some()
+    });
+    tokio::time::timeout(PATIENCE, there)
+        .await
+        .context("the namespace gets its service account")??;
     let outcome = stage
         .perform(&scenario)
         .await
@@ -102,6 +100,8 @@ fn fill(text: &str) -> Result<String> {
 struct Stage {
     client: Client,
     namespace: String,
+    /// Names of objects, by what the scenario calls them.
+    remembered: Mutex<HashMap<String, String>>,
 }
 
 impl Stage {
@@ -166,6 +166,23 @@ impl Stage {
                 .await?;
                 Ok(())
             }
+            Step::Evict(task) => {
+                let pod = self.pod_of(&self.job_of(task).await?).await?;
+                let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+                pods.evict(&pod, &EvictParams::default()).await?;
+                Ok(())
+            }
+            Step::Remember { kind, name, r#as } => {
+                let object = ObjectName {
+                    kind: kind.clone(),
+                    name: name.clone(),
+                    propagation: None,
+                };
+                let (_, name) = self.named(&object).await?;
+                let mut remembered = self.remembered.lock().map_err(|_| anyhow!("poisoned"))?;
+                remembered.insert(r#as.clone(), name);
+                Ok(())
+            }
             Step::Gone(object) => {
                 let (api, name) = self.named(object).await?;
                 self.gone(&api, &name).await
@@ -217,6 +234,13 @@ impl Stage {
         };
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
         let api = Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
+        if let Some(known) = object.name.strip_prefix("is:") {
+            let remembered = self.remembered.lock().map_err(|_| anyhow!("poisoned"))?;
+            let name = remembered
+                .get(known)
+                .with_context(|| format!("nothing is remembered as {known}"))?;
+            return Ok((api, name.clone()));
+        }
         let name = match object.name.strip_prefix("of:") {
             None => object.name.clone(),
             Some(task) => {
@@ -465,7 +489,7 @@ fn subset(expected: &Value) -> Value {
     }
     if expected["metadata"]["name"]
         .as_str()
-        .is_some_and(|name| name.starts_with("of:"))
+        .is_some_and(|name| name.starts_with("of:") || name.starts_with("is:"))
         && let Some(metadata) = expected["metadata"].as_object_mut()
     {
         metadata.remove("name");

@@ -15,8 +15,12 @@ pub struct Scenario {
     /// The cluster that it can only run on, and why.
     #[serde(default)]
     pub only: Option<Only>,
+    /// Programs that not every machine has and the embedded node takes from it; in an agent's image they are there.
+    #[serde(default)]
+    pub needs: Vec<String>,
     /// Repositories that exist before anything is applied. In the file, `${NAME.url}` stands for their URL,
-    /// `${NAME.first}` for their first commit, `${NAME.head}` for the last on `main`.
+    /// `${NAME.first}` for their first commit, `${NAME.head}` for the last on `main`; for those behind a login, what is
+    /// needed to come in: `user`, `password`, `ca` or `key`, `knownHosts`.
     #[serde(default)]
     pub repositories: Vec<Repository>,
     /// Manifests applied at the beginning, in order, into the scenario's own namespace.
@@ -43,8 +47,21 @@ pub struct Only {
 pub struct Repository {
     /// Its name.
     pub name: String,
+    /// How Pods get it. Default: as is easiest for the cluster, without a login.
+    #[serde(default)]
+    pub over: Option<Over>,
     /// Commits, oldest first.
     pub commits: Vec<Commit>,
+}
+
+/// A server of this machine that wants a login.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Over {
+    /// HTTPS with a CA of its own, user and password.
+    Https,
+    /// SSH with a key.
+    Ssh,
 }
 
 /// A commit.
@@ -86,6 +103,17 @@ pub enum Step {
     Patch(Value),
     /// Delete an object.
     Delete(ObjectName),
+    /// Drain a Task's Pod away, as `kubectl drain` does.
+    Evict(String),
+    /// Keep the name of an object for later: `is:NAME` means it when its Task does not exist any more.
+    Remember {
+        /// For example Job.
+        kind: String,
+        /// As in [`ObjectName`].
+        name: String,
+        /// What it is called from now on.
+        r#as: String,
+    },
     /// Wait until an object is gone.
     Gone(ObjectName),
     /// Look at the logs of a container of a Task's Pod.
@@ -109,7 +137,7 @@ pub enum Step {
 pub struct ObjectName {
     /// For example Task.
     pub kind: String,
-    /// Its name, or `of:TASK` for the Job or Pod of a Task.
+    /// Its name, or `of:TASK` for the Job or Pod of a Task, or `is:NAME` for one that was remembered.
     pub name: String,
     /// Background, Foreground or Orphan.
     #[serde(default)]
@@ -159,6 +187,23 @@ pub fn name(path: &Path) -> String {
     path.file_stem()
         .map(|stem| stem.to_string_lossy().into_owned())
         .unwrap_or_default()
+}
+
+/// Whether this file's scenario cannot be shown here: it is for another kind of cluster, or needs a program that is
+/// missing, unless `KUBEOPENCODE_TEST_REQUIRE` names that. A file that cannot be read is no such: it fails when it runs.
+pub fn elsewhere(path: &Path, kind: &str) -> bool {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let Ok(scenario) = parse(&text, path) else {
+        return false;
+    };
+    let missing = |program: &String| {
+        let paths = std::env::var_os("PATH").unwrap_or_default();
+        let required = std::env::var("KUBEOPENCODE_TEST_REQUIRE").unwrap_or_default();
+        !std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())
+            && !required.split(',').any(|item| item == program)
+    };
+    scenario.only.is_some_and(|only| only.cluster != kind)
+        || (kind == "embedded" && scenario.needs.iter().any(missing))
 }
 
 /// Reads a scenario, with `${…}` replaced.

@@ -1,9 +1,9 @@
-//! A git server over HTTPS on loopback: `git http-backend` behind a small server with a CA of its own and, if wanted,
-//! basic authentication.
+//! A git server over HTTPS: `git http-backend` behind a small server with a CA of its own and, if wanted, basic
+//! authentication. It listens on the one address that it is given.
 
 use std::{
     io::{BufReader, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Command, Stdio},
     sync::{
@@ -19,6 +19,8 @@ use rustls::{
     ServerConfig, ServerConnection, StreamOwned,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 pub struct Server {
     address: SocketAddr,
@@ -42,20 +44,31 @@ struct Site {
 }
 
 impl Server {
-    /// Serves the repositories below `root`.
+    /// Serves the repositories below `root` on loopback.
     pub fn start(root: PathBuf, login: Option<&str>, moved_to: Option<String>) -> Self {
-        Self::serve(root, login, moved_to, false)
+        Self::serve(LOOPBACK, root, login, moved_to, false)
     }
 
     /// The same, as a server of long ago.
     pub fn old(root: PathBuf) -> Self {
-        Self::serve(root, None, None, true)
+        Self::serve(LOOPBACK, root, None, None, true)
     }
 
-    fn serve(root: PathBuf, login: Option<&str>, moved_to: Option<String>, old: bool) -> Self {
+    /// Serves them on this address, to whoever has the login (`user:password`).
+    pub fn at(address: IpAddr, root: PathBuf, login: &str) -> Self {
+        Self::serve(address, root, Some(login), None, false)
+    }
+
+    fn serve(
+        address: IpAddr,
+        root: PathBuf,
+        login: Option<&str>,
+        moved_to: Option<String>,
+        old: bool,
+    ) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         // Two CAs of one name cannot be told apart by every TLS library.
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         params
             .distinguished_name
@@ -63,7 +76,7 @@ impl Server {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let names = vec!["localhost".to_owned(), address.ip().to_string()];
         let certificate = CertificateParams::new(names)
             .unwrap()
             .signed_by(&key, &ca)
@@ -110,7 +123,11 @@ impl Server {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("https://localhost:{}/{path}", self.address.port())
+        let port = self.address.port();
+        match self.address.ip() {
+            LOOPBACK => format!("https://localhost:{port}/{path}"),
+            address => format!("https://{address}:{port}/{path}"),
+        }
     }
 }
 
