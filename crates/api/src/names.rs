@@ -60,6 +60,8 @@ pub mod container {
     pub const GIT_INIT: &str = "git-init";
     /// Writes the context files and copies the supervisor to `/tools`.
     pub const CONTEXT_INIT: &str = "context-init";
+    /// Makes files of Secrets the agent's own; runs in the agent's image.
+    pub const CREDENTIALS_INIT: &str = "credentials-init";
     /// Runs the agent.
     pub const AGENT: &str = "agent";
 }

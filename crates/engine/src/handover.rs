@@ -39,14 +39,20 @@ pub const HOST_REPOSITORIES_DIR: &str = "/kubeopencode-repositories";
 /// Where `context-init` finds the volume for files that are mounted alone: each is one file in it, and
 /// [`PlannedFile::target`] says which.
 pub const FILES_DIR: &str = "/kubeopencode-files";
+/// Key of the [`CredentialsPlan`] in the context ConfigMap.
+pub const CREDENTIALS_PLAN: &str = "credentials.json";
+/// Below it, one directory for each Secret that the agent gets as files, in `credentials-init` alone.
+pub const SECRETS_DIR: &str = "/kubeopencode-secrets";
+/// Where `credentials-init` finds the volume in memory that the agent sees parts of: one directory for each Secret.
+pub const CREDENTIALS_DIR: &str = "/kubeopencode-credentials";
 /// Environment variable of the agent container: the Pod's `terminationGracePeriodSeconds`, for `supervise`.
 pub const GRACE_VARIABLE: &str = "KUBEOPENCODE_GRACE_SECONDS";
 /// Where `supervise` writes its [`Report`]: Kubernetes' default `terminationMessagePath`.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
 /// The termination message is not longer than this many bytes. The kubelet gives all containers of a Pod 12 KiB in equal
-/// parts, init containers among them, and at most 4 KiB to each: this is a sixth, for our four and two that a cluster
+/// parts, init containers among them, and at most 4 KiB to each: this is an eighth, for our five and three that a cluster
 /// adds (a service mesh). What is longer is cut, and half a JSON object says nothing.
-pub const MAX_TERMINATION_MESSAGE: usize = 2048;
+pub const MAX_TERMINATION_MESSAGE: usize = 1536;
 
 /// What `context-init` has to write, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +73,28 @@ pub struct PlannedFile {
     /// Absolute path where `context-init` writes it. Differs from `path` for a file that is mounted alone.
     pub target: String,
     /// Permission bits.
+    pub mode: u32,
+}
+
+/// What `credentials-init` has to copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CredentialsPlan {
+    /// The Secrets.
+    pub credentials: Vec<PlannedCredential>,
+}
+
+/// Files of a Secret that the agent gets as its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlannedCredential {
+    /// Absolute path as the agent will see it, for messages.
+    pub path: String,
+    /// Directory that the kubelet filled from the Secret.
+    pub source: String,
+    /// Directory that the files are copied to.
+    pub target: String,
+    /// Permission bits of the files.
     pub mode: u32,
 }
 

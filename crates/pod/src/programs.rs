@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{askpass, context_init, git_init, say, supervise};
+use crate::{askpass, context_init, credentials_init, git_init, say, supervise};
 
 /// The subcommands that [`main`] answers to.
-pub const NAMES: [&str; 3] = ["context-init", "git-init", "supervise"];
+pub const NAMES: [&str; 4] = ["context-init", "credentials-init", "git-init", "supervise"];
 
 /// Exit code for arguments that no program understands.
 const USAGE: u8 = 2;
@@ -18,7 +18,7 @@ const USAGE: u8 = 2;
 /// Runs the program that the arguments of this process name, and answers its exit code. `None`: they name none of ours.
 ///
 /// Call it before any thread exists: `supervise` and `git-init` block signals for the threads that come after.
-/// Options, all optional: `--context-dir DIR` and `--tools-dir DIR` (`context-init`, `git-init`), `--tools-dir DIR`,
+/// Options, all optional: `--context-dir DIR` (all but `supervise`), `--tools-dir DIR` (all but `credentials-init`),
 /// `--termination-log FILE` and `--grace-seconds N` (`supervise`, before `--` and the command).
 #[must_use]
 pub fn main() -> Option<ExitCode> {
@@ -87,6 +87,13 @@ fn run(name: &str, mut options: Options) -> Result<u8, String> {
             places.tools_dir = tools_dir.unwrap_or(places.tools_dir);
             nothing_left(&options)?;
             context_init::main(&places)
+        }
+        "credentials-init" => {
+            nothing_left(&options)?;
+            if tools_dir.is_some() {
+                return Err("--tools-dir is not an option here".to_owned());
+            }
+            credentials_init::main(context_dir)
         }
         "git-init" => {
             let mut places = git_init::Places::default();

@@ -8,6 +8,8 @@
 
 #[path = "it/context.rs"]
 mod context;
+#[path = "it/credentials.rs"]
+mod credentials;
 #[path = "it/file.rs"]
 mod file;
 #[path = "it/https.rs"]

@@ -45,9 +45,10 @@ pub fn spec(run: &Run, volumes: volumes::Plan, config_maps: &[String]) -> PodSpe
     }
 }
 
-/// In the order in which they run: git before context, so that files win over a checkout.
+/// In the order in which they run: git before context, so that files win over a checkout; credentials last, because it
+/// needs the program that context-init hands on.
 fn init_containers(run: &Run, volumes: &volumes::Plan) -> Vec<Container> {
-    let mut containers = Vec::with_capacity(3);
+    let mut containers = Vec::with_capacity(4);
     if let Some(image) = &run.images.opencode {
         containers.push(init(
             run,
@@ -77,6 +78,19 @@ fn init_containers(run: &Run, volumes: &volumes::Plan) -> Vec<Container> {
         &[handover::PROGRAM, "context-init"],
         &volumes.context,
     ));
+    if !volumes.credentials.is_empty() {
+        // The agent's image and security context: whoever the agent is, the files are its own.
+        containers.push(Container {
+            security_context: Some(security::of_agent(run.pod.security_context.as_ref())),
+            ..init(
+                run,
+                container::CREDENTIALS_INIT,
+                &run.images.agent,
+                &[handover::SUPERVISOR, "credentials-init"],
+                &volumes.credentials,
+            )
+        });
+    }
     containers
 }
 

@@ -1,13 +1,14 @@
 //! Which volumes the Pod has, and what each container sees of them.
 //!
-//! | volume | git-init | context-init | agent |
-//! |---|---|---|---|
-//! | `workspace`, `checkout-<n>` (outside the workspace) | at its path | at its path | at its path |
-//! | `tools` | written | written | read-only |
-//! | `context` (the ConfigMaps) | read | read | – |
-//! | `files` (files that are mounted alone) | – | at [`handover::FILES_DIR`] | each by subPath |
-//! | `git-secret-<n>`, `repository-<n>` | read | – | – |
-//! | `credential-<n>` | – | – | read |
+//! | volume | git-init | context-init | credentials-init | agent |
+//! |---|---|---|---|---|
+//! | `workspace`, `checkout-<n>` (outside the workspace) | at its path | at its path | – | at its path |
+//! | `tools` | written | written | read-only | read-only |
+//! | `context` (the ConfigMaps) | read | read | read | – |
+//! | `files` (files that are mounted alone) | – | at [`handover::FILES_DIR`] | – | each by subPath |
+//! | `git-secret-<n>`, `repository-<n>` | read | – | – | – |
+//! | `secret-<n>` | – | – | read | – |
+//! | `credentials` (in memory) | – | – | at [`handover::CREDENTIALS_DIR`] | each by subPath, read-only |
 //!
 //! A file outside every volume is mounted alone: mounting a directory there would hide what the image has.
 
@@ -18,17 +19,21 @@ use k8s_openapi::api::core::v1::{
 
 use super::config_maps::{self, Entry};
 use crate::{
-    handover::{self, ContextPlan, GitPlan, PlannedCheckout, PlannedFile},
+    handover::{
+        self, ContextPlan, CredentialsPlan, GitPlan, PlannedCheckout, PlannedCredential, PlannedFile,
+    },
     lower::places::inside,
     run::{Checkout, Credential, File, Run},
 };
 
 /// Name of the volume with the ConfigMaps.
 const CONTEXT: &str = "context";
-/// Name of the file in a volume with one key of a Secret.
+/// Name of the volume with the files of Secrets, as the agent's own.
+const CREDENTIALS: &str = "credentials";
+/// Name of the file in a directory with one key of a Secret.
 const CREDENTIAL_FILE: &str = "credential";
-/// Git refuses nothing here: only git-init sees it, under whatever user its image has.
-const GIT_SECRET_MODE: i32 = 0o444;
+/// Secrets that only one of our init containers sees, under whatever user its image has.
+const SECRET_MODE: i32 = 0o444;
 /// Permission bits of a context file when nothing is said.
 const FILE_MODE: u32 = 0o644;
 
@@ -43,6 +48,8 @@ pub struct Plan {
     pub git: Vec<VolumeMount>,
     /// Mounts of context-init.
     pub context: Vec<VolumeMount>,
+    /// Mounts of credentials-init; empty when there is nothing for it to do.
+    pub credentials: Vec<VolumeMount>,
     /// Mounts of the agent, parents before what is inside them.
     pub agent: Vec<VolumeMount>,
     /// The plans and the files.
@@ -112,7 +119,11 @@ pub fn plan(run: &Run) -> Plan {
     }
     let entry = config_maps::plan_entry(handover::CONTEXT_PLAN, &files);
     plan.contents.insert(0, entry);
-    plan_credentials(&mut plan, &run.credentials);
+    let credentials = plan_credentials(&mut plan, &run.credentials);
+    if !credentials.credentials.is_empty() {
+        let entry = config_maps::plan_entry(handover::CREDENTIALS_PLAN, &credentials);
+        plan.contents.insert(0, entry);
+    }
     // Not every container runtime sorts mounts; a parent mounted last would hide what is inside it.
     plan.agent.sort_by(|a, b| a.mount_path.cmp(&b.mount_path));
     plan
@@ -134,7 +145,7 @@ fn plan_checkouts(plan: &mut Plan, checkouts: &[Checkout]) -> GitPlan {
                         name: name.clone(),
                         secret: Some(SecretVolumeSource {
                             secret_name: Some(secret.to_owned()),
-                            default_mode: Some(GIT_SECRET_MODE),
+                            default_mode: Some(SECRET_MODE),
                             ..SecretVolumeSource::default()
                         }),
                         ..Volume::default()
@@ -213,7 +224,10 @@ fn plan_files(plan: &mut Plan, files: &[File], directories: &[&str]) -> ContextP
     ContextPlan { files: planned }
 }
 
-fn plan_credentials(plan: &mut Plan, credentials: &[Credential]) {
+/// The kubelet gives files of a Secret to root, and which user the agent is only its image says. So they are copied, in
+/// memory, by a container of that image: then they are the agent's own, with exactly the bits that were asked for.
+fn plan_credentials(plan: &mut Plan, credentials: &[Credential]) -> CredentialsPlan {
+    let mut planned = Vec::new();
     for (index, credential) in credentials.iter().enumerate() {
         let (secret, path, mode, key) = match credential {
             Credential::Directory { secret, path, mode } => (secret, path, *mode, None),
@@ -225,28 +239,57 @@ fn plan_credentials(plan: &mut Plan, credentials: &[Credential]) {
             } => (secret, path, *mode, Some(key)),
             Credential::Key { file: None, .. } | Credential::AllAsEnv { .. } => continue,
         };
-        let name = format!("credential-{index}");
-        let mode = i32::try_from(mode).ok();
+        if planned.is_empty() {
+            plan.volumes.push(Volume {
+                name: CREDENTIALS.to_owned(),
+                empty_dir: Some(EmptyDirVolumeSource {
+                    medium: Some("Memory".to_owned()),
+                    size_limit: None,
+                }),
+                ..Volume::default()
+            });
+            plan.credentials.extend([
+                read_only(mount("tools", handover::TOOLS_DIR)),
+                read_only(mount(CONTEXT, handover::CONTEXT_DIR)),
+                mount(CREDENTIALS, handover::CREDENTIALS_DIR),
+            ]);
+        }
+        let name = format!("secret-{index}");
         plan.volumes.push(Volume {
             name: name.clone(),
             secret: Some(SecretVolumeSource {
                 secret_name: Some(secret.clone()),
-                default_mode: mode,
+                default_mode: Some(SECRET_MODE),
                 items: key.map(|key| {
                     vec![KeyToPath {
                         key: key.clone(),
                         path: CREDENTIAL_FILE.to_owned(),
-                        mode,
+                        mode: None,
                     }]
                 }),
                 optional: None,
             }),
             ..Volume::default()
         });
+        let source = format!("{}/{index}", handover::SECRETS_DIR);
+        plan.credentials.push(read_only(mount(&name, &source)));
+        let sub_path = match key {
+            Some(_) => format!("{index}/{CREDENTIAL_FILE}"),
+            None => index.to_string(),
+        };
         plan.agent.push(VolumeMount {
-            sub_path: key.map(|_| CREDENTIAL_FILE.to_owned()),
-            ..read_only(mount(&name, path))
+            sub_path: Some(sub_path),
+            ..read_only(mount(CREDENTIALS, path))
         });
+        planned.push(PlannedCredential {
+            path: path.clone(),
+            source,
+            target: format!("{}/{index}", handover::CREDENTIALS_DIR),
+            mode,
+        });
+    }
+    CredentialsPlan {
+        credentials: planned,
     }
 }
 
