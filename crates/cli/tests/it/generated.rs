@@ -12,7 +12,7 @@ fn project() -> &'static Path {
 }
 
 #[test]
-fn the_definitions_in_deploy_are_fresh() {
+fn the_definitions_in_deploy_and_chart_are_fresh() {
     let sandbox = Sandbox::new();
     sandbox.run(&["crds", "--dir", "crds"]).expect_code(0);
     let read = |folder: &Path| {
@@ -32,10 +32,12 @@ fn the_definitions_in_deploy_are_fresh() {
         files
     };
     let fresh = read(&sandbox.work().join("crds"));
-    assert!(
-        read(&project().join("deploy/crds")) == fresh,
-        "deploy/crds is stale: cargo run -- crds --dir deploy/crds"
-    );
+    for folder in ["deploy/crds", "charts/kubeopencode/files/crds"] {
+        assert!(
+            read(&project().join(folder)) == fresh,
+            "{folder} is stale: cargo run -- crds --dir {folder}"
+        );
+    }
     let printed = sandbox.run(&["crds"]).expect_code(0).stdout;
     let joined: Vec<&str> = printed.split("\n---\n").collect();
     assert_eq!(
