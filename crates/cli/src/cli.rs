@@ -212,14 +212,14 @@ impl FromStr for Listen {
 #[command(next_help_heading = "Images, where no configuration and no Agent names another one")]
 pub(crate) struct ImageArgs {
     /// Image of `git-init` and `context-init`
-    #[arg(long, value_name = "IMAGE", env = "KUBEOPENCODE_SYSTEM_IMAGE", default_value_t = Settings::default().system_image.reference, value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) system_image: String,
+    #[arg(long = "system-image", value_name = "IMAGE", env = "KUBEOPENCODE_SYSTEM_IMAGE", default_value_t = Settings::default().system_image.reference, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) system: String,
     /// Image that has `OpenCode`
-    #[arg(long, value_name = "IMAGE", env = "KUBEOPENCODE_OPENCODE_IMAGE", default_value_t = Settings::default().opencode_image.reference, value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) opencode_image: String,
+    #[arg(long = "opencode-image", value_name = "IMAGE", env = "KUBEOPENCODE_OPENCODE_IMAGE", default_value_t = Settings::default().opencode_image.reference, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) opencode: String,
     /// Image of the agent
-    #[arg(long, value_name = "IMAGE", env = "KUBEOPENCODE_AGENT_IMAGE", default_value_t = Settings::default().agent_image.reference, value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) agent_image: String,
+    #[arg(long = "agent-image", value_name = "IMAGE", env = "KUBEOPENCODE_AGENT_IMAGE", default_value_t = Settings::default().agent_image.reference, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) agent: String,
 }
 
 /// `task …`.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
-use kubeopencode_operator::access::{ACCESS, CONFIGURATION, LEASE};
+use kubeopencode_operator::access::{ACCESS, Access, CONFIGURATION, LEASE};
 
 use crate::support::Sandbox;
 
@@ -84,7 +84,7 @@ fn the_roles_of_an_operator_for_all_namespaces_are_its_access_rules() {
         assert!(work.contains(access.why), "the reason stands there");
     }
     let work: ClusterRole = serde_saphyr::from_str(&work).expect("a ClusterRole");
-    let rules: Vec<PolicyRule> = ACCESS.iter().map(|access| access.rule()).collect();
+    let rules: Vec<PolicyRule> = ACCESS.iter().map(Access::rule).collect();
     assert_eq!(work.rules, Some(rules));
     assert_eq!(
         own.metadata.namespace.as_deref(),
