@@ -36,6 +36,9 @@ pub const DEFAULT: &str = "default";
 /// Namespace where the operator lives when nothing else is said.
 pub const SYSTEM_NAMESPACE: &str = "kubeopencode-system";
 
+/// Lease by which several operators elect the one that acts, when nothing else is said.
+pub const LEASE: &str = "kubeopencode";
+
 /// Condition types on a Task.
 pub mod condition {
     /// All that the Task refers to was found and is valid.

@@ -2,9 +2,10 @@
 //!
 //! The verbs are in [`crate::verbs`]; the programs of the Pod are dispatched in `main` before any of this.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
+use kubeopencode_engine::lower::Settings;
 
 /// Run AI coding agents as Kubernetes workloads, on a cluster or on this machine alone.
 #[derive(Debug, Parser)]
@@ -21,7 +22,7 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_enum, default_value_t = ColorWhen::Auto, value_name = "WHEN", hide_possible_values = true)]
     pub(crate) color: ColorWhen,
     /// Say what happens inside; twice says more.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -57,6 +58,8 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Print the CustomResourceDefinitions
     Crds(CrdsArgs),
+    /// Print the rights that the operator needs, as roles
+    Rbac(RbacArgs),
     /// Print the completion script of a shell
     Completion(CompletionArgs),
     /// Print this reference as Markdown
@@ -169,8 +172,54 @@ pub(crate) struct ControllerArgs {
     #[arg(short, long, value_name = "NAMESPACE", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) namespace: Option<String>,
     /// Namespace of the operator itself, where the configuration for all namespaces is
-    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE", default_value = kubeopencode_api::names::SYSTEM_NAMESPACE)]
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE", default_value = kubeopencode_api::names::SYSTEM_NAMESPACE, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) system_namespace: String,
+    /// Of several operators one acts: the one that holds a Lease in the system namespace. `false`: this one always acts
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set, hide_possible_values = true)]
+    pub(crate) leader_elect: bool,
+    /// Name of that Lease
+    #[arg(long, value_name = "NAME", default_value = kubeopencode_api::names::LEASE, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) lease_name: String,
+    /// Where `/livez`, `/readyz` and `/metrics` are served, over plain HTTP; `off`: nowhere
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
+    pub(crate) listen: Listen,
+    #[command(flatten)]
+    pub(crate) images: ImageArgs,
+}
+
+/// An address to listen on, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listen(pub(crate) Option<SocketAddr>);
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text == "off" {
+            return Ok(Self(None));
+        }
+        text.parse()
+            .map(|address| Self(Some(address)))
+            .map_err(|_| {
+                "neither `off` nor an IP address with a port, such as 0.0.0.0:8080 or [::]:8080"
+                    .to_owned()
+            })
+    }
+}
+
+/// Images that Pods get where neither a configuration nor an Agent names another one.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Images, where no configuration and no Agent names another one")]
+pub(crate) struct ImageArgs {
+    /// Image of `git-init` and `context-init`
+    #[arg(long = "system-image", value_name = "IMAGE", env = "KUBEOPENCODE_SYSTEM_IMAGE", default_value_t = Settings::default().system_image.reference, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) system: String,
+    /// Image that has `OpenCode`
+    #[arg(long = "opencode-image", value_name = "IMAGE", env = "KUBEOPENCODE_OPENCODE_IMAGE", default_value_t = Settings::default().opencode_image.reference, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) opencode: String,
+    /// Image of the agent
+    #[arg(long = "agent-image", value_name = "IMAGE", env = "KUBEOPENCODE_AGENT_IMAGE", default_value_t = Settings::default().agent_image.reference, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) agent: String,
 }
 
 /// `task …`.
@@ -280,6 +329,20 @@ pub(crate) struct CrdsArgs {
     /// Write one file for each into this directory instead
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+}
+
+/// `rbac`.
+#[derive(Debug, Args)]
+pub(crate) struct RbacArgs {
+    /// For an operator that looks after this namespace only. Default: all
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) namespace: Option<String>,
+    /// Namespace of the operator itself
+    #[arg(long, value_name = "NAMESPACE", default_value = kubeopencode_api::names::SYSTEM_NAMESPACE, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) system_namespace: String,
+    /// Name of the Lease by which several operators elect the one that acts
+    #[arg(long, value_name = "NAME", default_value = kubeopencode_api::names::LEASE, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) lease_name: String,
 }
 
 /// `completion`.

@@ -60,6 +60,7 @@ fn dispatch(cli: cli::Cli, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Agent(command) => wait(verbs::agent::agent(&command, printer))?,
         Command::Plan(arguments) => wait(verbs::plan::plan(&arguments, printer))?,
         Command::Crds(arguments) => verbs::crds::crds(&arguments, printer),
+        Command::Rbac(arguments) => verbs::rbac::rbac(&arguments, printer),
         Command::Completion(arguments) => {
             verbs::completion::completion(&arguments, printer);
             Ok(())

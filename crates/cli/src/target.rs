@@ -114,7 +114,11 @@ pub(crate) async fn named(
     })
 }
 
-async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Config, Failure> {
+/// What a kubeconfig says of a cluster.
+pub(crate) async fn config(
+    kubeconfig: Option<&Path>,
+    context: Option<&str>,
+) -> Result<Config, Failure> {
     let shown = kubeconfig.map_or_else(
         || "the kubeconfig".to_owned(),
         |path| path.display().to_string(),

@@ -6,6 +6,7 @@ pub(crate) mod controller;
 pub(crate) mod crds;
 pub(crate) mod local;
 pub(crate) mod plan;
+pub(crate) mod rbac;
 pub(crate) mod reference;
 pub(crate) mod run;
 pub(crate) mod task;

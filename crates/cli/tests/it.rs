@@ -3,6 +3,8 @@
 #[path = "it/support.rs"]
 mod support;
 
+#[path = "it/chart.rs"]
+mod chart;
 #[path = "it/errors.rs"]
 mod errors;
 #[path = "it/generated.rs"]

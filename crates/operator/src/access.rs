@@ -75,14 +75,50 @@ pub const ACCESS: &[Access] = &[
     },
 ];
 
-/// The rules of a Role or `ClusterRole`.
-#[must_use]
-pub fn policy_rules() -> Vec<PolicyRule> {
-    let rule = |access: &Access| PolicyRule {
-        api_groups: Some(vec![access.group.to_owned()]),
-        resources: Some(vec![access.resource.to_owned()]),
-        verbs: access.verbs.iter().map(|verb| (*verb).to_owned()).collect(),
-        ..PolicyRule::default()
-    };
-    ACCESS.iter().map(rule).collect()
+/// In the operator's own namespace, for leader election. All but `create` is limited to the one Lease: RBAC cannot limit a
+/// creation to a name.
+pub const LEASE: &[Access] = &[
+    Access {
+        group: "coordination.k8s.io",
+        resource: "leases",
+        verbs: &["get", "watch", "update"],
+        why: "which of several operators acts: the one that holds this Lease",
+    },
+    Access {
+        group: "coordination.k8s.io",
+        resource: "leases",
+        verbs: &["create"],
+        why: "the Lease, where it does not exist yet",
+    },
+];
+
+/// In the operator's own namespace, where it serves one namespace that is another one.
+pub const CONFIGURATION: &[Access] = &[Access {
+    group: "kubeopencode.io",
+    resource: "kubeopencodeconfigs",
+    verbs: &["get"],
+    why: "settings for all namespaces",
+}];
+
+impl Access {
+    /// The rule of a Role or `ClusterRole` for objects of any name.
+    #[must_use]
+    pub fn rule(&self) -> PolicyRule {
+        PolicyRule {
+            api_groups: Some(vec![self.group.to_owned()]),
+            resources: Some(vec![self.resource.to_owned()]),
+            verbs: self.verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+            ..PolicyRule::default()
+        }
+    }
+
+    /// The rule of a Role for the object of this name alone, as far as RBAC can say that.
+    #[must_use]
+    pub fn rule_for(&self, name: &str) -> PolicyRule {
+        let names = (!self.verbs.contains(&"create")).then(|| vec![name.to_owned()]);
+        PolicyRule {
+            resource_names: names,
+            ..self.rule()
+        }
+    }
 }

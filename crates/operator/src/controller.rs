@@ -58,7 +58,8 @@ use crate::{
 
 /// Objects that are looked at at the same time.
 const CONCURRENCY: u16 = 32;
-/// How long a round may take: then a request of it got lost. A round may be cut off anywhere.
+/// How long a round may take: then a request of it got lost. A round may be cut off anywhere, which also happens when
+/// leadership ends.
 const LONGEST_ROUND: Duration = Duration::from_mins(2);
 
 /// What a resource of a front end has to be, so that a controller can watch it and write its status.
@@ -212,8 +213,9 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         if !self.leadership.holds() || !self.caches_are_ready().await {
             return Ok(Action::await_change());
         }
-        let again = tokio::time::timeout(LONGEST_ROUND, self.round(object.clone()))
-            .await
+        let round = tokio::time::timeout(LONGEST_ROUND, self.round(object.clone()));
+        let again = (self.leadership.while_held(round).await)
+            .ok_or(RoundError::NotLeading)?
             .map_err(|_| RoundError::NoAnswer(LONGEST_ROUND))??;
         self.remember(&object, |remembered| remembered.failures = 0);
         Ok(again.map_or_else(Action::await_change, Action::requeue))

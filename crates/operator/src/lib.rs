@@ -19,11 +19,11 @@ mod clock;
 mod controller;
 mod error;
 mod events;
-mod leadership;
+pub mod leadership;
 mod memory;
 mod operator;
 mod waiting;
 
 pub use clock::{Clock, Entropy, system_clock, system_entropy};
-pub use leadership::Leadership;
+pub use leadership::{Leadership, Mandate};
 pub use operator::{Operator, OperatorError, OperatorOptions, Scope};

@@ -1,10 +1,12 @@
 //! The operator as a whole: what it is made of, and its life from start to shutdown.
 
+use std::time::Duration;
+
 use futures::FutureExt as _;
 use kube::{Api, Client, api::ListParams};
 use kubeopencode_api::v1alpha1::Task;
 use kubeopencode_engine::lower::{Settings, kubeopencode::TaskFrontEnd};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     clock::{Clock, Entropy, system_clock, system_entropy},
@@ -12,6 +14,9 @@ use crate::{
     events::Events,
     leadership::Leadership,
 };
+
+/// How long the first answer of a cluster is waited for before its watches begin without it.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
 /// Which namespaces an operator serves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,7 +96,12 @@ impl Operator {
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), OperatorError> {
-        self.check().await?;
+        let shutdown = shutdown.boxed().shared();
+        tokio::select! {
+            biased;
+            checked = self.check() => checked?,
+            () = shutdown.clone() => return Ok(()),
+        }
         let Self { client, options } = self;
         let (events, sender) =
             Events::new(client.clone(), options.clock.clone(), &options.identity);
@@ -117,12 +127,23 @@ impl Operator {
             Scope::Cluster => Api::all(self.client.clone()),
             Scope::Namespace(namespace) => Api::namespaced(self.client.clone(), namespace),
         };
-        match tasks.list_metadata(&ListParams::default().limit(1)).await {
+        let one = ListParams::default().limit(1);
+        let asked = tokio::time::timeout(FIRST_ANSWER, tasks.list_metadata(&one));
+        let Ok(answer) = asked.await else {
+            warn!("the cluster does not answer; going on trying");
+            return Ok(());
+        };
+        match answer {
             Err(kube::Error::Api(status)) if status.code == 404 => Err(OperatorError::NotInstalled),
             Err(kube::Error::Api(status)) if status.is_forbidden() => {
                 Err(OperatorError::Forbidden(status.message))
             }
-            Ok(_) | Err(_) => Ok(()),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                warn!(error, "the cluster cannot be asked; going on trying");
+                Ok(())
+            }
+            Ok(_) => Ok(()),
         }
     }
 }

@@ -5,6 +5,7 @@
 mod it {
     mod cost;
     mod crash;
+    mod election;
     mod faults;
     mod kubelet;
     mod leader;

@@ -1,47 +1,143 @@
 //! `controller`: the operator against a cluster, until it is ended. It logs JSON lines.
 
 use kube::{Client, Config};
-use kubeopencode_engine::lower::Settings;
-use kubeopencode_operator::{Operator, OperatorOptions, Scope};
+use kubeopencode_engine::{lower::Settings, run::Image};
+use kubeopencode_operator::{
+    Leadership, Operator, OperatorOptions, Scope,
+    leadership::election::{Election, ElectionOptions, Refused, Timing, identity_of},
+    system_clock, system_entropy,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, info_span};
 
 use crate::{
-    cli::ControllerArgs,
+    cli::{ControllerArgs, ImageArgs},
     failure::{Failure, Problem},
     interrupt::Interrupts,
     target,
 };
 
-/// Runs it.
+/// Runs it. A second signal ends it in the middle of its rounds.
 pub(crate) async fn controller(arguments: &ControllerArgs) -> Result<(), Failure> {
     let mut interrupts = Interrupts::new()?;
-    let named = arguments.context.is_some() || arguments.kubeconfig.is_some();
-    let client = match Config::incluster() {
-        Ok(config) if !named => Client::try_from(config)?,
-        _ => {
-            target::named(
-                arguments.kubeconfig.as_deref(),
-                arguments.context.as_deref(),
-                None,
-            )
-            .await?
-            .client
-        }
+    let config = config(arguments).await?;
+    // So that whatever is told of a cluster that does not answer says which one that is.
+    let span = info_span!("controller", cluster = %config.cluster_url);
+    let pod = std::env::var("HOSTNAME")
+        .unwrap_or_else(|_| format!("kubeopencode-{}", std::process::id()));
+    let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+    let (election, leadership) = if arguments.leader_elect {
+        let (election, leadership) = election(arguments, &config, &pod)?;
+        (Some(election), leadership)
+    } else {
+        (None, Leadership::always())
     };
     let options = OperatorOptions {
-        settings: Settings {
-            system_namespace: arguments.system_namespace.clone(),
-            ..Settings::default()
-        },
+        settings: settings(arguments),
         scope: arguments
             .namespace
             .clone()
             .map_or(Scope::Cluster, Scope::Namespace),
-        identity: std::env::var("HOSTNAME")
-            .unwrap_or_else(|_| format!("kubeopencode-{}", std::process::id())),
+        identity: pod,
+        leadership,
         ..OperatorOptions::default()
     };
-    Operator::new(client, options)
-        .run(async move { interrupts.next().await })
-        .await
-        .map_err(|error| Problem::new(error.to_string()).failed())
+    let operator = Operator::new(Client::try_from(config)?, options);
+    let operator = async {
+        let result = operator.run(stop.clone().cancelled_owned()).await;
+        // From here on nothing is done under the Lease any more.
+        ended.cancel();
+        result.map_err(|error| Problem::new(error.to_string()).failed())
+    };
+    // On a task of its own: nothing that the operator does keeps it from renewing.
+    let election = election.map(|election| {
+        let (stop, ended) = (stop.clone(), ended.clone());
+        let stands = async move {
+            let result = election.run(ended.cancelled_owned()).await;
+            stop.cancel();
+            result.map_err(|refused| not_elected(&refused))
+        };
+        tokio::spawn(stands.instrument(span.clone()))
+    });
+    let all = async {
+        let operator = operator.instrument(span.clone()).await;
+        let election = match election {
+            Some(election) => election.await.map_err(anyhow::Error::from)?,
+            None => Ok(()),
+        };
+        election.and(operator)
+    };
+    let impatience = async {
+        interrupts.next().await;
+        stop.cancel();
+        interrupts.next().await;
+    };
+    tokio::select! {
+        result = all => result,
+        () = impatience => Ok(()),
+    }
+}
+
+/// The cluster that this program runs in, unless another one is named; else that of the kubeconfig.
+async fn config(arguments: &ControllerArgs) -> Result<Config, Failure> {
+    let kubeconfig = arguments.kubeconfig.as_deref();
+    let context = arguments.context.as_deref();
+    if kubeconfig.is_none()
+        && context.is_none()
+        && let Ok(config) = Config::incluster()
+    {
+        return Ok(config);
+    }
+    target::config(kubeconfig, context).await
+}
+
+/// A candidate with connections of its own, which repeats no request by itself: it knows better when.
+fn election(
+    arguments: &ControllerArgs,
+    config: &Config,
+    pod: &str,
+) -> Result<(Election, Leadership), Failure> {
+    let timing = Timing::default();
+    let mut config = config.clone();
+    config.default_retry = false;
+    config.connect_timeout = Some(timing.retry);
+    let client = Client::try_from(config)?;
+    let entropy = system_entropy();
+    let options = ElectionOptions {
+        namespace: arguments.system_namespace.clone(),
+        name: arguments.lease_name.clone(),
+        identity: identity_of(pod, &entropy),
+        timing,
+        clock: system_clock(),
+        entropy,
+    };
+    Ok(Election::new(client, options))
+}
+
+fn not_elected(refused: &Refused) -> Failure {
+    let problem = Problem::new(refused.to_string());
+    match refused {
+        Refused::NoNamespace(_) => problem.hint(
+            "create it, or name another one with --system-namespace; an operator that is alone needs none: --leader-elect=false",
+        ),
+        Refused::Forbidden(_) => problem.hint("`kubeopencode rbac` prints the rights that it needs"),
+    }
+    .failed()
+}
+
+fn settings(arguments: &ControllerArgs) -> Settings {
+    let ImageArgs {
+        system,
+        opencode,
+        agent,
+    } = arguments.images.clone();
+    let usual = Settings::default();
+    let image = |reference, usual| Image { reference, ..usual };
+    Settings {
+        system_namespace: arguments.system_namespace.clone(),
+        system_image: image(system, usual.system_image),
+        opencode_image: image(opencode, usual.opencode_image),
+        agent_image: image(agent, usual.agent_image),
+        ..Settings::default()
+    }
 }

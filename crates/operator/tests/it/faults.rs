@@ -5,7 +5,7 @@
 
 use std::{
     future::pending,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     task::{Context, Poll},
     time::Duration,
 };
@@ -96,6 +96,12 @@ pub enum Fault {
     AnswerLost,
     /// It takes effect, and each piece of the answer comes this much later. Of a watch, that is each event.
     Late(Duration),
+    /// It takes effect only after this, and not at all if the caller has dropped it by then.
+    Slow(Duration),
+    /// It never takes effect and is never answered.
+    Hangs,
+    /// It takes effect and is never answered.
+    AnswerHangs,
     /// The caller dies before it takes effect.
     DiesBefore,
     /// It takes effect, and the caller dies before it hears.
@@ -111,6 +117,7 @@ pub struct Faults {
 }
 
 struct Inner {
+    standstill: bool,
     plan: Mutex<Plan>,
     calls: Mutex<Vec<Call>>,
     successes: Mutex<Vec<Call>>,
@@ -121,7 +128,17 @@ struct Inner {
 impl Faults {
     /// Every call goes through `plan` with its number, counted from 0.
     pub fn new(plan: impl FnMut(usize, &Call) -> Fault + Send + 'static) -> Self {
+        Self::with(false, plan)
+    }
+
+    /// The same for a paused clock, which stands still while the API server works on a call.
+    pub fn timed(plan: impl FnMut(usize, &Call) -> Fault + Send + 'static) -> Self {
+        Self::with(true, plan)
+    }
+
+    fn with(standstill: bool, plan: impl FnMut(usize, &Call) -> Fault + Send + 'static) -> Self {
         let inner = Inner {
+            standstill,
             plan: Mutex::new(Box::new(plan)),
             calls: Mutex::default(),
             successes: Mutex::default(),
@@ -191,6 +208,21 @@ impl<S> Layer<S> for Faults {
     }
 }
 
+/// While it lives, a paused clock does not jump to the next timer: tokio holds it for as long as a blocking task runs.
+struct Standstill(
+    #[expect(dead_code, reason = "the task ends when this is dropped")] mpsc::Sender<()>,
+);
+
+impl Standstill {
+    fn begin() -> Self {
+        let (end, ended) = mpsc::channel::<()>();
+        tokio::task::spawn_blocking(move || {
+            let _ = ended.recv();
+        });
+        Self(end)
+    }
+}
+
 /// A service behind [`Faults`].
 #[derive(Clone)]
 pub struct Faulty<S> {
@@ -227,15 +259,24 @@ where
                     return Ok(Response::new(full(format!("{event}\n"))));
                 }
                 Fault::DiesBefore => return faults.die().await,
-                Fault::None | Fault::AnswerLost | Fault::Late(_) | Fault::DiesAfter => {}
+                Fault::Hangs => return pending().await,
+                Fault::Slow(by) => sleep(by).await,
+                Fault::None
+                | Fault::AnswerLost
+                | Fault::Late(_)
+                | Fault::AnswerHangs
+                | Fault::DiesAfter => {}
             }
             let mut cuts = faults.inner.cuts.subscribe();
+            let standstill = faults.inner.standstill.then(Standstill::begin);
             let answer = inner.oneshot(request).await.map_err(Into::into)?;
+            drop(standstill);
             if answer.status().is_success() {
                 faults.inner.successes.lock().unwrap().push(call);
             }
             match fault {
                 Fault::AnswerLost => Err("the connection was reset".into()),
+                Fault::AnswerHangs => pending().await,
                 Fault::DiesAfter => faults.die().await,
                 Fault::Late(by) => Ok(answer.map(|body| late(body, by))),
                 _ => Ok(answer.map(|body| {

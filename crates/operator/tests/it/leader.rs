@@ -2,9 +2,9 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{Patch, PatchParams};
-use kubeopencode_operator::{Leadership, OperatorOptions};
+use kubeopencode_operator::{Mandate, OperatorOptions};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     faults::{Call, Fault, Faults},
@@ -12,9 +12,20 @@ use super::{
     world::{AGENT, TASK, World},
 };
 
-fn led_by(leads: &watch::Sender<bool>) -> OperatorOptions {
+/// Leads until it is told otherwise.
+fn held() -> Mandate {
+    let mandate = Mandate::default();
+    hold(&mandate);
+    mandate
+}
+
+fn hold(mandate: &Mandate) {
+    mandate.hold_until(Instant::now() + super::world::GUARD * 2);
+}
+
+fn led_by(mandate: &Mandate) -> OperatorOptions {
     OperatorOptions {
-        leadership: Leadership::watching(leads.subscribe()),
+        leadership: mandate.leadership(),
         ..OperatorOptions::default()
     }
 }
@@ -22,7 +33,7 @@ fn led_by(leads: &watch::Sender<bool>) -> OperatorOptions {
 #[tokio::test]
 async fn one_that_does_not_lead_writes_nothing_and_takes_over_when_it_does() {
     let mut world = World::new(Play::Works).await;
-    let (first, second) = (watch::Sender::new(true), watch::Sender::new(false));
+    let (first, second) = (held(), Mandate::default());
     let (by_first, by_second) = (Faults::none(), Faults::none());
     world.operate_with(&by_first, &led_by(&first));
     world.operate_with(&by_second, &led_by(&second));
@@ -32,9 +43,9 @@ async fn one_that_does_not_lead_writes_nothing_and_takes_over_when_it_does() {
     world
         .pod_of(&job, |pod| super::life::phase(pod) == "Running")
         .await;
-    first.send_replace(false);
+    first.give_up();
     let so_far = by_first.calls().len();
-    second.send_replace(true);
+    hold(&second);
     world.kubelet.now(Play::Ends(0));
     assert_eq!(world.ends("it").await.reason.as_deref(), Some("Succeeded"));
     world
@@ -58,7 +69,7 @@ async fn one_that_does_not_lead_writes_nothing_and_takes_over_when_it_does() {
 async fn one_that_loses_its_election_for_good_ends_when_told_to() {
     let mut world = World::new(Play::Ends(0)).await;
     let faults = Faults::none();
-    let leads = watch::Sender::new(true);
+    let leads = held();
     world.operate_with(&faults, &led_by(&leads));
     drop(leads);
     world.create(AGENT).await;
@@ -74,7 +85,7 @@ async fn one_that_loses_its_election_for_good_ends_when_told_to() {
 #[tokio::test]
 async fn one_that_takes_over_with_an_old_cache_still_reads_the_result() {
     let mut world = World::new(Play::Ends(0)).await;
-    let (first, second) = (watch::Sender::new(true), watch::Sender::new(false));
+    let (first, second) = (held(), Mandate::default());
     let of_jobs = |call: &Call, verb| call.verb == verb && call.resource == "jobs";
     let releases_nothing = Faults::new(move |_, call| {
         if of_jobs(call, "patch") {
@@ -87,7 +98,7 @@ async fn one_that_takes_over_with_an_old_cache_still_reads_the_result() {
     world.create(AGENT).await;
     world.create(TASK).await;
     let job = world.job_of("it").await;
-    first.send_replace(false);
+    first.give_up();
 
     let listed = watch::Sender::new(false);
     let mut has_listed = listed.subscribe();
@@ -116,7 +127,7 @@ async fn one_that_takes_over_with_an_old_cache_still_reads_the_result() {
             status.is_some_and(|status| status.completion_time.is_some())
         })
         .await;
-    second.send_replace(true);
+    hold(&second);
     let status = world.ends("it").await;
     assert_eq!(status.reason.as_deref(), Some("Succeeded"));
     let result = status.result.expect("what the Pod reported");

@@ -124,6 +124,11 @@ impl World {
         });
     }
 
+    /// A client whose calls suffer these faults.
+    pub fn client_with(&self, faults: &Faults) -> Client {
+        Client::new(faults.layer(self.cluster.api()), "default")
+    }
+
     pub fn api<K>(&self) -> Api<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
