@@ -73,7 +73,10 @@ impl Sshd {
         else {
             let required = std::env::var("KUBEOPENCODE_TEST_REQUIRE")
                 .is_ok_and(|list| list.split(',').any(|item| item == "sshd"));
-            assert!(!required, "{SSHD} cannot be run here, or not log in this user");
+            assert!(
+                !required,
+                "{SSHD} cannot be run here, or not log in this user"
+            );
             eprintln!(
                 "NOT TESTED: git over SSH, because {SSHD} cannot be run here, or not log in this user"
             );
@@ -126,7 +129,12 @@ impl Sshd {
 
     /// The URL of the repository at this path.
     pub fn url(&self, repository: &Path) -> String {
-        format!("ssh://{}@{}{}", self.user, self.address, repository.display())
+        format!(
+            "ssh://{}@{}{}",
+            self.user,
+            self.address,
+            repository.display()
+        )
     }
 
     /// The private key of whom it lets in.

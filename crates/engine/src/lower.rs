@@ -17,7 +17,7 @@ use crate::{
     state::RunState,
 };
 
-pub use reference::{Found, Known, Missing, Reference, ReferenceKind, References};
+pub use reference::{Found, Known, Lack, Missing, Reference, ReferenceKind, References};
 
 /// What an installation is set up with; the same for every API group.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -77,7 +77,8 @@ fn copy(credential: &PlannedCredential) -> Result<(), CredentialsError> {
             continue;
         }
         let shown = name.to_string_lossy();
-        let content = fs::read(Path::new(&credential.source).join(&name)).map_err(failed(&shown))?;
+        let content =
+            fs::read(Path::new(&credential.source).join(&name)).map_err(failed(&shown))?;
         write(&target.join(&name), &content, credential.mode).map_err(failed(&shown))?;
     }
     Ok(())

@@ -62,6 +62,14 @@ impl Cluster {
         self.client.clone()
     }
 
+    /// What the operator said about a namespace, where it can be known.
+    pub fn said(&self, namespace: &str) -> String {
+        self.local
+            .as_ref()
+            .map(|(local, _)| local.said(namespace))
+            .unwrap_or_default()
+    }
+
     /// Whether Pods can clone from a directory of this machine.
     pub fn has_directories(&self) -> bool {
         self.local.is_some()

@@ -46,11 +46,8 @@ impl Repositories {
             };
             let url = match repository.over {
                 Some(Over::Https) => {
-                    let server = Server::at(
-                        address,
-                        folder.to_owned(),
-                        &format!("{USER}:{PASSWORD}"),
-                    );
+                    let server =
+                        Server::at(address, folder.to_owned(), &format!("{USER}:{PASSWORD}"));
                     let url = server.url(&format!("{}/.git", repository.name));
                     set("user", USER.to_owned());
                     set("password", PASSWORD.to_owned());
@@ -111,7 +108,12 @@ impl Daemon {
         // git daemon cannot take any free port by itself, so it is found first, and asked for at once.
         let free = TcpListener::bind((address, 0))?.local_addr()?;
         let child = Command::new("git")
-            .args(["daemon", "--reuseaddr", "--export-all", "--informative-errors"])
+            .args([
+                "daemon",
+                "--reuseaddr",
+                "--export-all",
+                "--informative-errors",
+            ])
             .arg(format!("--listen={}", free.ip()))
             .arg(format!("--port={}", free.port()))
             .arg(format!("--base-path={}", folder.display()))

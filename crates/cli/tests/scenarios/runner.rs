@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::{Event, Namespace, Pod, ServiceAccount};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{
-        DeleteParams, DynamicObject, EvictParams, ListParams, LogParams, ObjectMeta, Patch, PatchParams,
-        PostParams, PropagationPolicy,
+        DeleteParams, DynamicObject, EvictParams, ListParams, LogParams, ObjectMeta, Patch,
+        PatchParams, PostParams, PropagationPolicy,
     },
     core::{ApiResource, GroupVersionKind},
     runtime::{WatchStreamExt as _, watcher},
@@ -71,7 +71,11 @@ pub async fn run(cluster: &Cluster, path: &Path) -> Result<()> {
         .await
         .with_context(|| scenario.title.clone());
     let outcome = match outcome {
-        Err(error) => Err(anyhow!("{error:#}\n{}", stage.describe().await)),
+        Err(error) => Err(anyhow!(
+            "{error:#}\n{}\n{}",
+            stage.describe().await,
+            cluster.said(&namespace)
+        )),
         Ok(()) => Ok(()),
     };
     namespaces

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 pub struct Local {
     child: Child,
     kubeconfig: PathBuf,
+    log: PathBuf,
 }
 
 impl Local {
@@ -20,7 +21,7 @@ impl Local {
         let log = data.join("local.log");
         std::fs::create_dir_all(data)?;
         let mut child = Command::new(env!("CARGO_BIN_EXE_kubeopencode"))
-            .arg("local")
+            .args(["local", "-vv"])
             .env("XDG_DATA_HOME", data)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -30,6 +31,7 @@ impl Local {
         let local = Self {
             child,
             kubeconfig: data.join("kubeopencode/kubeconfig"),
+            log: log.clone(),
         };
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
@@ -39,6 +41,15 @@ impl Local {
             "kubeopencode local did not start: {line}{said}"
         );
         Ok(local)
+    }
+
+    /// The lines of its log that mention this.
+    #[allow(dead_code, reason = "not every test that has one looks at it")]
+    pub fn said(&self, about: &str) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        log.lines()
+            .filter(|line| line.contains(about))
+            .fold(String::new(), |said, line| said + line + "\n")
     }
 
     /// The kubeconfig that it wrote.

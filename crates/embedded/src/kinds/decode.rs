@@ -269,7 +269,26 @@ fn read_custom(kind: &Kind, document: Document) -> Result<(Value, Vec<String>), 
         prune::prune(schema, &mut value, "", true, &mut unknown);
         defaults::fill(schema, &mut value);
     }
+    whole_numbers(&mut value);
     Ok((value, unknown))
+}
+
+/// A number without a fraction is written as Go writes it: `4.0` and `4e0` are read as 4. Built-in kinds refuse them.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            // Beyond 2^53 not every whole number has a float of its own, and nothing is gained.
+            let whole = number
+                .as_f64()
+                .filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() < 9e15);
+            if let Some(whole) = whole.and_then(|float| format!("{float:.0}").parse::<i64>().ok()) {
+                *value = whole.into();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(map) => map.values_mut().for_each(whole_numbers),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
 }
 
 /// An object of the kind in which nothing is set, as field ownership compares a new object with it.

@@ -4,7 +4,7 @@ use kubeopencode_api::names::condition;
 
 use super::{Input, job_name, problem, running};
 use crate::{
-    lower::Lowered,
+    lower::{Lack, Lowered},
     observe::{ContainerState, PodView},
     render,
     state::{Phase, RunState},
@@ -75,7 +75,15 @@ fn not_started(input: &Input<'_>, sentences: &mut Vec<String>) {
     match input.lowered {
         Some(Lowered::Missing { missing, timeout }) => {
             for missing in missing {
-                sentences.push(format!("{missing} does not exist; it waits for it."));
+                sentences.push(match &missing.lack {
+                    Lack::Object | Lack::Key(_) => {
+                        format!("{missing} does not exist; it waits for it.")
+                    }
+                    Lack::Form(why) => format!(
+                        "{} cannot be read by this version ({why}); it waits for a change of it.",
+                        missing.reference
+                    ),
+                });
             }
             let since = state
                 .condition(condition::READY)

@@ -14,7 +14,7 @@ use kubeopencode_api::{
 
 use self::contexts::Contexts;
 use super::{
-    Found, FrontEnd, Known, LowerError, Lowered, Missing, Reference, References, Settings,
+    Found, FrontEnd, Known, Lack, LowerError, Lowered, Missing, Reference, References, Settings,
     context::task_md,
     places::{Place, Places},
     reference::{NO_OBJECT_NAME, is_object_name},
@@ -120,13 +120,19 @@ impl<'a> Lookup<'a> {
         if known == Known::Unknown && !self.needs.contains(reference) {
             self.needs.push(reference.clone());
         }
+        if let Known::Found(Found::Unreadable(why)) = known {
+            self.miss(reference.clone(), Lack::Form(why.clone()));
+            return Known::Absent;
+        }
         known
     }
 
-    fn miss(&mut self, reference: Reference, key: Option<String>) {
-        let missing = Missing { reference, key };
-        if !self.missing.contains(&missing) {
-            self.missing.push(missing);
+    fn miss(&mut self, reference: Reference, lack: Lack) {
+        let is_noted = |known: &Missing| {
+            known.reference == reference && (lack == Lack::Object || known.lack == lack)
+        };
+        if !self.missing.iter().any(is_noted) {
+            self.missing.push(Missing { reference, lack });
         }
     }
 }
@@ -236,7 +242,7 @@ fn find_agent<'a>(
         }
         Known::Found(_) | Known::Absent => {
             if named.is_some() {
-                lookup.miss(reference, None);
+                lookup.miss(reference, Lack::Object);
             }
             (None, used)
         }

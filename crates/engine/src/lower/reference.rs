@@ -89,20 +89,34 @@ pub fn is_object_name(name: &str) -> bool {
 pub(super) const NO_OBJECT_NAME: &str =
     "is no name that an object can have: only lower-case letters, digits, '-' and '.'";
 
-/// Something that was looked up and does not exist.
+/// Something that was looked up and is not there as it would have to be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Missing {
     /// What was looked up.
     pub reference: Reference,
-    /// The key, when the ConfigMap exists and only its key is missing.
-    pub key: Option<String>,
+    /// In which way it is missing.
+    pub lack: Lack,
 }
 
+/// What is missing of a reference.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lack {
+    /// All of it.
+    Object,
+    /// The ConfigMap exists, and this key of it is missing.
+    Key(String),
+    /// It exists, and this program cannot read it, as when it was written for a newer version. Says why.
+    Form(String),
+}
+
+/// As in "it waits for …".
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.key {
-            Some(key) => write!(f, "key {key:?} of {}", self.reference),
-            None => self.reference.fmt(f),
+        let reference = &self.reference;
+        match &self.lack {
+            Lack::Object => reference.fmt(f),
+            Lack::Key(key) => write!(f, "key {key:?} of {reference}"),
+            Lack::Form(why) => write!(f, "{reference} in a form that this version reads: {why}"),
         }
     }
 }
@@ -116,6 +130,8 @@ pub enum Found {
     ConfigMap(Box<ConfigMap>),
     /// A configuration.
     KubeOpenCodeConfig(Box<KubeOpenCodeConfig>),
+    /// It exists, but not in a form that this program can read. Says why.
+    Unreadable(String),
 }
 
 /// What is known of a reference.

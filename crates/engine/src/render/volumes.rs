@@ -20,7 +20,8 @@ use k8s_openapi::api::core::v1::{
 use super::config_maps::{self, Entry};
 use crate::{
     handover::{
-        self, ContextPlan, CredentialsPlan, GitPlan, PlannedCheckout, PlannedCredential, PlannedFile,
+        self, ContextPlan, CredentialsPlan, GitPlan, PlannedCheckout, PlannedCredential,
+        PlannedFile,
     },
     lower::places::inside,
     run::{Checkout, Credential, File, Run},

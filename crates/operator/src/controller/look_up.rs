@@ -4,7 +4,10 @@
 //! of Agents, configurations or ConfigMaps is held at all.
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, Resource, core::NamespaceResourceScope};
+use kube::{
+    Api, Resource,
+    core::{DeserializeGuard, NamespaceResourceScope},
+};
 use kubeopencode_api::v1alpha1::{Agent, KubeOpenCodeConfig};
 use kubeopencode_engine::lower::{Found, FrontEnd, Lowered, Reference, ReferenceKind, References};
 use serde::de::DeserializeOwned;
@@ -35,34 +38,46 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
     }
 
     async fn get(&self, reference: &Reference) -> Result<Option<Found>, LookUpError> {
-        Ok(match reference.kind {
-            ReferenceKind::Agent => self
-                .get_one::<Agent>(reference)
-                .await?
-                .map(|found| Found::Agent(Box::new(found))),
-            ReferenceKind::ConfigMap => self
-                .get_one::<ConfigMap>(reference)
-                .await?
-                .map(|found| Found::ConfigMap(Box::new(found))),
-            ReferenceKind::KubeOpenCodeConfig => self
-                .get_one::<KubeOpenCodeConfig>(reference)
-                .await?
-                .map(|found| Found::KubeOpenCodeConfig(Box::new(found))),
-        })
+        match reference.kind {
+            ReferenceKind::Agent => {
+                let found = |agent: Agent| Found::Agent(Box::new(agent));
+                self.get_one(reference, found).await
+            }
+            ReferenceKind::ConfigMap => {
+                let found = |config_map: ConfigMap| Found::ConfigMap(Box::new(config_map));
+                self.get_one(reference, found).await
+            }
+            ReferenceKind::KubeOpenCodeConfig => {
+                let found =
+                    |config: KubeOpenCodeConfig| Found::KubeOpenCodeConfig(Box::new(config));
+                self.get_one(reference, found).await
+            }
+        }
     }
 
-    async fn get_one<K>(&self, reference: &Reference) -> Result<Option<K>, LookUpError>
+    /// An object that is there and cannot be read is an answer like any other: whoever refers to it has to be told, and
+    /// asking again would change nothing.
+    async fn get_one<K>(
+        &self,
+        reference: &Reference,
+        found: impl FnOnce(K) -> Found,
+    ) -> Result<Option<Found>, LookUpError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
             + std::fmt::Debug
             + DeserializeOwned,
     {
-        let api: Api<K> = Api::namespaced(self.client.clone(), &reference.namespace);
-        let found = api.get_opt(&reference.name).await;
-        found.map_err(|source| LookUpError::Get {
+        let api: Api<DeserializeGuard<K>> =
+            Api::namespaced(self.client.clone(), &reference.namespace);
+        let answer = api.get_opt(&reference.name).await;
+        let answer = answer.map_err(|source| LookUpError::Get {
             reference: reference.clone(),
             source: Box::new(source),
-        })
+        })?;
+        Ok(answer.map(|guard| match guard.0 {
+            Ok(object) => found(object),
+            Err(unreadable) => Found::Unreadable(unreadable.error),
+        }))
     }
 }

@@ -1,7 +1,13 @@
 //! What a Task refers to and does not exist yet: it waits visibly, and goes on by event.
 
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::{
+    api::core::v1::ConfigMap,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
 use kubeopencode_api::v1alpha1::{Agent, TaskPhase};
 use serde_json::json;
 
@@ -27,6 +33,45 @@ async fn an_agent_that_appears_later() {
     world
         .create(&AGENT.replace("{name: default}", "{name: later}"))
         .await;
+    assert_eq!(world.ends("it").await.reason.as_deref(), Some("Succeeded"));
+    world.end().await;
+}
+
+/// As when somebody has upgraded the definitions, and an operator of before still runs.
+#[tokio::test]
+async fn an_agent_that_this_version_cannot_read_is_told_and_waited_for() {
+    let world = World::start(Play::Ends(0)).await;
+    let definitions: Api<CustomResourceDefinition> = Api::all(world.client.clone());
+    let anything = json!([{
+        "op": "replace",
+        "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec",
+        "value": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+    }]);
+    let anything = Patch::Json::<()>(serde_json::from_value(anything).unwrap());
+    definitions
+        .patch("agents.kubeopencode.io", &PatchParams::default(), &anything)
+        .await
+        .unwrap();
+    world
+        .create(&AGENT.replace("spec: {", "spec: {maxConcurrentTasks: many, "))
+        .await;
+    world.create(TASK).await;
+    let waiting = world
+        .status("it", "waiting", |status| {
+            condition(status, "Ready") == Some("False")
+        })
+        .await;
+    let message = waiting.message.unwrap();
+    assert!(
+        message.contains("Agent default/default in a form that this version reads"),
+        "{message}"
+    );
+    let mended = Patch::Merge(json!({"spec": {"maxConcurrentTasks": null}}));
+    world
+        .api::<Agent>()
+        .patch("default", &PatchParams::default(), &mended)
+        .await
+        .unwrap();
     assert_eq!(world.ends("it").await.reason.as_deref(), Some("Succeeded"));
     world.end().await;
 }

@@ -11,7 +11,11 @@ fn secret(world: &World) {
     world.write("secret/..data/id_rsa", "the key\n");
     world.write("secret/..data/other", "the other\n");
     for name in ["id_rsa", "other"] {
-        symlink(format!("..data/{name}"), world.path(&format!("secret/{name}"))).unwrap();
+        symlink(
+            format!("..data/{name}"),
+            world.path(&format!("secret/{name}")),
+        )
+        .unwrap();
     }
     let plan = json!({"credentials": [{
         "path": "/home/agent/.ssh", "source": world.text("secret"), "target": world.text("tmp/0"), "mode": 0o400,
@@ -51,7 +55,8 @@ fn what_is_missing_is_named_by_its_place_and_no_content_is_shown() {
     let ran = run(&world);
     assert_eq!(ran.code, 1);
     assert!(
-        ran.stderr.contains("/home/agent/.ssh: cannot copy the Secret's id_rsa"),
+        ran.stderr
+            .contains("/home/agent/.ssh: cannot copy the Secret's id_rsa"),
         "{}",
         ran.stderr
     );

@@ -60,10 +60,7 @@ fn ssh_host_key_that_is_not_known_is_refused() {
     };
     keygen(&world.path("other"));
     let other = world.read("other.pub");
-    world.write(
-        "secret/known_hosts",
-        sshd.known_as(&other),
-    );
+    world.write("secret/known_hosts", sshd.known_as(&other));
     let output = world.failing(checkout(&world, &url));
     assert!(output.contains("is not the one in known_hosts"), "{output}");
 }

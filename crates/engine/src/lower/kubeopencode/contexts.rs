@@ -6,7 +6,7 @@ use kubeopencode_api::v1alpha1::{ConfigMapContext, ContextItem, ContextType};
 use super::{Lookup, git};
 use crate::{
     lower::{
-        Found, Known, LowerError, Reference, Settings,
+        Found, Known, Lack, LowerError, Reference, Settings,
         context::{Content, Element},
         places::{Place, Places},
         reference::{NO_OBJECT_NAME, is_object_name},
@@ -181,7 +181,7 @@ impl<'l, 'a> Contexts<'l, 'a> {
             Known::Found(Found::ConfigMap(found)) => found,
             Known::Found(_) | Known::Absent => {
                 if !optional {
-                    self.lookup.miss(reference, None);
+                    self.lookup.miss(reference, Lack::Object);
                 }
                 return Ok(());
             }
@@ -191,7 +191,7 @@ impl<'l, 'a> Contexts<'l, 'a> {
         if let Some(key) = wanted.key.as_deref().filter(|key| !key.is_empty()) {
             let Some((_, content)) = entries.into_iter().find(|(name, _)| name == key) else {
                 if !optional {
-                    self.lookup.miss(reference, Some(key.to_owned()));
+                    self.lookup.miss(reference, Lack::Key(key.to_owned()));
                 }
                 return Ok(());
             };
