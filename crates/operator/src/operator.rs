@@ -12,7 +12,9 @@ use crate::{
     clock::{Clock, Entropy, system_clock, system_entropy},
     controller::{Controller, Parts},
     events::Events,
+    health::Health,
     leadership::Leadership,
+    metrics::Metrics,
 };
 
 /// How long the first answer of a cluster is waited for before its watches begin without it.
@@ -44,6 +46,10 @@ pub struct OperatorOptions {
     pub identity: String,
     /// Whether it may act.
     pub leadership: Leadership,
+    /// Where it shows whether it is alive and ready.
+    pub health: Health,
+    /// Where it counts.
+    pub metrics: Metrics,
 }
 
 impl Default for OperatorOptions {
@@ -55,6 +61,8 @@ impl Default for OperatorOptions {
             scope: Scope::default(),
             identity: kubeopencode_api::names::MANAGER.to_owned(),
             leadership: Leadership::always(),
+            health: Health::default(),
+            metrics: Metrics::default(),
         }
     }
 }
@@ -106,6 +114,8 @@ impl Operator {
         let (events, sender) =
             Events::new(client.clone(), options.clock.clone(), &options.identity);
         info!(identity = options.identity, scope = ?options.scope, "the operator begins");
+        options.metrics.leads(options.leadership.clone());
+        let health = options.health.clone();
         let parts = Parts {
             client,
             clock: options.clock,
@@ -113,10 +123,15 @@ impl Operator {
             settings: options.settings,
             scope: options.scope,
             leadership: options.leadership,
+            health: options.health,
+            metrics: options.metrics,
             events,
         };
         let tasks = Controller::<TaskFrontEnd>::run(parts, shutdown);
-        futures::join!(tasks.boxed(), sender.boxed());
+        tokio::select! {
+            _ = futures::future::join(tasks.boxed(), sender.boxed()) => {}
+            never = health.beats() => match never {},
+        }
         info!("the operator has ended");
         Ok(())
     }
