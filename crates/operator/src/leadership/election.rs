@@ -124,6 +124,8 @@ pub struct Election {
     seen: Option<Sight>,
     /// Whether what was seen is still believed to be the newest.
     current: bool,
+    /// Whether it was told that it leads.
+    told: bool,
     /// Requests that failed one after the other.
     failures: u32,
 }
@@ -140,6 +142,7 @@ impl Election {
             mandate,
             seen: None,
             current: false,
+            told: false,
             failures: 0,
         };
         (election, leadership)
@@ -163,15 +166,9 @@ impl Election {
     async fn stand(&mut self) -> Refused {
         loop {
             let begin = Instant::now();
-            let led = self.leads();
+            self.tell_standing();
             let turn = self.turn().await;
-            if led && !self.leads() {
-                warn!(
-                    lease = self.options.name,
-                    identity = self.options.identity,
-                    "this operator does not lead any more, and goes on as a follower"
-                );
-            }
+            self.tell_standing();
             match turn {
                 Ok(leads) => {
                     self.failures = 0;
@@ -209,8 +206,16 @@ impl Election {
         }
     }
 
-    fn leads(&self) -> bool {
-        self.mandate.leadership().holds()
+    /// Says when it leads, and when no more.
+    fn tell_standing(&mut self) {
+        let leads = self.mandate.leadership().holds();
+        let (lease, identity) = (&self.options.name, &self.options.identity);
+        match (self.told, leads) {
+            (false, true) => info!(lease, identity, "this operator leads"),
+            (true, false) => warn!(lease, identity, "this operator does not lead any more"),
+            (true, true) | (false, false) => {}
+        }
+        self.told = leads;
     }
 
     /// Takes or renews the Lease if it may. Whether it has it then.
@@ -274,11 +279,7 @@ impl Election {
             }
             Err(error) => return Err(error),
         };
-        let led = self.leads();
         self.mandate.hold_until(sent + timing.deadline);
-        if !led && self.leads() {
-            info!(lease = name, identity, "this operator leads");
-        }
         self.seen = Some(Sight::of(written, self.seen.take(), Instant::now()));
         Ok(Some(true))
     }
