@@ -52,3 +52,30 @@ fn probe(result: Result<(), String>, otherwise: StatusCode) -> Response {
         Err(why) => (otherwise, why + "\n").into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::{body::Body, http::Request};
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_stuck_and_not_ready_is_told_by_the_status() {
+        let router = router(Health::default(), Metrics::default());
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        for (path, expected) in [
+            ("/livez", 500),
+            ("/healthz", 500),
+            ("/readyz", 503),
+            ("/metrics", 200),
+            ("/", 404),
+        ] {
+            let request = Request::get(path).body(Body::empty()).expect("a request");
+            let answer = router.clone().oneshot(request).await.expect("an answer");
+            assert_eq!(answer.status(), expected, "{path}");
+        }
+    }
+}

@@ -6,6 +6,7 @@ use futures::FutureExt as _;
 use kube::{Api, Client, api::ListParams};
 use kubeopencode_api::v1alpha1::Task;
 use kubeopencode_engine::lower::{Settings, kubeopencode::TaskFrontEnd};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::{
@@ -19,6 +20,10 @@ use crate::{
 
 /// How long the first answer of a cluster is waited for before its watches begin without it.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
+
+/// How long rounds and Events may take to their end after the shutdown; then they are cut off, so that there is time to
+/// hand over before a kubelet loses its patience (30 s).
+const LAST_ROUNDS: Duration = Duration::from_secs(20);
 
 /// Which namespaces an operator serves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,6 +99,7 @@ impl Operator {
     }
 
     /// Runs until `shutdown` is ready; then ends the rounds that have begun, sends the Events that wait, and returns.
+    /// What takes longer than 20 s is cut off.
     ///
     /// Dropping the future instead ends everything at once, in the middle of whatever it was. That is safe at any moment.
     ///
@@ -127,9 +133,17 @@ impl Operator {
             metrics: options.metrics,
             events,
         };
+        let late = {
+            let shutdown = shutdown.clone();
+            async move {
+                shutdown.await;
+                sleep(LAST_ROUNDS).await;
+            }
+        };
         let tasks = Controller::<TaskFrontEnd>::run(parts, shutdown);
         tokio::select! {
             _ = futures::future::join(tasks.boxed(), sender.boxed()) => {}
+            () = late => warn!("what has begun did not end in time, and is cut off"),
             never = health.beats() => match never {},
         }
         info!("the operator has ended");
