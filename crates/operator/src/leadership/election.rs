@@ -103,10 +103,13 @@ pub enum Refused {
 /// A request of the election failed.
 #[derive(Debug, thiserror::Error)]
 enum ElectionError {
-    #[error(transparent)]
+    /// Of an answer that is an error, what it says to a person.
+    #[error("{}", match &**.0 { KubeError::Api(status) => status.message.clone(), error => error.to_string() })]
     Api(Box<KubeError>),
     #[error("no answer in time")]
     NoAnswer,
+    #[error("somebody else changes it all the time")]
+    Busy,
 }
 
 impl From<KubeError> for ElectionError {
@@ -170,14 +173,11 @@ impl Election {
             let turn = self.turn().await;
             self.tell_standing();
             match turn {
-                Ok(leads) => {
+                Ok(true) => {
                     self.failures = 0;
-                    if leads {
-                        sleep_until(begin + self.options.timing.retry).await;
-                    } else {
-                        self.wait().await;
-                    }
+                    sleep_until(begin + self.options.timing.retry).await;
                 }
+                Ok(false) => self.wait().await,
                 Err(error) => {
                     if let (None, Some(refused)) = (&self.seen, self.refused(&error)) {
                         return refused;
@@ -202,7 +202,7 @@ impl Election {
                 }
                 _ => None,
             },
-            ElectionError::NoAnswer => None,
+            ElectionError::NoAnswer | ElectionError::Busy => None,
         }
     }
 
@@ -228,7 +228,7 @@ impl Election {
         }
         // Somebody changed it meanwhile, perhaps a label alone.
         self.look().await?;
-        Ok(self.write().await?.unwrap_or(false))
+        self.write().await?.ok_or(ElectionError::Busy)
     }
 
     async fn look(&mut self) -> Result<(), ElectionError> {
@@ -305,6 +305,7 @@ impl Election {
                 return;
             }
         };
+        self.failures = 0;
         let mut watch = pin!(watch);
         loop {
             let identity = &self.options.identity;
