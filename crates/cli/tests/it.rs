@@ -5,6 +5,8 @@ mod support;
 
 #[path = "it/chart.rs"]
 mod chart;
+#[path = "it/controller.rs"]
+mod controller;
 #[path = "it/errors.rs"]
 mod errors;
 #[path = "it/generated.rs"]

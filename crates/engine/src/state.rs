@@ -109,6 +109,27 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Pending,
+        Self::Queued,
+        Self::Running,
+        Self::Completed,
+        Self::Failed,
+    ];
+
+    /// Its word. Front ends may have others in their statuses.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Queued => "Queued",
+            Self::Running => "Running",
+            Self::Completed => "Completed",
+            Self::Failed => "Failed",
+        }
+    }
+
     /// Completed and Failed: nothing changes after.
     #[must_use]
     pub fn is_terminal(self) -> bool {
@@ -140,6 +161,19 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Succeeded,
+        Self::AgentExitNonZero,
+        Self::Timeout,
+        Self::UserStopped,
+        Self::ReferenceNotFound,
+        Self::InvalidSpec,
+        Self::InfrastructureError,
+        Self::JobLost,
+        Self::RetriesExhausted,
+    ];
+
     /// The word that stands in `status.reason`, in conditions and in Events.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -159,19 +193,7 @@ impl Reason {
     /// The reason of that word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [
-            Self::Succeeded,
-            Self::AgentExitNonZero,
-            Self::Timeout,
-            Self::UserStopped,
-            Self::ReferenceNotFound,
-            Self::InvalidSpec,
-            Self::InfrastructureError,
-            Self::JobLost,
-            Self::RetriesExhausted,
-        ]
-        .into_iter()
-        .find(|reason| reason.as_str() == word)
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
     }
 }
 

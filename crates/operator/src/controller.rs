@@ -39,10 +39,13 @@ use kube::{
     },
 };
 use kubeopencode_api::v1alpha1::{Agent, KubeOpenCodeConfig};
-use kubeopencode_engine::lower::{FrontEnd, ReferenceKind, Settings};
+use kubeopencode_engine::{
+    lower::{FrontEnd, ReferenceKind, Settings},
+    state::Phase,
+};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::watch;
-use tracing::{debug, warn};
+use tokio::{sync::watch, time::Instant};
+use tracing::{debug, info, warn};
 
 use crate::{
     cache::Cache,
@@ -50,8 +53,10 @@ use crate::{
     clock::Entropy,
     error::RoundError,
     events::Events,
+    health::Health,
     leadership::Leadership,
     memory::{Memory, Remembered},
+    metrics::{Metrics, Phases},
     operator::Scope,
     waiting::Waiting,
 };
@@ -104,6 +109,8 @@ pub(crate) struct Parts {
     pub(crate) settings: Settings,
     pub(crate) scope: Scope,
     pub(crate) leadership: Leadership,
+    pub(crate) health: Health,
+    pub(crate) metrics: Metrics,
     pub(crate) events: Events,
 }
 
@@ -115,6 +122,8 @@ pub(crate) struct Controller<F: FrontEnd<Resource: Owning>> {
     settings: Settings,
     scope: Scope,
     leadership: Leadership,
+    health: Health,
+    metrics: Metrics,
     events: Events,
     /// The objects themselves.
     store: Store<F::Resource>,
@@ -136,6 +145,8 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             settings: parts.settings,
             scope: parts.scope,
             leadership: parts.leadership,
+            health: parts.health,
+            metrics: parts.metrics,
             events: parts.events,
             store,
             jobs: Cache::new(),
@@ -144,6 +155,14 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             waiting: Waiting::new(),
             ending: watch::Sender::new(false),
         });
+        let counted = Arc::downgrade(&this);
+        let count = move || {
+            counted
+                .upgrade()
+                .map_or_else(Phases::default, |this| this.phases())
+        };
+        this.metrics.count_phases(count);
+        this.health.begins();
         let woken = stream::select_all([
             this.clone().owners(writer).boxed(),
             this.clone().children(|this| &this.jobs).boxed(),
@@ -162,6 +181,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         let told = this.clone();
         let shutdown = async move {
             shutdown.await;
+            told.health.ends();
             told.ending.send_replace(true);
         };
         let rounds = applier(
@@ -178,7 +198,30 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             biased;
             () = rounds => {}
             () = this.ends_unready() => {}
+            never = this.becomes_ready() => match never {},
         }
+    }
+
+    /// Says when all caches are complete for the first time.
+    async fn becomes_ready(&self) -> Infallible {
+        // Its writer lives as long as the watches of this controller.
+        let _ = self.store.wait_until_ready().await;
+        self.jobs.ready().await;
+        self.pods.ready().await;
+        self.health.is_complete();
+        info!("the caches are complete");
+        pending().await
+    }
+
+    /// How many objects there are in each phase.
+    fn phases(&self) -> Phases {
+        let mut phases = Phases::default();
+        for object in self.store.state() {
+            let phase = F::state(&object).phase;
+            let number = Phase::ALL.iter().position(|known| *known == phase);
+            phases[number.unwrap_or_default()] += 1;
+        }
+        phases
     }
 
     /// Ready when this controller has to end and has never seen all objects. No round has begun then, and none will,
@@ -213,10 +256,15 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         if !self.leadership.holds() || !self.caches_are_ready().await {
             return Ok(Action::await_change());
         }
+        let begin = Instant::now();
         let round = tokio::time::timeout(LONGEST_ROUND, self.round(object.clone()));
-        let again = (self.leadership.while_held(round).await)
-            .ok_or(RoundError::NotLeading)?
-            .map_err(|_| RoundError::NoAnswer(LONGEST_ROUND))??;
+        let result = match self.leadership.while_held(round).await {
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(RoundError::NoAnswer(LONGEST_ROUND)),
+            None => Err(RoundError::NotLeading),
+        };
+        self.metrics.round(&result, begin.elapsed());
+        let again = result?;
         self.remember(&object, |remembered| remembered.failures = 0);
         Ok(again.map_or_else(Action::await_change, Action::requeue))
     }

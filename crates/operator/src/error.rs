@@ -19,7 +19,7 @@ pub(crate) enum Category {
 }
 
 impl Category {
-    pub(crate) fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Conflict => "conflict",
             Self::TryAgain => "try-again",
@@ -162,6 +162,28 @@ impl RoundError {
             | Self::NotLeading
             | Self::Restless(_)
             | Self::NoAnswer(_) => None,
+        }
+    }
+
+    /// The outcome of a round that did what it could.
+    pub(crate) const DONE: &str = "done";
+
+    /// All outcomes of a round, for metrics.
+    pub(crate) const OUTCOMES: [&str; 5] = [
+        Self::DONE,
+        Self::CUT_OFF,
+        Category::Conflict.as_str(),
+        Category::TryAgain.as_str(),
+        Category::Refused.as_str(),
+    ];
+
+    const CUT_OFF: &str = "cut-off";
+
+    /// One of [`Self::OUTCOMES`].
+    pub(crate) fn outcome(&self) -> &'static str {
+        match self {
+            Self::NotLeading => Self::CUT_OFF,
+            _ => self.category().as_str(),
         }
     }
 

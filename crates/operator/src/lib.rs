@@ -17,13 +17,18 @@ pub mod access;
 mod cache;
 mod clock;
 mod controller;
+pub mod endpoint;
 mod error;
 mod events;
+mod health;
 pub mod leadership;
 mod memory;
+mod metrics;
 mod operator;
 mod waiting;
 
 pub use clock::{Clock, Entropy, system_clock, system_entropy};
+pub use health::Health;
 pub use leadership::{Leadership, Mandate};
+pub use metrics::{CountRequests, Counted, Metrics};
 pub use operator::{Operator, OperatorError, OperatorOptions, Scope};

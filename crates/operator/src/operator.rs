@@ -6,17 +6,24 @@ use futures::FutureExt as _;
 use kube::{Api, Client, api::ListParams};
 use kubeopencode_api::v1alpha1::Task;
 use kubeopencode_engine::lower::{Settings, kubeopencode::TaskFrontEnd};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::{
     clock::{Clock, Entropy, system_clock, system_entropy},
     controller::{Controller, Parts},
     events::Events,
+    health::Health,
     leadership::Leadership,
+    metrics::Metrics,
 };
 
 /// How long the first answer of a cluster is waited for before its watches begin without it.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
+
+/// How long rounds and Events may take to their end after the shutdown; then they are cut off, so that there is time to
+/// hand over before a kubelet loses its patience (30 s).
+const LAST_ROUNDS: Duration = Duration::from_secs(20);
 
 /// Which namespaces an operator serves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,6 +51,10 @@ pub struct OperatorOptions {
     pub identity: String,
     /// Whether it may act.
     pub leadership: Leadership,
+    /// Where it shows whether it is alive and ready.
+    pub health: Health,
+    /// Where it counts.
+    pub metrics: Metrics,
 }
 
 impl Default for OperatorOptions {
@@ -55,6 +66,8 @@ impl Default for OperatorOptions {
             scope: Scope::default(),
             identity: kubeopencode_api::names::MANAGER.to_owned(),
             leadership: Leadership::always(),
+            health: Health::default(),
+            metrics: Metrics::default(),
         }
     }
 }
@@ -86,6 +99,7 @@ impl Operator {
     }
 
     /// Runs until `shutdown` is ready; then ends the rounds that have begun, sends the Events that wait, and returns.
+    /// What takes longer than 20 s is cut off.
     ///
     /// Dropping the future instead ends everything at once, in the middle of whatever it was. That is safe at any moment.
     ///
@@ -106,6 +120,8 @@ impl Operator {
         let (events, sender) =
             Events::new(client.clone(), options.clock.clone(), &options.identity);
         info!(identity = options.identity, scope = ?options.scope, "the operator begins");
+        options.metrics.leads(options.leadership.clone());
+        let health = options.health.clone();
         let parts = Parts {
             client,
             clock: options.clock,
@@ -113,10 +129,23 @@ impl Operator {
             settings: options.settings,
             scope: options.scope,
             leadership: options.leadership,
+            health: options.health,
+            metrics: options.metrics,
             events,
         };
+        let late = {
+            let shutdown = shutdown.clone();
+            async move {
+                shutdown.await;
+                sleep(LAST_ROUNDS).await;
+            }
+        };
         let tasks = Controller::<TaskFrontEnd>::run(parts, shutdown);
-        futures::join!(tasks.boxed(), sender.boxed());
+        tokio::select! {
+            _ = futures::future::join(tasks.boxed(), sender.boxed()) => {}
+            () = late => warn!("what has begun did not end in time, and is cut off"),
+            never = health.beats() => match never {},
+        }
         info!("the operator has ended");
         Ok(())
     }

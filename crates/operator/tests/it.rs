@@ -10,6 +10,7 @@ mod it {
     mod kubelet;
     mod leader;
     mod life;
+    mod observed;
     mod scope;
     mod stop;
     mod time;

@@ -1,12 +1,13 @@
 //! `controller`: the operator against a cluster, until it is ended. It logs JSON lines.
 
-use kube::{Client, Config};
+use kube::{Client, Config, client::ClientBuilder};
 use kubeopencode_engine::{lower::Settings, run::Image};
 use kubeopencode_operator::{
-    Leadership, Operator, OperatorOptions, Scope,
+    Health, Leadership, Metrics, Operator, OperatorOptions, Scope, endpoint,
     leadership::election::{Election, ElectionOptions, Refused, Timing, identity_of},
     system_clock, system_entropy,
 };
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span};
 
@@ -26,8 +27,19 @@ pub(crate) async fn controller(arguments: &ControllerArgs) -> Result<(), Failure
     let pod = std::env::var("HOSTNAME")
         .unwrap_or_else(|_| format!("kubeopencode-{}", std::process::id()));
     let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+    let (health, metrics) = (Health::default(), Metrics::default());
+    if let Some(address) = arguments.listen.0 {
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            Problem::new(format!(
+                "probes and metrics cannot be served on {address}: {error}"
+            ))
+            .hint("--listen names another address; `--listen off` serves none")
+            .failed()
+        })?;
+        tokio::spawn(endpoint::serve(listener, health.clone(), metrics.clone()));
+    }
     let (election, leadership) = if arguments.leader_elect {
-        let (election, leadership) = election(arguments, &config, &pod)?;
+        let (election, leadership) = election(arguments, &config, &metrics, &pod)?;
         (Some(election), leadership)
     } else {
         (None, Leadership::always())
@@ -40,9 +52,11 @@ pub(crate) async fn controller(arguments: &ControllerArgs) -> Result<(), Failure
             .map_or(Scope::Cluster, Scope::Namespace),
         identity: pod,
         leadership,
+        health,
+        metrics: metrics.clone(),
         ..OperatorOptions::default()
     };
-    let operator = Operator::new(Client::try_from(config)?, options);
+    let operator = Operator::new(client(config, &metrics)?, options);
     let operator = async {
         let result = operator.run(stop.clone().cancelled_owned()).await;
         // From here on nothing is done under the Lease any more.
@@ -51,10 +65,12 @@ pub(crate) async fn controller(arguments: &ControllerArgs) -> Result<(), Failure
     };
     // On a task of its own: nothing that the operator does keeps it from renewing.
     let election = election.map(|election| {
-        let (stop, ended) = (stop.clone(), ended.clone());
+        // The operator ends with it, also when it panics.
+        let stop = stop.clone().drop_guard();
+        let ended = ended.clone().cancelled_owned();
         let stands = async move {
-            let result = election.run(ended.cancelled_owned()).await;
-            stop.cancel();
+            let _stop = stop;
+            let result = election.run(ended).await;
             result.map_err(|refused| not_elected(&refused))
         };
         tokio::spawn(stands.instrument(span.clone()))
@@ -91,17 +107,24 @@ async fn config(arguments: &ControllerArgs) -> Result<Config, Failure> {
     target::config(kubeconfig, context).await
 }
 
+/// A client whose requests are counted.
+fn client(config: Config, metrics: &Metrics) -> Result<Client, Failure> {
+    let builder = ClientBuilder::try_from(config)?;
+    Ok(builder.with_layer(&metrics.requests()).build())
+}
+
 /// A candidate with connections of its own, which repeats no request by itself: it knows better when.
 fn election(
     arguments: &ControllerArgs,
     config: &Config,
+    metrics: &Metrics,
     pod: &str,
 ) -> Result<(Election, Leadership), Failure> {
     let timing = Timing::default();
     let mut config = config.clone();
     config.default_retry = false;
     config.connect_timeout = Some(timing.retry);
-    let client = Client::try_from(config)?;
+    let client = client(config, metrics)?;
     let entropy = system_entropy();
     let options = ElectionOptions {
         namespace: arguments.system_namespace.clone(),

@@ -67,7 +67,14 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
                 } => {
                     let before = job_name(&owner, &state);
                     object = self.record(&owner, &object, &next).await?;
+                    let went_on = !state.phase.is_terminal();
                     state = F::state(&object);
+                    if let Some(reason) = state
+                        .reason
+                        .filter(|_| went_on && state.phase.is_terminal())
+                    {
+                        self.metrics.ended(reason);
+                    }
                     info!(phase = ?state.phase, reason = ?state.reason, message = state.message, "recorded");
                     for event in events {
                         self.events.publish(&owner, state.attempts, &event);

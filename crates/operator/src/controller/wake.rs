@@ -22,6 +22,7 @@ use super::{Controller, Owning, waiter};
 use crate::{
     cache::{Cache, Cached},
     clock::Entropy,
+    metrics::Metrics,
     operator::Scope,
 };
 
@@ -37,7 +38,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             .filter_map(|event| ready(event.map(readable).transpose()))
             .modify(|object| object.managed_fields_mut().clear())
             .reflect(writer);
-        logged::<F::Resource, _>(watch).flat_map(move |event| {
+        logged::<F::Resource, _>(&self.metrics, watch).flat_map(move |event| {
             stream::iter(match event {
                 Event::Apply(object) => vec![ObjectRef::from_obj(&object)],
                 Event::Delete(object) => {
@@ -93,7 +94,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         let watch = watcher(self.api::<C>(), ours)
             .backoff(self.patience())
             .modify(C::trim);
-        logged::<C, _>(watch).flat_map(move |event| {
+        logged::<C, _>(&self.metrics, watch).flat_map(move |event| {
             let about = cache(&self).take_in(event);
             stream::iter(about).filter_map(|child| ready(owner_of(child.as_ref())))
         })
@@ -114,7 +115,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
     {
         let api = self.api::<PartialObjectMeta<R>>();
         let watch = watcher(api, watcher::Config::default()).backoff(self.patience());
-        logged::<PartialObjectMeta<R>, _>(watch).flat_map(move |event| {
+        logged::<PartialObjectMeta<R>, _>(&self.metrics, watch).flat_map(move |event| {
             let waiters = match event {
                 Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) => {
                     self.waiting.of(&Reference {
@@ -184,16 +185,20 @@ where
     })
 }
 
-/// The events of a watch; its errors are logged, it goes on by itself.
-fn logged<K, S>(watch: S) -> impl Stream<Item = Event<K>>
+/// The events of a watch; its errors are logged and counted, it goes on by itself.
+fn logged<K, S>(metrics: &Metrics, watch: S) -> impl Stream<Item = Event<K>> + use<K, S>
 where
     K: Resource<DynamicType = ()>,
     S: Stream<Item = Result<Event<K>, watcher::Error>>,
 {
-    watch.filter_map(|event| {
+    let metrics = metrics.clone();
+    let resource = K::plural(&());
+    metrics.watch_begins(&resource);
+    watch.filter_map(move |event| {
         ready(match event {
             Ok(event) => Some(event),
             Err(error) => {
+                metrics.watch_failed(&resource);
                 let error = &error as &dyn std::error::Error;
                 warn!(kind = %K::kind(&()), error, "a watch was interrupted");
                 None

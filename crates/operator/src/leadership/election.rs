@@ -103,10 +103,13 @@ pub enum Refused {
 /// A request of the election failed.
 #[derive(Debug, thiserror::Error)]
 enum ElectionError {
-    #[error(transparent)]
+    /// Of an answer that is an error, what it says to a person.
+    #[error("{}", match &**.0 { KubeError::Api(status) => status.message.clone(), error => error.to_string() })]
     Api(Box<KubeError>),
     #[error("no answer in time")]
     NoAnswer,
+    #[error("somebody else changes it all the time")]
+    Busy,
 }
 
 impl From<KubeError> for ElectionError {
@@ -124,6 +127,8 @@ pub struct Election {
     seen: Option<Sight>,
     /// Whether what was seen is still believed to be the newest.
     current: bool,
+    /// Whether it was told that it leads.
+    told: bool,
     /// Requests that failed one after the other.
     failures: u32,
 }
@@ -140,6 +145,7 @@ impl Election {
             mandate,
             seen: None,
             current: false,
+            told: false,
             failures: 0,
         };
         (election, leadership)
@@ -163,24 +169,15 @@ impl Election {
     async fn stand(&mut self) -> Refused {
         loop {
             let begin = Instant::now();
-            let led = self.leads();
+            self.tell_standing();
             let turn = self.turn().await;
-            if led && !self.leads() {
-                warn!(
-                    lease = self.options.name,
-                    identity = self.options.identity,
-                    "this operator does not lead any more, and goes on as a follower"
-                );
-            }
+            self.tell_standing();
             match turn {
-                Ok(leads) => {
+                Ok(true) => {
                     self.failures = 0;
-                    if leads {
-                        sleep_until(begin + self.options.timing.retry).await;
-                    } else {
-                        self.wait().await;
-                    }
+                    sleep_until(begin + self.options.timing.retry).await;
                 }
+                Ok(false) => self.wait().await,
                 Err(error) => {
                     if let (None, Some(refused)) = (&self.seen, self.refused(&error)) {
                         return refused;
@@ -205,12 +202,20 @@ impl Election {
                 }
                 _ => None,
             },
-            ElectionError::NoAnswer => None,
+            ElectionError::NoAnswer | ElectionError::Busy => None,
         }
     }
 
-    fn leads(&self) -> bool {
-        self.mandate.leadership().holds()
+    /// Says when it leads, and when no more.
+    fn tell_standing(&mut self) {
+        let leads = self.mandate.leadership().holds();
+        let (lease, identity) = (&self.options.name, &self.options.identity);
+        match (self.told, leads) {
+            (false, true) => info!(lease, identity, "this operator leads"),
+            (true, false) => warn!(lease, identity, "this operator does not lead any more"),
+            (true, true) | (false, false) => {}
+        }
+        self.told = leads;
     }
 
     /// Takes or renews the Lease if it may. Whether it has it then.
@@ -223,7 +228,7 @@ impl Election {
         }
         // Somebody changed it meanwhile, perhaps a label alone.
         self.look().await?;
-        Ok(self.write().await?.unwrap_or(false))
+        self.write().await?.ok_or(ElectionError::Busy)
     }
 
     async fn look(&mut self) -> Result<(), ElectionError> {
@@ -274,11 +279,7 @@ impl Election {
             }
             Err(error) => return Err(error),
         };
-        let led = self.leads();
         self.mandate.hold_until(sent + timing.deadline);
-        if !led && self.leads() {
-            info!(lease = name, identity, "this operator leads");
-        }
         self.seen = Some(Sight::of(written, self.seen.take(), Instant::now()));
         Ok(Some(true))
     }
@@ -304,6 +305,7 @@ impl Election {
                 return;
             }
         };
+        self.failures = 0;
         let mut watch = pin!(watch);
         loop {
             let identity = &self.options.identity;

@@ -204,6 +204,20 @@ async fn one_whose_requests_fail_stops_before_another_begins() {
     nobody_overlaps(|_| Fault::Refused).await;
 }
 
+/// Its last renewal takes effect at once and is answered four seconds later; the time counts from before it was sent.
+#[tokio::test(start_paused = true)]
+async fn one_whose_last_answer_was_late_stops_before_another_begins() {
+    let answered = std::sync::Mutex::new(false);
+    nobody_overlaps(move |_| {
+        if std::mem::replace(&mut *answered.lock().unwrap(), true) {
+            Fault::Hangs
+        } else {
+            Fault::Late(seconds(4))
+        }
+    })
+    .await;
+}
+
 /// Two candidates whose calls fail in every way, with clocks an hour apart, for half an hour. Afterwards nothing fails.
 /// Returns how often another one led than before.
 async fn storm(world: &World, seed: u64) -> usize {
@@ -461,6 +475,34 @@ async fn one_that_ends_finishes_its_rounds_before_it_hands_over() {
     second.candidate.leads(true).await;
     assert_eq!(world.ends("it").await.reason.as_deref(), Some("Succeeded"));
     assert_eq!(world.kubelet.starts("it"), 1);
+    second.ends().await;
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_ends_hands_over_in_time_also_when_its_rounds_do_not_end() {
+    let world = world().await;
+    let slow = |call: &Call| call.verb == "create" && call.resource == "jobs";
+    let work = Faults::timed(move |_, call| {
+        if slow(call) {
+            Fault::Hangs
+        } else {
+            Fault::None
+        }
+    });
+    let first = Elected::begins(&world, "a", &no_faults(), &work);
+    first.candidate.leads(true).await;
+    let second = Elected::begins(&world, "b", &no_faults(), &no_faults());
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    while !work.calls().iter().any(slow) {
+        sleep(TICK).await;
+    }
+    let told = Instant::now();
+    first.ends().await;
+    assert!(told.elapsed() < seconds(30), "{:?}", told.elapsed());
+    second.candidate.leads(true).await;
+    assert_eq!(world.ends("it").await.reason.as_deref(), Some("Succeeded"));
     second.ends().await;
     world.end().await;
 }

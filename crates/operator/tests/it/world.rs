@@ -113,7 +113,8 @@ impl World {
         let (faults, options) = (faults.clone(), options.clone());
         self.running.spawn(async move {
             let operator = |faults: &Faults| {
-                let client = Client::new(faults.layer(api.clone()), "default");
+                let counted = options.metrics.requests().layer(faults.layer(api.clone()));
+                let client = Client::new(counted, "default");
                 let operator = Operator::new(client, options.clone());
                 operator.run(end.clone().cancelled_owned())
             };
