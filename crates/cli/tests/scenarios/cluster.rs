@@ -64,10 +64,14 @@ impl Cluster {
 
     /// What the operator said about a namespace, where it can be known.
     pub fn said(&self, namespace: &str) -> String {
-        self.local
+        let log = self
+            .local
             .as_ref()
-            .map(|(local, _)| local.said(namespace))
-            .unwrap_or_default()
+            .and_then(|(_, folder)| std::fs::read_to_string(folder.path().join("local.log")).ok());
+        log.unwrap_or_default()
+            .lines()
+            .filter(|line| line.contains(namespace))
+            .fold(String::new(), |said, line| said + line + "\n")
     }
 
     /// Whether Pods can clone from a directory of this machine.

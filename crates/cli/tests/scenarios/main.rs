@@ -3,6 +3,11 @@
 //! Each file is a test of its own, in a namespace of its own, on one cluster that all share: the embedded one, or,
 //! with `KUBEOPENCODE_SCENARIO_CONTEXT` set, the cluster of that kubeconfig context, where the operator already runs.
 //! `tests/scenarios/README.md` describes the form.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "the servers are tests, which clippy does not see"
+)]
 
 mod cluster;
 mod documents;

@@ -12,11 +12,11 @@ use anyhow::{Context as _, Result, ensure};
 pub struct Local {
     child: Child,
     kubeconfig: PathBuf,
-    log: PathBuf,
 }
 
 impl Local {
-    /// Starts it and returns when it serves: it prints how to use it, as its first line, once it does.
+    /// Starts it and returns when it serves: it prints how to use it, as its first line, once it does. What it says of
+    /// itself goes to the file `local.log` of the data folder.
     pub fn start(data: &Path) -> Result<Self> {
         let log = data.join("local.log");
         std::fs::create_dir_all(data)?;
@@ -31,7 +31,6 @@ impl Local {
         let local = Self {
             child,
             kubeconfig: data.join("kubeopencode/kubeconfig"),
-            log: log.clone(),
         };
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
@@ -41,15 +40,6 @@ impl Local {
             "kubeopencode local did not start: {line}{said}"
         );
         Ok(local)
-    }
-
-    /// The lines of its log that mention this.
-    #[allow(dead_code, reason = "not every test that has one looks at it")]
-    pub fn said(&self, about: &str) -> String {
-        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-        log.lines()
-            .filter(|line| line.contains(about))
-            .fold(String::new(), |said, line| said + line + "\n")
     }
 
     /// The kubeconfig that it wrote.
