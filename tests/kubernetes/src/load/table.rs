@@ -1,0 +1,62 @@
+//! The figures, for people.
+
+use super::{Figures, Measured, Took};
+use crate::report::line;
+
+/// Prints them.
+pub(super) fn print(figures: &Figures) {
+    line(format!(
+        "{:<44} {:>12} {:>12} {:>7}",
+        "", "operator", "bare clients", "ratio"
+    ));
+    for measured in &figures.measured {
+        let tasks = measured.tasks;
+        rates(measured, "to the last Job released", |took| took.released);
+        rates(measured, "to the last phase Running", |took| took.running);
+        row(
+            &format!("{tasks} Tasks: peak of memory"),
+            &format!("{:.1} MiB", mebibytes(measured.peak_kib)),
+        );
+        row(
+            &format!("{tasks} Tasks: processor"),
+            &format!("{:.1} s", measured.cpu_seconds),
+        );
+    }
+    line("");
+    line("requests of the operator for a Task, until it runs (200 Tasks)");
+    for (what, count) in &figures.requests {
+        row(&format!("  {what}"), &format!("{count:.2}"));
+    }
+    row(
+        "  in all",
+        &format!("{:.2}", figures.requests.values().sum::<f64>()),
+    );
+    line("");
+    line("from a freed slot to the next Job: not measured, there is no queue yet");
+}
+
+fn row(what: &str, operator: &str) {
+    line(format!("{what:<44} {operator:>12}"));
+}
+
+fn rates(measured: &Measured, until: &str, of: impl Fn(&Took) -> f64) {
+    let rate = |took: &Took| count(measured.tasks) / of(took);
+    let (operator, bare) = (rate(&measured.operator), rate(&measured.bare));
+    line(format!(
+        "{:<44} {:>10.1}/s {:>10.1}/s {:>7.2}",
+        format!("{} Tasks, {until}", measured.tasks),
+        operator,
+        bare,
+        operator / bare
+    ));
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+fn count(tasks: usize) -> f64 {
+    tasks as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far less than 2^52")]
+fn mebibytes(kib: u64) -> f64 {
+    kib as f64 / 1024.0
+}

@@ -1,0 +1,215 @@
+//! What has to hold after every trouble, whatever it was.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Result;
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{ConfigMap, Pod},
+};
+use kube::Api;
+use kubeopencode_api::{
+    names,
+    v1alpha1::{Task, TaskPhase},
+};
+
+use super::stage::{SOON, Stage};
+use crate::api;
+
+/// Longest time until all Tasks have ended, after the trouble is over.
+const PATIENCE: Duration = Duration::from_mins(10);
+/// Open files of an operator: 32 rounds at once, 6 watches, 4 Events and the election are connections.
+const OPEN_FILES: usize = 100;
+/// Memory of an operator in MiB, with 200 Tasks.
+const MEMORY: u64 = 100;
+
+pub(super) async fn judge(stage: &mut Stage<'_>) -> Result<()> {
+    every_task_ended(stage).await?;
+    every_agent_ran_once(stage);
+    one_leads(stage).await?;
+    costs_are_bounded(stage)?;
+    nothing_is_left(stage).await?;
+    everybody_goes(stage).await
+}
+
+async fn every_task_ended(stage: &mut Stage<'_>) -> Result<()> {
+    let expected = stage.created;
+    let mut last = BTreeMap::new();
+    let ended = |tasks: &BTreeMap<String, Task>| {
+        last.clone_from(tasks);
+        tasks.len() == expected
+            && tasks
+                .values()
+                .all(|task| phase(task).is_some_and(is_terminal))
+    };
+    api::until(
+        stage.tasks.clone(),
+        "",
+        PATIENCE,
+        "the end of all Tasks",
+        ended,
+    )
+    .await?;
+    let others: Vec<String> = last
+        .iter()
+        .filter(|(_, task)| phase(task) != Some(TaskPhase::Completed))
+        .map(|(name, task)| {
+            let status = task.status.clone().unwrap_or_default();
+            format!(
+                "{name}: {} {}",
+                status.reason.unwrap_or_default(),
+                status.message.unwrap_or_default()
+            )
+        })
+        .collect();
+    stage.checks.check(
+        "every Task is Completed",
+        others.is_empty(),
+        format!(
+            "{} of {expected} {}",
+            expected - others.len(),
+            others.join("; ")
+        ),
+    );
+    Ok(())
+}
+
+fn phase(task: &Task) -> Option<TaskPhase> {
+    task.status.as_ref().and_then(|status| status.phase)
+}
+
+fn every_agent_ran_once(stage: &mut Stage<'_>) {
+    let runs = stage.setting.counter.runs(&stage.namespace);
+    let wrong: Vec<String> = runs
+        .iter()
+        .filter(|(_, runs)| runs.started.len() != 1 || runs.ended != runs.started)
+        .map(|(task, runs)| {
+            format!(
+                "{task} started {}, ended {} times",
+                runs.started.len(),
+                runs.ended.len()
+            )
+        })
+        .collect();
+    let expected = stage.created;
+    stage.checks.check(
+        "every agent ran exactly once, by its own count",
+        wrong.is_empty() && runs.len() == expected,
+        format!(
+            "{} of {expected} {}",
+            runs.len() - wrong.len(),
+            wrong.join("; ")
+        ),
+    );
+}
+
+async fn one_leads(stage: &mut Stage<'_>) -> Result<()> {
+    let leader = stage.leader().await?;
+    let name = stage.operators[leader].operator.name.clone();
+    stage
+        .checks
+        .check("the Lease is held by one that lives", true, name);
+    Ok(())
+}
+
+fn costs_are_bounded(stage: &mut Stage<'_>) -> Result<()> {
+    let mut usages = Vec::new();
+    for wired in &stage.operators {
+        usages.push(wired.operator.usage()?);
+    }
+    let files = usages
+        .iter()
+        .map(|usage| usage.open_files)
+        .max()
+        .unwrap_or_default();
+    let memory = usages
+        .iter()
+        .map(|usage| usage.peak_kib)
+        .max()
+        .unwrap_or_default()
+        / 1024;
+    stage.checks.check(
+        "no operator has more open files than it can have connections",
+        files <= OPEN_FILES,
+        format!("{files}"),
+    );
+    stage.checks.check(
+        "no operator has used more memory than it should",
+        memory <= MEMORY,
+        format!("{memory} MiB at most"),
+    );
+    Ok(())
+}
+
+async fn nothing_is_left(stage: &mut Stage<'_>) -> Result<()> {
+    api::delete_tasks(&stage.tasks).await?;
+    let client = || stage.setting.client.clone();
+    let namespace = &stage.namespace;
+    let ours = format!("{}={}", names::LABEL_MANAGED_BY, names::MANAGER);
+    let left = async {
+        api::until(
+            stage.tasks.clone(),
+            "",
+            SOON,
+            "the deletion of all Tasks",
+            BTreeMap::is_empty,
+        )
+        .await?;
+        let jobs = Api::<Job>::namespaced(client(), namespace);
+        api::until(
+            jobs,
+            "",
+            SOON,
+            "the deletion of all Jobs",
+            BTreeMap::is_empty,
+        )
+        .await?;
+        let pods = Api::<Pod>::namespaced(client(), namespace);
+        api::until(
+            pods,
+            "",
+            SOON,
+            "the deletion of all Pods",
+            BTreeMap::is_empty,
+        )
+        .await?;
+        let files = Api::<ConfigMap>::namespaced(client(), namespace);
+        api::until(
+            files,
+            &ours,
+            SOON,
+            "the deletion of all ConfigMaps",
+            BTreeMap::is_empty,
+        )
+        .await
+    };
+    let left = left.await;
+    stage.checks.check(
+        "with the Tasks go all Jobs, Pods and ConfigMaps",
+        left.is_ok(),
+        left.err()
+            .map_or_else(|| "nothing is left".to_owned(), |error| error.to_string()),
+    );
+    Ok(())
+}
+
+async fn everybody_goes(stage: &mut Stage<'_>) -> Result<()> {
+    let mut longest = Duration::ZERO;
+    for wired in std::mem::take(&mut stage.operators) {
+        longest = longest.max(wired.operator.end(Duration::from_secs(30)).await?);
+    }
+    let released = stage
+        .leases
+        .until(Duration::from_secs(5), |holder| holder.name.is_empty());
+    let released = released.await.is_some();
+    stage.checks.check(
+        "operators end when they are told to, and nobody holds the Lease then",
+        released,
+        format!("after {:.1} s at most", longest.as_secs_f64()),
+    );
+    Ok(())
+}
+
+fn is_terminal(phase: TaskPhase) -> bool {
+    matches!(phase, TaskPhase::Completed | TaskPhase::Failed)
+}
