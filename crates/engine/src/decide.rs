@@ -10,9 +10,9 @@
 //!    its lease, runs nothing.
 //! 2. The Job's UID is recorded in the owner's status, with a resourceVersion precondition. This is the commit point:
 //!    of all operators that try, one succeeds, and it happens once for an attempt.
-//! 3. Only the Job with the recorded UID is released (`suspend: false`), with its UID and resourceVersion as
-//!    preconditions, and marked as released in the same write: it is never released a second time, even when somebody
-//!    has suspended it again. A Job of ours with another UID never runs and is deleted.
+//! 3. Only the Job with the recorded UID is released (`suspend: false`), on condition that it is suspended and not marked
+//!    as released, and marked so in the same write: it is never released a second time, even when somebody has suspended
+//!    it again. A Job of ours with another UID never runs and is deleted.
 //! 4. From then on a missing Job is lost, not forgotten: the Run fails, it is never started again.
 
 mod ended;
@@ -71,6 +71,9 @@ pub enum Step {
         /// What to tell people.
         events: Vec<Event>,
     },
+    /// What comes next would follow from something that only a cache does not show: ask the API server itself for Job and
+    /// Pods, and ask again.
+    Confirm,
     /// Nothing to do until something changes, or until this much time has passed.
     Rest {
         /// When to ask again without a change.
@@ -86,14 +89,15 @@ pub enum Action {
     /// Create it, suspended. AlreadyExists with the same owner is success.
     CreateJob(Box<Job>),
     /// Set `spec.suspend` to false and [`ANNOTATION_RELEASED`](kubeopencode_api::names::ANNOTATION_RELEASED) to
-    /// `true`, in one write, with both preconditions.
+    /// `true`, in one write, on condition that it is suspended and does not have the annotation. Not on a
+    /// resourceVersion: the Job controller writes to each new Job at once.
     ReleaseJob {
         /// Its name.
         name: String,
         /// Precondition.
         uid: String,
-        /// Precondition.
-        resource_version: String,
+        /// Whether it has annotations at all: precondition, too.
+        annotated: bool,
     },
     /// Delete it and its Pods in the background, with both preconditions. NotFound is success.
     DeleteJob {
@@ -172,6 +176,34 @@ pub const LOST_LIMIT: Duration = Duration::from_mins(5);
 /// The next step. The same input gives the same step.
 #[must_use]
 pub fn decide(input: &Input<'_>) -> Step {
+    let step = as_seen(input);
+    if input.observation.unseen && !step.holds_with_more() {
+        Step::Confirm
+    } else {
+        step
+    }
+}
+
+impl Step {
+    /// Whether the step is right as well when there is more than what was seen: a create finds out by itself, a release
+    /// speaks of a Job that was seen, and who rests is woken by what appears.
+    fn holds_with_more(&self) -> bool {
+        let begins = |action: &Action| {
+            matches!(
+                action,
+                Action::CreateConfigMap(_) | Action::CreateJob(_) | Action::ReleaseJob { .. }
+            )
+        };
+        match self {
+            Self::Lower | Self::Confirm | Self::Rest { .. } => true,
+            Self::Act(actions) => actions.iter().all(begins),
+            Self::Record { .. } => false,
+        }
+    }
+}
+
+/// As if everything that there is had been seen.
+fn as_seen(input: &Input<'_>) -> Step {
     let state = input.state;
     if input.deleting {
         Step::Rest { again: None }

@@ -1,8 +1,8 @@
 //! What the engine is told about the world: the Job and the Pods of a Run, reduced to what a decision needs.
 //!
 //! `JobView::of` and `PodView::of` read the real objects; they are the only place that knows where Kubernetes keeps
-//! these facts. The operator fills an [`Observation`]; absence in it has been confirmed by the API server itself, never
-//! only by a cache.
+//! these facts. The operator fills an [`Observation`]. What a cache does not show may exist all the same, so an observation
+//! says whether absence in it was confirmed by the API server itself; nothing is concluded from it otherwise.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
@@ -20,10 +20,12 @@ use crate::run::AgentUsed;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Observation {
     /// The Job of the name that [`decide::job_name`](crate::decide::job_name) tells, whoever owns it.
-    /// None: the API server said that there is none.
+    /// None: there is none, unless something is `unseen`.
     pub job: Option<JobView>,
-    /// The Pods that belong to that Job. Empty: the API server said that there are none.
+    /// The Pods that belong to that Job. Empty: there are none, unless something is `unseen`.
     pub pods: Vec<PodView>,
+    /// Whether what is absent here is only absent from a cache. [`Step::Confirm`](crate::decide::Step) asks for more.
+    pub unseen: bool,
     /// An action of this round that the API server refused for good. It is forgotten with the round.
     pub refused: Option<Refusal>,
 }
@@ -66,6 +68,8 @@ pub struct JobView {
     pub suspended: bool,
     /// Whether it was ever released by us: the annotation that [`Action::ReleaseJob`](crate::decide::Action) sets.
     pub released: bool,
+    /// Whether it has annotations at all. We give it some; a person may have taken them off.
+    pub annotated: bool,
     /// Whether it is being deleted.
     pub deleting: bool,
     /// Pods that its controller counts as active.
@@ -128,6 +132,7 @@ impl JobView {
                 .and_then(|spec| spec.suspend)
                 .unwrap_or(false),
             released: annotation(names::ANNOTATION_RELEASED).is_some(),
+            annotated: metadata.annotations.is_some(),
             deleting: metadata.deletion_timestamp.is_some(),
             active: status.and_then(|status| status.active).unwrap_or_default(),
             end,

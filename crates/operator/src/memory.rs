@@ -3,7 +3,8 @@
 //! A round that ended with a write is followed by one that the write itself caused, and by others that older events
 //! caused. Seen through a cache that lags behind, the object would still be as it was before the write, and the work
 //! would be begun again, only to fail at a precondition. An [`Overlay`] covers exactly the versions that our own writes
-//! replaced. It never guesses an order between versions: as soon as the cache shows any other version, the cache is right.
+//! replaced, and those that are known to be earlier from what is in them. It never guesses an order between versions: as
+//! soon as the cache shows any other version, the cache is right.
 //!
 //! It saves requests; correctness does not depend on it.
 
@@ -43,13 +44,13 @@ impl<K: Resource> Overlay<K> {
         self.newest = Some(after);
     }
 
-    /// The newer one of what a cache shows and what we wrote.
-    pub(crate) fn over(&mut self, cached: Arc<K>) -> Arc<K> {
+    /// The newer one of what a cache shows and what we wrote. `earlier` says of our version and one that is shown whether
+    /// the latter must be from before it.
+    pub(crate) fn over(&mut self, cached: Arc<K>, earlier: impl Fn(&K, &K) -> bool) -> Arc<K> {
         let version = cached.meta().resource_version.as_ref();
+        let replaced = version.is_some_and(|version| self.replaced.contains(version));
         match &self.newest {
-            Some(newest) if version.is_some_and(|version| self.replaced.contains(version)) => {
-                newest.clone()
-            }
+            Some(newest) if replaced || earlier(newest, &cached) => newest.clone(),
             _ => {
                 *self = Self::default();
                 cached
@@ -125,7 +126,9 @@ mod tests {
 
     fn shown(overlay: &mut Overlay<ConfigMap>, cached: &str) -> Option<String> {
         overlay
-            .over(version(cached))
+            .over(version(cached), |_, shown| {
+                shown.metadata.resource_version.as_deref() == Some("2")
+            })
             .metadata
             .resource_version
             .clone()
@@ -137,6 +140,7 @@ mod tests {
         overlay.wrote(Some("1"), version("5"));
         overlay.wrote(Some("5"), version("9"));
         assert_eq!(shown(&mut overlay, "1").as_deref(), Some("9"));
+        assert_eq!(shown(&mut overlay, "2").as_deref(), Some("9"), "earlier");
         assert_eq!(shown(&mut overlay, "5").as_deref(), Some("9"));
         assert_eq!(shown(&mut overlay, "7").as_deref(), Some("7"));
         assert_eq!(

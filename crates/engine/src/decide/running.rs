@@ -100,7 +100,7 @@ fn suspended(input: &Input<'_>, job: &JobView, pod: Option<&PodView>) -> Step {
         return Step::Act(vec![Action::ReleaseJob {
             name: job.name.clone(),
             uid: job.uid.clone(),
-            resource_version: job.resource_version.clone(),
+            annotated: job.annotated,
         }]);
     }
     if pod.is_some() || job.active > 0 {

@@ -172,16 +172,35 @@ impl World {
         }
     }
 
+    /// From what its caches show; from more, if it wants that.
     fn decide(&self, who: usize) -> Step {
         let view = &self.views[who];
-        // Absence is never believed from a cache.
+        let unseen = view.job.is_none() || view.pods.is_empty();
+        let step = self.decide_from(who, view.job.clone(), view.pods.clone(), unseen);
+        if step != Step::Confirm {
+            return step;
+        }
+        let job = view.job.clone().or_else(|| self.job.clone());
+        let pods = if view.pods.is_empty() {
+            self.pods.clone()
+        } else {
+            view.pods.clone()
+        };
+        self.decide_from(who, job, pods, false)
+    }
+
+    fn decide_from(
+        &self,
+        who: usize,
+        job: Option<JobView>,
+        pods: Vec<PodView>,
+        unseen: bool,
+    ) -> Step {
+        let view = &self.views[who];
         let observation = Observation {
-            job: view.job.clone().or_else(|| self.job.clone()),
-            pods: if view.pods.is_empty() {
-                self.pods.clone()
-            } else {
-                view.pods.clone()
-            },
+            job,
+            pods,
+            unseen,
             refused: None,
         };
         let lowered = if self.agent_exists {
@@ -203,6 +222,7 @@ impl World {
     fn perform(&mut self, who: usize, step: Step, most: usize) {
         match step {
             Step::Lower => panic!("asks to lower although it was given the outcome"),
+            Step::Confirm => panic!("asks for more although it was given all"),
             Step::Rest { .. } => {}
             Step::Record { state, .. } => self.record(who, &state),
             Step::Act(actions) => {
@@ -249,15 +269,14 @@ impl World {
                 }
                 true
             }
-            Action::ReleaseJob {
-                uid,
-                resource_version,
-                ..
-            } => self.change_job(&uid, Some(&resource_version), |job| {
-                assert!(!job.released, "released twice");
-                job.suspended = false;
-                job.released = true;
-            }),
+            Action::ReleaseJob { uid, .. } => {
+                let untouched = |job: &JobView| job.suspended && !job.released;
+                self.job.as_ref().is_some_and(untouched)
+                    && self.change_job(&uid, None, |job| {
+                        job.suspended = false;
+                        job.released = true;
+                    })
+            }
             Action::SuspendJob { uid, .. } => {
                 self.change_job(&uid, None, |job| job.suspended = true)
             }

@@ -47,6 +47,11 @@ fn moved_on(error: &KubeError) -> bool {
     matches!(error, KubeError::Api(status) if status.is_not_found() || status.is_conflict())
 }
 
+/// Whether a JSON Patch was refused because a `test` in it did not hold.
+fn not_as_tested(error: &KubeError) -> bool {
+    matches!(error, KubeError::Api(status) if status.code == 422)
+}
+
 impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
     /// Performs these in order, up to the first that is refused or finds the world changed.
     pub(super) async fn act(
@@ -90,33 +95,28 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             Action::CreateJob(job) => match self.create::<Job>(owner, &job).await? {
                 Created::Exists(job) => {
                     info!(job = job.name_any(), "created");
-                    observation.job = Some(self.wrote_job(owner, None, job));
+                    let view = self.wrote_job(owner, None, job);
+                    observation.unseen = !never_released(Some(&view), &view.uid);
+                    observation.job = Some(view);
                 }
                 Created::Refused(refusal) => observation.refused = Some(refusal),
             },
             Action::ReleaseJob {
                 name,
                 uid,
-                resource_version,
-            } => {
-                let change = json!({
-                    "metadata": {
-                        "uid": uid,
-                        "resourceVersion": resource_version,
-                        "annotations": {names::ANNOTATION_RELEASED: "true"},
-                    },
-                    "spec": {"suspend": false},
-                });
-                match self.patch::<Job>(owner, &name, &change).await {
-                    Ok(job) => {
-                        observation.job = Some(self.wrote_job(owner, Some(&resource_version), job));
-                    }
-                    Err(error) if moved_on(&error) => {
-                        return self.look_again(owner, &name, &uid, observation).await;
-                    }
-                    Err(source) => return Err(ActError::ReleaseJob { name, source }.into()),
+                annotated,
+            } => match self.release_job(owner, &name, &uid, annotated).await {
+                Ok(job) => {
+                    let before = observation.job.take().map(|job| job.resource_version);
+                    observation.job = Some(self.wrote_job(owner, before.as_deref(), job));
+                    // From now on it may have a Pod.
+                    observation.unseen = true;
                 }
-            }
+                Err(error) if moved_on(&error) || not_as_tested(&error) => {
+                    return self.look_again(owner, &name, &uid, observation).await;
+                }
+                Err(source) => return Err(ActError::ReleaseJob { name, source }.into()),
+            },
             Action::SuspendJob { name, uid } => {
                 let before = observation
                     .job
@@ -226,6 +226,40 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             .map_err(Box::new)
     }
 
+    /// A JSON Patch, because its conditions are on what the Job says of itself, and not on a version.
+    async fn release_job(
+        &self,
+        owner: &Owner,
+        name: &str,
+        uid: &str,
+        annotated: bool,
+    ) -> Result<Job, Box<KubeError>> {
+        let annotations = "/metadata/annotations";
+        let released = format!("{annotations}/{}", names::ANNOTATION_RELEASED.replace('/', "~1"));
+        let mut change = vec![
+            json!({"op": "test", "path": "/metadata/uid", "value": uid}),
+            json!({"op": "test", "path": "/spec/suspend", "value": true}),
+        ];
+        if annotated {
+            change.push(json!({"op": "test", "path": released, "value": null}));
+        } else {
+            change.push(json!({"op": "test", "path": annotations, "value": null}));
+            change.push(json!({"op": "add", "path": annotations, "value": {}}));
+        }
+        change.push(json!({"op": "add", "path": released, "value": "true"}));
+        change.push(json!({"op": "replace", "path": "/spec/suspend", "value": false}));
+        let change = serde_json::from_value(Value::Array(change))
+            .map_err(|error| Box::new(KubeError::SerdeError(error)))?;
+        let api: Api<Job> = Api::namespaced(self.client.clone(), &owner.namespace);
+        let parameters = PatchParams {
+            field_manager: Some(names::MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        api.patch(name, &parameters, &Patch::Json::<()>(change))
+            .await
+            .map_err(Box::new)
+    }
+
     async fn delete_job(
         &self,
         owner: &Owner,
@@ -262,6 +296,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         if let Some(job) = self.live_job(owner, name).await? {
             observation.job = Some(self.wrote_job(owner, before.as_deref(), job));
         }
+        observation.unseen = false;
         if !never_released(observation.job.as_ref(), uid) {
             let pods = self.find_pods(owner, name, uid).await?;
             let others = |pod: &PodView| pod.job_uid.as_deref() != Some(uid);

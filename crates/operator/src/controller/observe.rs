@@ -1,5 +1,8 @@
-//! observe: the Job and the Pods of a Run, from the caches where they show something, and from the API server where
-//! they show nothing. A cache that lags is believed when it says "this is how it was", never when it says "there is none".
+//! observe: the Job and the Pods of a Run, as the caches show them. A cache that lags is believed when it says "this is
+//! how it was", never when it says "there is none": then the observation says so, and the engine asks for [`confirm`]
+//! where something would follow from it. Most rounds of a life need no request for that.
+//!
+//! [`confirm`]: Controller::confirm
 
 use std::sync::Arc;
 
@@ -20,28 +23,41 @@ use crate::{
 };
 
 impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
-    pub(super) async fn observe(
+    /// What the caches show.
+    pub(super) fn observe(&self, owner: &Owner, state: &RunState) -> Observation {
+        let job = self.cached_job(owner, &job_name(owner, state));
+        let pods = match job_uid(state, job.as_ref()) {
+            Some(uid) => self.cached_pods(owner, uid),
+            None => Vec::new(),
+        };
+        // After the end nothing follows from absence, and its Job may be long gone. A Pod may have outlived it.
+        let over = job.is_none() && state.phase.is_terminal();
+        let unseen = !over && (job.is_none() || self.pods_are_unseen(state, job.as_ref(), &pods));
+        Observation {
+            job,
+            pods,
+            unseen,
+            refused: None,
+        }
+    }
+
+    /// Whether there may be Pods that are not among these.
+    fn pods_are_unseen(&self, state: &RunState, job: Option<&JobView>, pods: &[PodView]) -> bool {
+        pods.is_empty() && job_uid(state, job).is_some_and(|uid| !never_released(job, uid))
+    }
+
+    /// The same, with the API server's own word for what the caches do not show.
+    pub(super) async fn confirm(
         &self,
         owner: &Owner,
         state: &RunState,
     ) -> Result<Observation, ObserveError> {
         let name = job_name(owner, state);
-        let cached = self.cached_job(owner, &name);
-        if cached.is_none() && state.phase.is_terminal() {
-            // After the end nothing follows from absence, and its Job may be long gone. A Pod may have outlived it.
-            let recorded = state.job.as_ref();
-            return Ok(Observation {
-                pods: recorded.map_or_else(Vec::new, |job| self.cached_pods(owner, &job.uid)),
-                ..Observation::default()
-            });
-        }
-        let job = match cached {
+        let job = match self.cached_job(owner, &name) {
             Some(job) => Some(job),
             None => self.live_job(owner, &name).await?.as_ref().map(JobView::of),
         };
-        // Of the Job on record, also where another one has taken its name.
-        let recorded = state.job.as_ref().map(|recorded| &recorded.uid);
-        let pods = match recorded.or(job.as_ref().map(|job| &job.uid)) {
+        let pods = match job_uid(state, job.as_ref()) {
             Some(uid) if !never_released(job.as_ref(), uid) => {
                 self.find_pods(owner, &name, uid).await?
             }
@@ -50,6 +66,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         Ok(Observation {
             job,
             pods,
+            unseen: false,
             refused: None,
         })
     }
@@ -57,9 +74,14 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
     fn cached_job(&self, owner: &Owner, name: &str) -> Option<JobView> {
         let cached = self.jobs.get(&job_key(&owner.namespace, name));
         let cached = cached.into_iter().next()?;
-        let job = self
-            .memory
-            .of(&owner.uid, |remembered| remembered.job.over(cached));
+        let job = self.memory.of(&owner.uid, |remembered| {
+            // The Job controller wrote to it before we released it, and the cache shows that now.
+            let earlier = |ours: &Job, shown: &Job| {
+                let (ours, shown) = (JobView::of(ours), JobView::of(shown));
+                ours.uid == shown.uid && ours.released && !shown.released
+            };
+            remembered.job.over(cached, earlier)
+        });
         Some(JobView::of(&job))
     }
 
@@ -88,7 +110,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
                 let overlay = pod.metadata.uid.as_ref();
                 let overlay = overlay.and_then(|uid| remembered.pods.get_mut(uid));
                 PodView::of(&*match overlay {
-                    Some(overlay) => overlay.over(pod),
+                    Some(overlay) => overlay.over(pod, |_, _| false),
                     None => pod,
                 })
             };
@@ -117,6 +139,12 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         let ours = |pod: &&Pod| pod.key().as_deref() == Some(job_uid);
         Ok(pods.iter().filter(ours).map(PodView::of).collect())
     }
+}
+
+/// The UID of the Job on record, also where another one has taken its name; without a record, of the Job that is seen.
+fn job_uid<'a>(state: &'a RunState, job: Option<&'a JobView>) -> Option<&'a String> {
+    let recorded = state.job.as_ref().map(|recorded| &recorded.uid);
+    recorded.or(job.map(|job| &job.uid))
 }
 
 /// Whether the Job of that UID was never released: then no Pod of it was ever made, and asking for them would cost a

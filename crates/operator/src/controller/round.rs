@@ -38,9 +38,9 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         };
         let mut object = self
             .memory
-            .of(&owner.uid, |remembered| remembered.owner.over(cached));
+            .of(&owner.uid, |remembered| remembered.owner.over(cached, |_, _| false));
         let mut state = F::state(&object);
-        let mut observation = self.observe(&owner, &state).await?;
+        let mut observation = self.observe(&owner, &state);
         let mut lowered = None;
         for _ in 0..STEPS {
             let span = Span::current();
@@ -60,6 +60,11 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             debug!(?step);
             match step {
                 Step::Lower => lowered = Some(self.look_up(&object).await?),
+                Step::Confirm => {
+                    let refused = observation.refused.take();
+                    observation = self.confirm(&owner, &state).await?;
+                    observation.refused = refused;
+                }
                 Step::Act(actions) => self.act(&owner, actions, &mut observation).await?,
                 Step::Record {
                     state: next,
@@ -80,7 +85,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
                         self.events.publish(&owner, state.attempts, &event);
                     }
                     if job_name(&owner, &state) != before {
-                        observation = self.observe(&owner, &state).await?;
+                        observation = self.observe(&owner, &state);
                     }
                 }
                 Step::Rest { again } => {
