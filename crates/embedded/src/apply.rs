@@ -73,7 +73,7 @@ pub fn apply(
             "before-first-apply",
             Operation::Update,
             &kind.api_version(),
-            None,
+            Some(writer.time),
             owned(all),
         );
     }

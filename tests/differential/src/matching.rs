@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
-use crate::placeholders::in_order;
+use crate::placeholders::{in_order, list_in_order};
 
 /// Which text and which version each placeholder stands for.
 #[derive(Clone, Default)]
@@ -330,18 +330,6 @@ impl Bindings {
 
 fn ordered(path: &str, items: &[Value]) -> Vec<Value> {
     in_order(path.rsplit('.').next().unwrap_or_default(), items.to_vec())
-}
-
-/// The list of faults in a message, likewise.
-fn list_in_order(message: &str) -> String {
-    match message.split_once(" is invalid: [") {
-        Some((head, list)) if list.ends_with(']') => {
-            let mut faults: Vec<&str> = list.trim_end_matches(']').split(", ").collect();
-            faults.sort_unstable();
-            format!("{head} is invalid: [{}]", faults.join(", "))
-        }
-        _ => message.to_owned(),
-    }
 }
 
 fn short(value: &Value) -> String {

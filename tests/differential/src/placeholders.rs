@@ -119,7 +119,8 @@ impl Placeholders {
             // Kubernetes' own words, as far as they are answered: those of columns.
             return "<description>".to_owned();
         }
-        let text = TOLD_VERSION.replace_all(text, "$1<rv:$2>)");
+        let text = list_in_order(text);
+        let text = TOLD_VERSION.replace_all(&text, "$1<rv:$2>)");
         let text = UID.replace_all(&text, |found: &Captures| self.uid(&found[0]));
         let text = TIME.replace_all(&text, |found: &Captures| time(&found[0]));
         let mut text = text.into_owned();
@@ -190,4 +191,17 @@ pub fn in_order(list: &str, mut items: Vec<Value>) -> Vec<Value> {
     };
     items.sort_by_key(|item| keys.iter().map(|key| item[*key].to_string()).collect::<Vec<_>>());
     items
+}
+
+/// The list of faults in a message, likewise.
+#[must_use]
+pub fn list_in_order(message: &str) -> String {
+    match message.split_once(" is invalid: [") {
+        Some((head, list)) if list.ends_with(']') => {
+            let mut faults: Vec<&str> = list.trim_end_matches(']').split(", ").collect();
+            faults.sort_unstable();
+            format!("{head} is invalid: [{}]", faults.join(", "))
+        }
+        _ => message.to_owned(),
+    }
 }

@@ -37,7 +37,7 @@ impl Call {
         let body = if self.body.is_empty() {
             Value::Null
         } else {
-            body::document(&self.media, &self.body, "DeleteOptions", false)?.value
+            body::delete_options(&self.media, &self.body)?
         };
         DeleteOptions::read(&self.query, &body)
     }
@@ -252,7 +252,7 @@ impl Inner {
 fn preconditions(kind: &Kind, object: &Value, options: &DeleteOptions) -> Result<(), Failure> {
     let metadata = &object["metadata"];
     let name = metadata["name"].as_str().unwrap_or_default();
-    let conflict = |why: &str| Err(Failure::conflict("", &kind.kind, name, why));
+    let conflict = |why: &str| Err(Failure::conflict(&kind.group, &kind.kind, name, why));
     let there = metadata["uid"].as_str().unwrap_or_default();
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != there) {
         return conflict(&format!(

@@ -178,6 +178,8 @@ impl Rendering {
             }
             Shape::Metadata(version) | Shape::MetadataList(version) => {
                 let items: Vec<Value> = objects.iter().map(|o| partial(o, version)).collect();
+                // An empty list is Go's nil there.
+                let items = if items.is_empty() { Value::Null } else { items.into() };
                 self.write(
                     200,
                     &json!({

@@ -74,7 +74,11 @@ impl Call {
                 if !creates {
                     return Err(self.not_found());
                 }
-                let mut response = self.insert(decoded.object, &options, false).await?;
+                let mut object = decoded.object;
+                if let Some(metadata) = object["metadata"].as_object_mut() {
+                    metadata.remove("resourceVersion");
+                }
+                let mut response = self.insert(object, &options, false).await?;
                 respond::warn(&mut response, &decoded.warnings);
                 return Ok(response);
             };
@@ -102,7 +106,11 @@ impl Call {
                 self.kind.kind.as_str(),
                 "Lease" | "CustomResourceDefinition"
             );
-        if version.is_empty() && conditional {
+        let uid = new["metadata"]["uid"].as_str().unwrap_or_default();
+        let there = old["metadata"]["uid"].as_str().unwrap_or_default();
+        // A UID alone is looked at first where the server would create what is missing.
+        let by_uid = self.kind.kind == "Lease" && !uid.is_empty() && uid != there;
+        if version.is_empty() && conditional && !by_uid {
             let cause = Cause::invalid(
                 "metadata.resourceVersion",
                 &0.into(),
@@ -113,19 +121,23 @@ impl Call {
         if !version.is_empty() && old["metadata"]["resourceVersion"] != version {
             return Err(Failure::modified(group, plural, self.name()));
         }
-        let uid = new["metadata"]["uid"].as_str().unwrap_or_default();
-        let there = old["metadata"]["uid"].as_str().unwrap_or_default();
         if !uid.is_empty() && uid != there {
             let place = match self.namespace() {
                 Some(namespace) => format!("{namespace}/{}", self.name()),
                 None => self.name().to_owned(),
+            };
+            // Where the real server keeps it.
+            let kept = if self.kind.custom {
+                format!("{group}/{plural}/{place}")
+            } else {
+                format!("{plural}/{place}")
             };
             return Err(Failure::conflict(
                 group,
                 plural,
                 self.name(),
                 &format!(
-                    "StorageError: invalid object, Code: 4, Key: /registry/{plural}/{place}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {there}"
+                    "StorageError: invalid object, Code: 4, Key: /registry/{kept}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {there}"
                 ),
             ));
         }
@@ -188,8 +200,11 @@ impl Call {
         validation: FieldValidation,
     ) -> Result<(Value, Vec<String>), Failure> {
         if patch_type == PatchType::Apply {
-            let (value, faults) = body::lenient_yaml(&self.body)
+            let (mut value, faults) = body::lenient_yaml(&self.body)
                 .map_err(|error| Failure::bad_request(format!("error decoding YAML: {error}")))?;
+            if value.is_object() && value["metadata"]["name"].is_null() {
+                value["metadata"]["name"] = self.name().into();
+            }
             self.apply_conditions(&value)?;
             return match (validation, faults.first()) {
                 (FieldValidation::Strict, Some(fault)) => Err(Failure::bad_request(format!(
@@ -216,15 +231,10 @@ impl Call {
         }
         let kind = applied["kind"].as_str().unwrap_or_default();
         let version = applied["apiVersion"].as_str().unwrap_or_default();
-        if kind.is_empty() || version.is_empty() {
-            return Err(Failure::bad_request(
-                "invalid object type: /, Kind=".to_owned(),
-            ));
-        }
         if kind != self.kind.kind || version != self.kind.api_version() {
+            let slash = if version.contains('/') { "" } else { "/" };
             return Err(Failure::bad_request(format!(
-                "incorrect version specified in apply patch. Specified patch version: {version}, expected: {}",
-                self.kind.api_version()
+                "invalid object type: {slash}{version}, Kind={kind}"
             )));
         }
         self.same_name(applied)?;

@@ -267,6 +267,7 @@ fn read_custom(kind: &Kind, document: Document) -> Result<(Value, Vec<String>), 
     if given == kind.kind {
         let schema = kind.schema();
         prune::prune(schema, &mut value, "", true, &mut unknown);
+        unknown.sort();
         defaults::fill(schema, &mut value);
     }
     whole_numbers(&mut value);

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{metadata, pod};
+use super::{metadata, names, pod};
 use crate::status::Cause;
 
 const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
@@ -117,7 +117,7 @@ pub(super) fn check(job: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             causes.push(Cause::not_supported(
                 "spec.completionMode",
                 &mode.into(),
-                &["Indexed", "NonIndexed"],
+                &["NonIndexed", "Indexed"],
             ));
         }
         if mode == "Indexed" && spec["completions"].is_null() {
@@ -125,7 +125,22 @@ pub(super) fn check(job: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             causes.push(Cause::required("spec.completions", why));
         }
     }
+    let policy = &spec["podReplacementPolicy"];
+    let allowed: &[&str] = if spec["podFailurePolicy"].is_object() {
+        &["Failed"]
+    } else {
+        &["Failed", "TerminatingOrFailed"]
+    };
+    if let Some(given) = policy.as_str()
+        && !allowed.contains(&given)
+    {
+        let field = "spec.podReplacementPolicy";
+        causes.push(Cause::not_supported(field, policy, allowed));
+    }
     if old.is_none() {
+        if let Some(manager) = spec["managedBy"].as_str() {
+            check_manager(manager, causes);
+        }
         check_selector(job, causes);
     }
     let template = &spec["template"];
@@ -142,6 +157,18 @@ pub(super) fn check(job: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     pod::check_template_spec(&template["spec"], "spec.template.spec", causes);
     if let Some(old) = old {
         check_update(job, old, causes);
+    }
+}
+
+fn check_manager(manager: &str, causes: &mut Vec<Cause>) {
+    let mut invalid = |why: &str| {
+        causes.push(Cause::invalid("spec.managedBy", &manager.into(), why));
+    };
+    match manager.split_once('/') {
+        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
+            names::subdomain(domain).iter().for_each(|why| invalid(why));
+        }
+        _ => invalid("must be a domain-prefixed path (such as \"acme.io/foo\")"),
     }
 }
 
@@ -265,6 +292,16 @@ pub(super) fn check_status(job: &Value, old: &Value, causes: &mut Vec<Cause>) {
     let set = |key: &str| status.get(key).is_some_and(|value| !value.is_null());
     let (complete, failed) = (is_true(job, "Complete"), is_true(job, "Failed"));
     let newly = |kind: &str| is_true(job, kind) && !is_true(old, kind);
+    for key in ["active", "succeeded", "failed", "ready", "terminating"] {
+        if status[key].as_i64().is_some_and(|count| count < 0) {
+            let why = "must be greater than or equal to 0";
+            causes.push(Cause::invalid(format!("status.{key}"), &status[key], why));
+        }
+    }
+    if (complete || failed) && status["active"].as_i64().is_some_and(|count| count > 0) {
+        let why = "active>0 is invalid for finished job";
+        causes.push(Cause::invalid("status.active", &status["active"], why));
+    }
     let mut invalid = |why: &str| {
         causes.push(Cause::new(
             "FieldValueInvalid",
