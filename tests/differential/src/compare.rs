@@ -130,6 +130,9 @@ impl Run<'_> {
         let [of_real, of_embedded] = &mut self.answers;
         of_real.keep(&step.id, real.body.clone());
         of_embedded.keep(&step.id, embedded.body.clone());
+        if let Some(head) = step.body["metadata"]["generateName"].as_str() {
+            self.placeholders.expect_generated(head);
+        }
         real.body = self.placeholders.answer(&real.body);
         let mut why = Vec::new();
         if real.code != embedded.code {
@@ -158,6 +161,18 @@ impl Run<'_> {
             embedded,
         });
         false
+    }
+}
+
+impl Difference {
+    /// What is the same for two findings of one fault: where, without the values.
+    #[must_use]
+    pub fn signature(&self) -> String {
+        let method = self.request.split(' ').next().unwrap_or_default();
+        let kind = self.request.split(['/', '?']).find(|part| part.ends_with('s') && !part.contains("api"));
+        let why = self.why.first().map_or("", String::as_str);
+        let place = why.split([':', '"', '(']).next().unwrap_or_default();
+        format!("{method} {} {place}", kind.unwrap_or_default())
     }
 }
 

@@ -33,10 +33,18 @@ pub struct Placeholders {
     /// Whole generated names, and what stands for them.
     names: BTreeMap<String, String>,
     continues: BTreeMap<String, String>,
+    /// `generateName`s that have been asked for.
+    generated: Vec<Regex>,
     lists: usize,
 }
 
 impl Placeholders {
+    /// Names may come that begin with this: it was asked for as `generateName`.
+    pub fn expect_generated(&mut self, head: &str) {
+        self.generated
+            .extend(Regex::new(&format!("({})[a-z0-9]{{5}}\\b", regex::escape(head))));
+    }
+
     /// An answer with placeholders.
     pub fn answer(&mut self, body: &Value) -> Value {
         self.learn(body);
@@ -110,6 +118,11 @@ impl Placeholders {
         }
         if key == "cells" && AGE.is_match(text) {
             return "<age>".to_owned();
+        }
+        for pattern in self.generated.clone() {
+            for found in pattern.captures_iter(text) {
+                self.random(&found[0], &found[1]);
+            }
         }
         if let Some(found) = TOKEN_VOLUME.captures(text) {
             let head = found[1].to_owned();

@@ -79,6 +79,9 @@ impl Recorder<'_> {
     fn exchange(&mut self, step: &Step, answer: &Answer) -> Result<Exchange> {
         let Request { method, path, headers, body } =
             step.request(&self.script.namespace, &self.kept)?;
+        if let Some(head) = step.body["metadata"]["generateName"].as_str() {
+            self.placeholders.expect_generated(head);
+        }
         let response_body = self.placeholders.answer(&answer.body);
         self.live.keep(&step.id, answer.body.clone());
         self.kept.keep(&step.id, response_body.clone());

@@ -1,7 +1,7 @@
 //! Scripts: requests as a person writes them, in YAML.
 //!
 //! Values that only an answer knows are references, `${ID/POINTER}`: what stands at the JSON pointer in the answer to
-//! the request ID. `{ns}` in a path is the script's namespace.
+//! the request ID. `{ns}` in a path is `namespaces/NAME` of the script, `{namespace}` there and in bodies its name.
 
 use std::collections::BTreeMap;
 
@@ -88,6 +88,8 @@ pub enum Until {
     Has(BTreeMap<String, Value>),
     /// The garbage collector has done what a deletion asked for.
     Collected,
+    /// What is being deleted has gone.
+    Gone,
 }
 
 impl Until {
@@ -99,6 +101,7 @@ impl Until {
             Self::Has(values) => values
                 .iter()
                 .all(|(at, wanted)| body.pointer(at).unwrap_or(&Value::Null) == wanted),
+            Self::Gone => body["metadata"]["deletionTimestamp"].is_null(),
             Self::Collected => {
                 let finalizers = body["metadata"]["finalizers"].as_array();
                 !finalizers
@@ -121,6 +124,7 @@ impl Until {
                     .collect();
                 format!("until {}", all.join(" and "))
             }
+            Self::Gone => "until it is gone".to_owned(),
             Self::Collected => "until the garbage collector is done".to_owned(),
         }
     }
@@ -148,7 +152,9 @@ impl Step {
         let Some((method, path)) = self.request.split_once(' ') else {
             bail!("{}: \"{}\" is not METHOD PATH", self.id, self.request);
         };
-        let path = path.replace("{ns}", &format!("namespaces/{namespace}"));
+        let path = path
+            .replace("{ns}", &format!("namespaces/{namespace}"))
+            .replace("{namespace}", namespace);
         let mut headers = BTreeMap::new();
         headers.insert("Accept".to_owned(), self.accept_header().to_owned());
         if !self.body.is_null() {

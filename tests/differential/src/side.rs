@@ -16,6 +16,9 @@ use crate::script::{Answers, Request, Step};
 /// Only against a hang; nothing waits for it to pass.
 const GUARD: Duration = Duration::from_secs(60);
 
+/// A watch that says nothing for so long is not going to.
+const QUIET: Duration = Duration::from_secs(10);
+
 /// Between two looks at something that other programs of a cluster are about to change.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -278,18 +281,18 @@ impl Open {
     /// The events of a watch up to the one about the object of a name. An answer that is no watch is read whole.
     ///
     /// # Errors
-    /// That event does not come.
+    /// The connection breaks.
     pub async fn events(mut self, through: Option<&str>) -> Result<Answer> {
         if self.head.code != 200 {
             return self.collect().await;
         }
         let mut events = Vec::new();
         loop {
-            let next = tokio::time::timeout(GUARD, self.event()).await;
-            let next = next.with_context(|| {
-                format!("the watch does not tell of {through:?}; it has told: {}", Value::from(events.clone()))
-            })??;
-            let Some(event) = next else {
+            let Ok(next) = tokio::time::timeout(QUIET, self.event()).await else {
+                events.push(format!("and nothing more, not even of {through:?}").into());
+                break;
+            };
+            let Some(event) = next? else {
                 self.head.closed = true;
                 break;
             };
