@@ -78,7 +78,12 @@ pub fn apply(
         );
     }
     let last = managers.applied_set(writer.manager, writer.subresource);
-    let set = owned(Set::of_configuration(schema, &configuration));
+    let set = match live {
+        Some(_) => Set::of_configuration(schema, &configuration),
+        // What creates an object owns also the empty maps that are not kept.
+        None => Set::of_configuration(schema, &in_scope(kind, applied, writer.subresource)),
+    };
+    let set = owned(set);
     managers.replace_applied(writer, &kind.api_version(), set);
     let mut merged = merge::merge(Some(schema), &before, &configuration);
     if let Some(last) = last {

@@ -84,6 +84,8 @@ pub struct Decoded {
     pub object: Value,
     /// Texts for `Warning` headers.
     pub warnings: Vec<String>,
+    /// Warnings that only a request that succeeds gets.
+    pub advice: Vec<String>,
 }
 
 /// One resource in one version.
@@ -312,6 +314,13 @@ impl Kind {
         subresource: Option<&str>,
     ) -> Vec<Cause> {
         let mut causes = Vec::new();
+        if self.custom && new["kind"] != self.kind {
+            let why = format!("must be {}", self.kind);
+            causes.push(Cause::invalid("kind", &new["kind"], why));
+            let rules = self.custom_parts.as_ref().map(|parts| &parts.rules);
+            causes.extend(rules.map_or_else(Vec::new, |rules| rules.check(new, old)));
+            return causes;
+        }
         self.validate_metadata(new, old, &mut causes);
         if let Some(parts) = &self.custom_parts {
             self.validate_custom(parts, new, old, subresource, &mut causes);
@@ -381,13 +390,6 @@ impl Kind {
         subresource: Option<&str>,
         causes: &mut Vec<Cause>,
     ) {
-        if new["kind"] != self.kind {
-            causes.push(Cause::invalid(
-                "kind",
-                &new["kind"],
-                format!("must be {}", self.kind),
-            ));
-        }
         let of_status = subresource == Some("status");
         let mut faults = self.schema_faults(new, of_status);
         if let Some(old) = old {

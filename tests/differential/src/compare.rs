@@ -68,7 +68,10 @@ impl Pair {
     /// # Errors
     /// It is there already.
     pub async fn make_namespace(&self, name: &str) -> Result<()> {
-        tokio::try_join!(self.real.make_namespace(name), self.embedded.make_namespace(name))?;
+        tokio::try_join!(
+            self.real.make_namespace(name),
+            self.embedded.make_namespace(name)
+        )?;
         Ok(())
     }
 
@@ -77,7 +80,10 @@ impl Pair {
     /// # Errors
     /// One of the two cannot be reached.
     pub async fn delete_namespace(&self, name: &str) -> Result<()> {
-        tokio::try_join!(self.real.delete_namespace(name), self.embedded.delete_namespace(name))?;
+        tokio::try_join!(
+            self.real.delete_namespace(name),
+            self.embedded.delete_namespace(name)
+        )?;
         Ok(())
     }
 }
@@ -139,7 +145,10 @@ impl Run<'_> {
             why.push(format!("code {} instead of {}", embedded.code, real.code));
         }
         if real.warnings != embedded.warnings {
-            why.push(format!("warnings {:?} instead of {:?}", embedded.warnings, real.warnings));
+            why.push(format!(
+                "warnings {:?} instead of {:?}",
+                embedded.warnings, real.warnings
+            ));
         }
         for name in COMPARED {
             let (of_real, of_embedded) = (real.headers.get(name), embedded.headers.get(name));
@@ -169,7 +178,10 @@ impl Difference {
     #[must_use]
     pub fn signature(&self) -> String {
         let method = self.request.split(' ').next().unwrap_or_default();
-        let kind = self.request.split(['/', '?']).find(|part| part.ends_with('s') && !part.contains("api"));
+        let kind = self
+            .request
+            .split(['/', '?'])
+            .find(|part| part.ends_with('s') && !part.contains("api"));
         let why = self.why.first().map_or("", String::as_str);
         let place = why.split([':', '"', '(']).next().unwrap_or_default();
         format!("{method} {} {place}", kind.unwrap_or_default())
@@ -188,7 +200,12 @@ impl fmt::Display for Difference {
                 body => serde_json::to_string_pretty(body).unwrap_or_default(),
             };
             let mut lines = vec![format!("{}", answer.code)];
-            lines.extend(answer.warnings.iter().map(|warning| format!("Warning: {warning}")));
+            lines.extend(
+                answer
+                    .warnings
+                    .iter()
+                    .map(|warning| format!("Warning: {warning}")),
+            );
             lines.extend(body.lines().map(str::to_owned));
             lines
         };

@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::compare::{Outcome, Pair};
 use crate::known::Known;
 use crate::script::Script;
+use crate::side::Side;
 
 mod bodies;
 mod generate;
@@ -47,9 +49,6 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for found in &self.found {
-            writeln!(f, "{found}")?;
-        }
         writeln!(f, "{}", self.summary())
     }
 }
@@ -88,13 +87,18 @@ pub async fn run(pair: &Pair, settings: &Settings, tell: impl Fn(&str)) -> Resul
             // Once for each fault.
             Some(difference) if seen.insert(difference.signature()) => {
                 let found = found(&mut worlds, seed, script, &known, &tell).await?;
+                tell(&found);
                 report.found.push(found);
             }
             Some(_) => report.again += 1,
         }
         if told.elapsed() > Duration::from_secs(10) {
             told = Instant::now();
-            tell(&format!("{} s: {}", begin.elapsed().as_secs(), report.summary()));
+            tell(&format!(
+                "{} s: {}",
+                begin.elapsed().as_secs(),
+                report.summary()
+            ));
         }
         let over = settings.once || begin.elapsed().as_secs() >= settings.seconds;
         if over || (!report.found.is_empty() && !settings.keep_going) {
@@ -112,10 +116,14 @@ async fn found(
     known: &Known,
     tell: &impl Fn(&str),
 ) -> Result<String> {
-    tell(&format!("seed {seed} shows a difference; making it smaller"));
+    tell(&format!(
+        "seed {seed} shows a difference; making it smaller"
+    ));
     let (smaller, difference) = shrink::shrink(worlds, script, known).await?;
     let Some(difference) = difference else {
-        return Ok(format!("seed {seed}: the difference did not come again: it depends on the moment"));
+        return Ok(format!(
+            "seed {seed}: the difference did not come again: it depends on the moment"
+        ));
     };
     let folder = PathBuf::from("target/differential");
     std::fs::create_dir_all(&folder)?;
@@ -127,6 +135,28 @@ async fn found(
         difference,
         path.display()
     ))
+}
+
+/// Removes what a sequence has left.
+async fn clear(side: &Side, name: &str) -> Result<()> {
+    for collection in generate::collections() {
+        let path = collection.replace("{ns}", &format!("namespaces/{name}"));
+        let list = side.ask("GET", &path, &Value::Null).await?;
+        for object in list.body["items"].as_array().into_iter().flatten() {
+            if let (Some(object), true) = (
+                object["metadata"]["name"].as_str(),
+                object["metadata"]["finalizers"].is_array(),
+            ) {
+                side.release(&format!("{path}/{object}")).await?;
+            }
+        }
+    }
+    for more in generate::NAMESPACES {
+        let path = format!("/api/v1/namespaces/{name}-{more}");
+        side.release(&path).await?;
+        side.ask("DELETE", &path, &Value::Null).await?;
+    }
+    side.delete_namespace(name).await
 }
 
 /// Namespaces for sequences, one each, on both sides.
@@ -159,10 +189,11 @@ impl Worlds {
         let name = self.ready.recv().await.context("no namespace")??;
         script.namespace.clone_from(&name);
         let outcome = self.pair.run(&script, known).await;
-        self.pair.delete_namespace(&name).await?;
-        for more in generate::NAMESPACES {
-            self.pair.delete_namespace(&format!("{name}-{more}")).await?;
-        }
+        let pair = self.pair.clone();
+        tokio::spawn(async move {
+            // What is left behind is seen by nobody, and goes with the cluster.
+            let _ = tokio::join!(clear(&pair.real, &name), clear(&pair.embedded, &name));
+        });
         outcome.with_context(|| serde_saphyr::to_string(&script).unwrap_or_default())
     }
 }

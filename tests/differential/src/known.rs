@@ -16,7 +16,9 @@ impl Known {
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let lines = text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
         let patterns = lines.map(|line| {
             let (pattern, _reason) = line
                 .split_once(" => ")

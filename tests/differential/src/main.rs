@@ -1,6 +1,10 @@
 //! `kubeopencode-differential`: records what a real API answers, and holds the embedded one against it.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where it prints")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is where it prints"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -93,7 +97,10 @@ async fn run(command: Command) -> Result<bool> {
     let real = Side::real().await?;
     real.define().await?;
     match command {
-        Command::Record { scripts: chosen, check } => {
+        Command::Record {
+            scripts: chosen,
+            check,
+        } => {
             let mut same = true;
             for (name, script) in scripts(chosen)? {
                 same &= record_one(&real, &name, &script, check).await?;
@@ -107,10 +114,20 @@ async fn run(command: Command) -> Result<bool> {
             cluster.shutdown().await;
             same
         }
-        Command::Fuzz { seconds, seed, once, keep_going } => {
+        Command::Fuzz {
+            seconds,
+            seed,
+            once,
+            keep_going,
+        } => {
             let (cluster, embedded) = Side::embedded().await?;
             let pair = Pair { real, embedded };
-            let settings = Settings { seconds, seed, once, keep_going };
+            let settings = Settings {
+                seconds,
+                seed,
+                once,
+                keep_going,
+            };
             let report = fuzz::run(&pair, &settings, |line| eprintln!("{line}")).await;
             cluster.shutdown().await;
             let report = report?;

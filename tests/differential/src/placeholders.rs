@@ -15,10 +15,10 @@ static UID: LazyLock<Regex> =
 static TIME: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)"));
 static AGE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(\d+[smhdy])+$"));
-static TOKEN_VOLUME: LazyLock<Regex> = LazyLock::new(|| pattern("^(kube-api-access-)([a-z0-9]{5})$"));
-static TOLD_VERSION: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r"(ResourceVersion in (?:the precondition|record) \()(\d+)\)")
-});
+static TOKEN_VOLUME: LazyLock<Regex> =
+    LazyLock::new(|| pattern("^(kube-api-access-)([a-z0-9]{5})$"));
+static TOLD_VERSION: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(ResourceVersion in (?:the precondition|record) \()(\d+)\)"));
 static VERSION: LazyLock<Regex> = LazyLock::new(|| pattern(r"<rv:(\d+)(?:\+(\d+))?>"));
 
 #[expect(clippy::expect_used, reason = "the patterns are constants")]
@@ -41,8 +41,10 @@ pub struct Placeholders {
 impl Placeholders {
     /// Names may come that begin with this: it was asked for as `generateName`.
     pub fn expect_generated(&mut self, head: &str) {
-        self.generated
-            .extend(Regex::new(&format!("({})[a-z0-9]{{5}}\\b", regex::escape(head))));
+        self.generated.extend(Regex::new(&format!(
+            "({})[a-z0-9]{{5}}\\b",
+            regex::escape(head)
+        )));
     }
 
     /// An answer with placeholders.
@@ -147,7 +149,11 @@ impl Placeholders {
 
     fn uid(&mut self, uid: &str) -> String {
         // Constants of a script stay as they are.
-        if uid.bytes().filter(|byte| *byte != b'-').all(|byte| byte == uid.as_bytes()[0]) {
+        if uid
+            .bytes()
+            .filter(|byte| *byte != b'-')
+            .all(|byte| byte == uid.as_bytes()[0])
+        {
             return uid.to_owned();
         }
         let next = self.uids.len() + 1;
@@ -183,7 +189,10 @@ fn time(text: &str) -> String {
         return text.to_owned();
     }
     let fraction = text.find('.').map_or(0, |dot| {
-        text[dot + 1..].bytes().take_while(u8::is_ascii_digit).count()
+        text[dot + 1..]
+            .bytes()
+            .take_while(u8::is_ascii_digit)
+            .count()
     });
     let class = match fraction {
         0 => "<time>",
@@ -202,7 +211,11 @@ pub fn in_order(list: &str, mut items: Vec<Value>) -> Vec<Value> {
         "managedFields" => &["operation", "manager", "subresource", "apiVersion"],
         _ => return items,
     };
-    items.sort_by_key(|item| keys.iter().map(|key| item[*key].to_string()).collect::<Vec<_>>());
+    items.sort_by_key(|item| {
+        keys.iter()
+            .map(|key| item[*key].to_string())
+            .collect::<Vec<_>>()
+    });
     items
 }
 

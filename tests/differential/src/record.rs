@@ -1,6 +1,6 @@
 //! Sending a script to an API and keeping what it answers.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::exchange::{CLOSED_BY_SERVER, Exchange};
@@ -26,7 +26,8 @@ pub async fn record(side: &Side, name: &str, script: &Script) -> Result<String> 
     let done = recorder.steps(&script.requests).await;
     let exchanges = recorder.exchanges;
     side.delete_namespace(&script.namespace).await?;
-    side.gone(&format!("/api/v1/namespaces/{}", script.namespace)).await?;
+    side.gone(&format!("/api/v1/namespaces/{}", script.namespace))
+        .await?;
     done?;
     let lines: Result<Vec<String>, _> = exchanges.iter().map(serde_json::to_string).collect();
     Ok(Placeholders::number_versions(&(lines?.join("\n") + "\n")))
@@ -58,18 +59,29 @@ impl Recorder<'_> {
         let namespace = &self.script.namespace;
         let Some(during) = &step.during else {
             let answer = self.side.step(step, namespace, &self.live).await?;
+            let until = step.until.as_ref();
+            if let Some(until) = until.filter(|until| !until.holds(answer.code, &answer.body)) {
+                bail!("waited {} in vain: {}", until.words(), answer.body);
+            }
             let exchange = self.exchange(step, &answer)?;
             self.exchanges.push(exchange);
             return Ok(());
         };
-        let open = self.side.open(&step.request(namespace, &self.live)?).await?;
+        let open = self
+            .side
+            .open(&step.request(namespace, &self.live)?)
+            .await?;
         let begin = self.exchanges.len();
         Box::pin(self.steps(during)).await?;
         let answer = open.events(step.through.as_deref()).await?;
         let mut exchange = self.exchange(step, &answer)?;
         let while_open = self.exchanges[begin..].iter();
         exchange.requests_while_open = while_open.map(|exchange| exchange.id.clone()).collect();
-        let end = if answer.closed { CLOSED_BY_SERVER } else { "by recorder" };
+        let end = if answer.closed {
+            CLOSED_BY_SERVER
+        } else {
+            "by recorder"
+        };
         exchange.stream_closed = answer.body.is_array().then(|| end.to_owned());
         // It was asked before them.
         self.exchanges.insert(begin, exchange);
@@ -77,8 +89,12 @@ impl Recorder<'_> {
     }
 
     fn exchange(&mut self, step: &Step, answer: &Answer) -> Result<Exchange> {
-        let Request { method, path, headers, body } =
-            step.request(&self.script.namespace, &self.kept)?;
+        let Request {
+            method,
+            path,
+            headers,
+            body,
+        } = step.request(&self.script.namespace, &self.kept)?;
         if let Some(head) = step.body["metadata"]["generateName"].as_str() {
             self.placeholders.expect_generated(head);
         }

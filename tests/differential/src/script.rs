@@ -217,10 +217,12 @@ impl Answers {
     pub fn fill(&self, text: &str) -> String {
         let mut out = String::new();
         let mut rest = text;
-        while let Some((before, reference, after)) = rest.split_once("${").and_then(|(before, r)| {
-            let (reference, after) = r.split_once('}')?;
-            Some((before, reference, after))
-        }) {
+        while let Some((before, reference, after)) =
+            rest.split_once("${").and_then(|(before, r)| {
+                let (reference, after) = r.split_once('}')?;
+                Some((before, reference, after))
+            })
+        {
             out.push_str(before);
             match self.find(reference) {
                 Some(Value::String(text)) => out.push_str(text),
@@ -262,6 +264,7 @@ impl Script {
     /// # Errors
     /// The text is no script.
     pub fn parse(text: &str) -> Result<Self> {
-        serde_saphyr::from_str(text).context("not a script; tests/differential/README.md has the form")
+        serde_saphyr::from_str(text)
+            .context("not a script; tests/differential/README.md has the form")
     }
 }

@@ -16,7 +16,7 @@ use crate::script::{Answers, Request, Step};
 /// Only against a hang; nothing waits for it to pass.
 const GUARD: Duration = Duration::from_secs(60);
 
-/// A watch that says nothing for so long is not going to.
+/// What has not come for so long is not going to.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// Between two looks at something that other programs of a cluster are about to change.
@@ -59,9 +59,9 @@ impl Side {
     /// # Errors
     /// There is no kubeconfig, or what it names is the program's own doing.
     pub async fn real() -> Result<Self> {
-        let mut config = Config::infer()
-            .await
-            .context("no cluster: set KUBECONFIG, or run this inside `cluster/cluster with --no-node --`")?;
+        let mut config = Config::infer().await.context(
+            "no cluster: set KUBECONFIG, or run this inside `cluster/cluster with --no-node --`",
+        )?;
         config.default_retry = false;
         config.read_timeout = None;
         let client = Client::try_from(config).context("cannot use the kubeconfig")?;
@@ -73,7 +73,9 @@ impl Side {
     /// # Errors
     /// It does not start.
     pub async fn embedded() -> Result<(Cluster, Self)> {
-        let definitions = kubeopencode_api::crds().into_iter().map(serde_json::to_value);
+        let definitions = kubeopencode_api::crds()
+            .into_iter()
+            .map(serde_json::to_value);
         let cluster = Cluster::start(Options {
             definitions: definitions.collect::<Result<_, _>>()?,
             listen: Some(0),
@@ -92,8 +94,14 @@ impl Side {
         for definition in kubeopencode_api::crds() {
             let name = definition.metadata.name.clone().unwrap_or_default();
             let collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-            let made = self.ask("POST", collection, &serde_json::to_value(definition)?).await?;
-            ensure!(made.code == 201 || made.code == 409, "{name} is refused: {}", made.body);
+            let made = self
+                .ask("POST", collection, &serde_json::to_value(definition)?)
+                .await?;
+            ensure!(
+                made.code == 201 || made.code == 409,
+                "{name} is refused: {}",
+                made.body
+            );
             let path = format!("{collection}/{name}");
             self.until(&path, |answer| {
                 let conditions = answer.body["status"]["conditions"].as_array();
@@ -117,7 +125,10 @@ impl Side {
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         let made = self.ask("POST", "/api/v1/namespaces", &object).await?;
         if made.code != 201 {
-            bail!("the namespace {name} cannot be made: {}", made.body["message"]);
+            bail!(
+                "the namespace {name} cannot be made: {}",
+                made.body["message"]
+            );
         }
         for what in ["serviceaccounts/default", "configmaps/kube-root-ca.crt"] {
             let path = format!("/api/v1/namespaces/{name}/{what}");
@@ -140,7 +151,9 @@ impl Side {
     /// # Errors
     /// It stays.
     pub async fn gone(&self, path: &str) -> Result<()> {
-        self.until(path, |answer| answer.code == 404).await.map(drop)
+        self.until(path, |answer| answer.code == 404)
+            .await
+            .map(drop)
     }
 
     async fn until(&self, path: &str, holds: impl Fn(&Answer) -> bool) -> Result<Answer> {
@@ -168,9 +181,32 @@ impl Side {
             method: method.to_owned(),
             path: path.to_owned(),
             headers,
-            body: if body.is_null() { String::new() } else { body.to_string() },
+            body: if body.is_null() {
+                String::new()
+            } else {
+                body.to_string()
+            },
         };
         self.send(&request).await
+    }
+
+    /// Takes the finalizers off an object, if it is there.
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub async fn release(&self, path: &str) -> Result<()> {
+        let mut headers = BTreeMap::new();
+        let media = "application/merge-patch+json";
+        headers.insert("Content-Type".to_owned(), media.to_owned());
+        let body = json!({"metadata": {"finalizers": null}}).to_string();
+        let (method, path) = ("PATCH".to_owned(), path.to_owned());
+        let request = Request {
+            method,
+            path,
+            headers,
+            body,
+        };
+        self.send(&request).await.map(drop)
     }
 
     /// Sends a request and reads its answer.
@@ -182,26 +218,25 @@ impl Side {
         open.collect().await
     }
 
-    /// Sends the request of a step, again and again where it waits for something.
+    /// Sends the request of a step, again and again where it waits for something. The last answer is the answer, also
+    /// when what is waited for does not come.
     ///
     /// # Errors
-    /// The server cannot be reached, or what is waited for does not come.
+    /// The server cannot be reached.
     pub async fn step(&self, step: &Step, namespace: &str, answers: &Answers) -> Result<Answer> {
         let request = step.request(namespace, answers)?;
         let Some(until) = &step.until else {
             return self.send(&request).await;
         };
-        let look = async {
-            loop {
-                let answer = self.send(&request).await?;
-                if until.holds(answer.code, &answer.body) {
-                    return Ok(answer);
-                }
-                tokio::time::sleep(LOOK).await;
+        let end = tokio::time::Instant::now() + QUIET;
+        loop {
+            let answer = self.send(&request).await?;
+            let over = tokio::time::Instant::now() > end;
+            if over || until.holds(answer.code, &answer.body) {
+                return Ok(answer);
             }
-        };
-        let found = tokio::time::timeout(GUARD, look).await;
-        found.unwrap_or_else(|_| bail!("{}: it does not hold {}", step.id, until.words()))
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Sends a request and reads the head of its answer.

@@ -119,6 +119,21 @@ pub fn document(media: &str, bytes: &Bytes, kind: &str, custom: bool) -> Result<
             hex,
         ));
     }
+    for key in ["apiVersion", "kind"] {
+        let wrong = match &document.value[key] {
+            Value::Null | Value::String(_) => continue,
+            Value::Bool(_) => "bool",
+            Value::Number(_) => "number",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
+        };
+        let why =
+            format!("json: cannot unmarshal {wrong} into Go struct field .{key} of type string");
+        return Err(unrecognized(
+            format!("couldn't get version/kind; json parse error: {why}"),
+            excerpt(bytes),
+        ));
+    }
     if custom && document.value["kind"].as_str().is_none_or(str::is_empty) {
         let text = String::from_utf8_lossy(bytes);
         return Err(unrecognized(

@@ -55,11 +55,17 @@ impl Call {
     pub(super) async fn delete(self) -> Result<Response<Body>, Failure> {
         let mut options = self.delete_options()?;
         let warning = self.default_propagation(&mut options);
+        let answer = self.deleted(&options).await;
+        let warnings = warning.map(str::to_owned);
+        Ok(respond::warned(answer, warnings.as_slice(), &[]))
+    }
+
+    async fn deleted(&self, options: &DeleteOptions) -> Result<Response<Body>, Failure> {
         let deleted = self
             .api
-            .delete_object(&self.kind, self.namespace(), self.name(), &options)
+            .delete_object(&self.kind, self.namespace(), self.name(), options)
             .await?;
-        let mut response = match deleted {
+        Ok(match deleted {
             Deleted::Gone(object) if self.kind.kind != "Pod" => {
                 let mut details = json!({
                     "name": self.name(),
@@ -83,11 +89,7 @@ impl Call {
             Deleted::Gone(object) | Deleted::Waits(object) => {
                 self.rendering.object(200, &self.kind, &object)?
             }
-        };
-        if let Some(warning) = warning {
-            respond::warn(&mut response, &[warning.to_owned()]);
-        }
-        Ok(response)
+        })
     }
 
     pub(super) async fn delete_collection(self) -> Result<Response<Body>, Failure> {
@@ -197,7 +199,10 @@ impl Inner {
         let mut new = old.clone();
         let name = old["metadata"]["name"].as_str().unwrap_or_default();
         match (kind.group.as_str(), kind.kind.as_str()) {
-            ("", "Namespace") => self.mark_namespace(&mut new, name)?,
+            ("", "Namespace") => {
+                set_finalizers(&mut new, options.propagation);
+                self.mark_namespace(&mut new, name)?;
+            }
             ("apiextensions.k8s.io", _) => self.mark_definition(&mut new),
             _ => {
                 set_finalizers(&mut new, options.propagation);

@@ -249,7 +249,10 @@ impl DeleteOptions {
             },
         };
         let asked = body["dryRun"].as_array().into_iter().flatten();
-        let dry_run: Vec<&str> = query.all("dryRun").chain(asked.filter_map(Value::as_str)).collect();
+        let dry_run: Vec<&str> = query
+            .all("dryRun")
+            .chain(asked.filter_map(Value::as_str))
+            .collect();
         causes.extend(dry_run_fault(&dry_run));
         refuse("DeleteOptions", causes)?;
         let grace = match body["gracePeriodSeconds"].as_i64() {
@@ -421,7 +424,8 @@ impl WatchOptions {
             causes.push(Cause::forbidden(field, why));
         }
         if initial.is_none() && !matching.is_empty() {
-            let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            let why =
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
             causes.push(Cause::forbidden(field, why));
         }
         if !matches!(matching, "" | "NotOlderThan") {

@@ -138,6 +138,7 @@ pub(super) fn check(job: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         causes.push(Cause::not_supported(field, policy, allowed));
     }
     if old.is_none() {
+        check_indexed_name(job, causes);
         if let Some(manager) = spec["managedBy"].as_str() {
             check_manager(manager, causes);
         }
@@ -157,6 +158,24 @@ pub(super) fn check(job: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     pod::check_template_spec(&template["spec"], "spec.template.spec", causes);
     if let Some(old) = old {
         check_update(job, old, causes);
+    }
+}
+
+/// The Pods of an indexed Job are named after it.
+fn check_indexed_name(job: &Value, causes: &mut Vec<Cause>) {
+    let (spec, name) = (&job["spec"], &job["metadata"]["name"]);
+    let Some(last) = spec["completions"]
+        .as_i64()
+        .filter(|n| *n > 0)
+        .map(|n| n - 1)
+    else {
+        return;
+    };
+    let pod = format!("{}-{last}", name.as_str().unwrap_or_default());
+    if spec["completionMode"] == "Indexed" && !names::label(&pod).is_empty() {
+        let name = name.as_str().unwrap_or_default().into();
+        let why = format!("will not able to create pod with invalid DNS label: {pod}");
+        causes.push(Cause::invalid("metadata.name", &name, why));
     }
 }
 
@@ -223,13 +242,8 @@ fn check_update(job: &Value, old: &Value, causes: &mut Vec<Cause>) {
     let (template, template_before) = (fixed_template(job, old), fixed_template(old, old));
     immutable(
         "spec.template",
-        template["metadata"] == template_before["metadata"],
-        &spec["template"]["metadata"],
-    );
-    immutable(
-        "spec.template.spec",
-        template["spec"] == template_before["spec"],
-        &spec["template"]["spec"],
+        template == template_before,
+        &spec["template"],
     );
     for key in [
         "completionMode",
@@ -297,6 +311,10 @@ pub(super) fn check_status(job: &Value, old: &Value, causes: &mut Vec<Cause>) {
             let why = "must be greater than or equal to 0";
             causes.push(Cause::invalid(format!("status.{key}"), &status[key], why));
         }
+    }
+    if status["ready"].as_i64() > Some(status["active"].as_i64().unwrap_or(0)) {
+        let why = "cannot set more ready pods than active";
+        causes.push(Cause::invalid("status.ready", &status["ready"], why));
     }
     if (complete || failed) && status["active"].as_i64().is_some_and(|count| count > 0) {
         let why = "active>0 is invalid for finished job";

@@ -174,17 +174,29 @@ fn check_number(schema: &Schema, number: &Number, path: &str, causes: &mut Vec<C
     if let Some((maximum, exclusive)) = &limits.maximum {
         let bound = maximum.as_f64().unwrap_or(f64::INFINITY);
         if *exclusive && value >= bound {
-            fault(format!("should be less than {maximum}", maximum = bare(maximum)));
+            fault(format!(
+                "should be less than {maximum}",
+                maximum = bare(maximum)
+            ));
         } else if value > bound {
-            fault(format!("should be less than or equal to {maximum}", maximum = bare(maximum)));
+            fault(format!(
+                "should be less than or equal to {maximum}",
+                maximum = bare(maximum)
+            ));
         }
     }
     if let Some((minimum, exclusive)) = &limits.minimum {
         let bound = minimum.as_f64().unwrap_or(f64::NEG_INFINITY);
         if *exclusive && value <= bound {
-            fault(format!("should be greater than {minimum}", minimum = bare(minimum)));
+            fault(format!(
+                "should be greater than {minimum}",
+                minimum = bare(minimum)
+            ));
         } else if value < bound {
-            fault(format!("should be greater than or equal to {minimum}", minimum = bare(minimum)));
+            fault(format!(
+                "should be greater than or equal to {minimum}",
+                minimum = bare(minimum)
+            ));
         }
     }
     if let Some(multiple) = &limits.multiple_of {

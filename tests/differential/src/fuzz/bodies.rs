@@ -79,10 +79,14 @@ impl Kind {
     /// An object of this kind that is certainly accepted.
     pub(super) fn simplest(self, name: &str) -> Value {
         let (api_version, kind) = self.types();
-        let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}});
+        let mut object =
+            json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}});
         let pod = json!({"restartPolicy": "Never", "containers": [{"name": "main", "image": "i"}]});
         match self {
-            Self::Job => object["spec"] = json!({"managedBy": "example.test/fuzz", "template": {"spec": pod}}),
+            Self::Job => {
+                object["spec"] =
+                    json!({"managedBy": "example.test/fuzz", "template": {"spec": pod}})
+            }
             Self::Pod => object["spec"] = pod,
             Self::Task => object["spec"] = json!({}),
             Self::Agent => object["spec"] = json!({"serviceAccountName": "default"}),
@@ -104,6 +108,14 @@ impl Kind {
             Self::Namespace => json!({}),
         };
         object["metadata"] = metadata(rng);
+        if self == Self::Job && object["metadata"]["labels"].is_null() {
+            // Labels that a Job takes from its template are owned by its creator there (README.md).
+            object["spec"]["template"]["metadata"] = Value::Null;
+        }
+        if let (Self::Namespace, Some(metadata)) = (self, object["metadata"].as_object_mut()) {
+            // Its end is waited for.
+            metadata.remove("finalizers");
+        }
         object
     }
 
@@ -148,11 +160,35 @@ impl Kind {
             Self::ConfigMap => &["/data", "/data/a", "/data/b", "/immutable"],
             Self::Secret => &["/data", "/data/a", "/stringData", "/type"],
             Self::Lease => &["/spec/holderIdentity", "/spec/leaseTransitions", "/spec"],
-            Self::Job => &["/spec/suspend", "/spec/parallelism", "/spec/backoffLimit", "/spec/template/spec/containers/0/image"],
-            Self::Pod => &["/spec/containers/0/image", "/spec/activeDeadlineSeconds", "/spec/tolerations/-", "/spec/nodeSelector"],
-            Self::Task => &["/spec/description", "/spec/contexts", "/spec/contexts/0", "/spec/contexts/-", "/spec/timeout"],
-            Self::Agent => &["/spec/agentImage", "/spec/command", "/spec/command/0", "/spec/maxConcurrentTasks"],
-            Self::Namespace => &["/spec/finalizers", "/metadata/labels/kubernetes.io~1metadata.name"],
+            Self::Job => &[
+                "/spec/suspend",
+                "/spec/parallelism",
+                "/spec/backoffLimit",
+                "/spec/template/spec/containers/0/image",
+            ],
+            Self::Pod => &[
+                "/spec/containers/0/image",
+                "/spec/activeDeadlineSeconds",
+                "/spec/tolerations/-",
+                "/spec/nodeSelector",
+            ],
+            Self::Task => &[
+                "/spec/description",
+                "/spec/contexts",
+                "/spec/contexts/0",
+                "/spec/contexts/-",
+                "/spec/timeout",
+            ],
+            Self::Agent => &[
+                "/spec/agentImage",
+                "/spec/command",
+                "/spec/command/0",
+                "/spec/maxConcurrentTasks",
+            ],
+            Self::Namespace => &[
+                "/spec/finalizers",
+                "/metadata/labels/kubernetes.io~1metadata.name",
+            ],
         }
     }
 }
@@ -199,7 +235,10 @@ fn metadata(rng: &mut Rng) -> Value {
 fn config_map(rng: &mut Rng) -> Value {
     let mut object = json!({});
     if !rarely(rng, 4) {
-        object["data"] = some_of(json!({"a": pick(rng, &["1", "2", ""]), "b": "1", "c": "x\ny"}), rng);
+        object["data"] = some_of(
+            json!({"a": pick(rng, &["1", "2", ""]), "b": "1", "c": "x\ny"}),
+            rng,
+        );
     }
     if rarely(rng, 6) {
         object["binaryData"] = json!({"d": "AAE="});
@@ -237,7 +276,8 @@ fn lease(rng: &mut Rng) -> Value {
 }
 
 fn container(rng: &mut Rng, name: &str) -> Value {
-    let mut container = json!({"name": name, "image": pick(rng, &["i:1", "i:2", "i", "r.example/i:latest"])});
+    let mut container =
+        json!({"name": name, "image": pick(rng, &["i:1", "i:2", "i", "r.example/i:latest"])});
     let more = json!({
         "command": ["sh", "-c", "true"], "workingDir": "/w", "imagePullPolicy": pick(rng, &["Always", "Never"]),
         "env": [{"name": "A", "value": pick(rng, &["1", "2"])}, {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
@@ -303,10 +343,16 @@ fn job(rng: &mut Rng) -> Value {
 fn context(rng: &mut Rng) -> Value {
     match rng.usize(0..5) {
         0 => json!({"type": "Text", "text": pick(rng, &["a", "b"])}),
-        1 => json!({"type": "ConfigMap", "configMap": {"name": "c", "key": "k"}, "mountPath": pick(rng, &["f", "../f"])}),
-        2 => json!({"type": "Git", "mountPath": "w", "git": {"repository": pick(rng, &["https://example.com/a.git", "ext::x"]), "depth": rng.i32(-1..3)}}),
+        1 => {
+            json!({"type": "ConfigMap", "configMap": {"name": "c", "key": "k"}, "mountPath": pick(rng, &["f", "../f"])})
+        }
+        2 => {
+            json!({"type": "Git", "mountPath": "w", "git": {"repository": pick(rng, &["https://example.com/a.git", "ext::x"]), "depth": rng.i32(-1..3)}})
+        }
         3 => json!({"type": "Runtime"}),
-        _ => json!({"type": "Text", "text": "a", "mountPath": "f", "fileMode": pick_number(rng, &[420, 493, 512])}),
+        _ => {
+            json!({"type": "Text", "text": "a", "mountPath": "f", "fileMode": pick_number(rng, &[420, 493, 512])})
+        }
     }
 }
 
@@ -343,11 +389,21 @@ pub(super) fn damage(rng: &mut Rng, value: &mut Value) {
             let keys: Vec<String> = fields.keys().cloned().collect();
             let key = &keys[rng.usize(0..keys.len())];
             if rng.bool()
-                && let Some(inner) = fields.get_mut(key).filter(|inner| inner.is_object() || inner.is_array())
+                && let Some(inner) = fields
+                    .get_mut(key)
+                    .filter(|inner| inner.is_object() || inner.is_array())
             {
                 return damage(rng, inner);
             }
-            let wrong = [json!(null), json!(7), json!("text"), json!([]), json!({}), json!(true), json!(1.5)];
+            let wrong = [
+                json!(null),
+                json!(7),
+                json!("text"),
+                json!([]),
+                json!({}),
+                json!(true),
+                json!(1.5),
+            ];
             match rng.usize(0..4) {
                 0 => drop(fields.remove(key)),
                 1 => drop(fields.insert("unknownField".into(), 1.into())),

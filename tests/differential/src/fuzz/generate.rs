@@ -12,6 +12,14 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 /// What stands behind the sequence's own namespace in the names of others.
 pub(super) const NAMESPACES: [&str; 2] = ["a", "b"];
 
+/// Where the objects of a sequence's own namespace are.
+pub(super) fn collections() -> impl Iterator<Item = &'static str> {
+    let namespaced = Kind::ALL
+        .into_iter()
+        .filter(|kind| *kind != Kind::Namespace);
+    namespaced.map(Kind::collection)
+}
+
 /// The object that ends a watch.
 const END: &str = "zz-end";
 
@@ -23,7 +31,9 @@ pub(super) fn script(seed: u64) -> Script {
         steps: Vec::new(),
         touched: Vec::new(),
     };
-    generator.kinds = (0..2).map(|_| Kind::ALL[generator.rng.usize(0..Kind::ALL.len())]).collect();
+    generator.kinds = (0..2)
+        .map(|_| Kind::ALL[generator.rng.usize(0..Kind::ALL.len())])
+        .collect();
     let count = generator.rng.usize(4..20);
     let watched = (generator.rng.usize(0..3) == 0 && generator.kinds[0] != Kind::Namespace)
         .then_some(generator.kinds[0]);
@@ -85,12 +95,16 @@ impl Generator {
             1 => Some(Form::Metadata),
             _ => None,
         };
-        self.push(format!("GET {}?{query}", kind.collection()), Value::Null, |step| {
-            step.id = "watch".to_owned();
-            step.accept = accept;
-            step.during = Some(during);
-            step.through = Some(END.to_owned());
-        });
+        self.push(
+            format!("GET {}?{query}", kind.collection()),
+            Value::Null,
+            |step| {
+                step.id = "watch".to_owned();
+                step.accept = accept;
+                step.during = Some(during);
+                step.through = Some(END.to_owned());
+            },
+        );
     }
 
     fn request(&mut self) {
@@ -135,7 +149,10 @@ impl Generator {
     fn write_query(&mut self, apply: bool) -> String {
         let mut parameters = Vec::new();
         if apply || rarely(&mut self.rng, 3) {
-            parameters.push(format!("fieldManager={}", pick(&mut self.rng, &["one", "two", "three"])));
+            parameters.push(format!(
+                "fieldManager={}",
+                pick(&mut self.rng, &["one", "two", "three"])
+            ));
         }
         if apply && rarely(&mut self.rng, 3) {
             parameters.push("force=true".to_owned());
@@ -159,7 +176,7 @@ impl Generator {
             damage(&mut self.rng, &mut body);
         }
         // A Job without it would be the Job controller's.
-        if body["kind"] == "Job" && body["spec"].is_object() {
+        if body["spec"]["template"].is_object() {
             body["spec"]["managedBy"] = "example.test/fuzz".into();
         }
         body
@@ -167,7 +184,8 @@ impl Generator {
 
     fn create(&mut self, kind: Kind, name: &str, path: &str) {
         let mut body = kind.object(&mut self.rng, name);
-        if rarely(&mut self.rng, 12) && kind != Kind::Namespace
+        if rarely(&mut self.rng, 12)
+            && kind != Kind::Namespace
             && let Some(metadata) = body["metadata"].as_object_mut()
         {
             metadata.remove("name");
@@ -175,7 +193,12 @@ impl Generator {
         }
         let body = self.maybe_damaged(body);
         let query = self.write_query(false);
-        self.about(path, format!("POST {}{query}", kind.collection()), body, |_| {});
+        self.about(
+            path,
+            format!("POST {}{query}", kind.collection()),
+            body,
+            |_| {},
+        );
     }
 
     fn update(&mut self, kind: Kind, name: &str, path: &str) {
@@ -205,7 +228,9 @@ impl Generator {
         };
         let body = self.maybe_damaged(body);
         let query = self.write_query(patch == Patch::Apply);
-        self.about(path, format!("PATCH {path}{query}"), body, |step| step.patch = Some(patch));
+        self.about(path, format!("PATCH {path}{query}"), body, |step| {
+            step.patch = Some(patch)
+        });
     }
 
     /// A part of an object: some of its top fields, some of what is in them null.
@@ -232,19 +257,42 @@ impl Generator {
         }
         if patch == Patch::Strategic && rarely(&mut self.rng, 4) {
             match (kind, self.rng.bool()) {
-                (Kind::Pod, true) => part["spec"]["tolerations"] = json!([{"$patch": "replace"}, {"key": "z", "operator": "Exists"}]),
-                (Kind::Pod, false) => part["spec"]["containers"] = json!([{"name": "main", "image": "i:3"}]),
+                (Kind::Pod, true) => {
+                    part["spec"]["tolerations"] =
+                        json!([{"$patch": "replace"}, {"key": "z", "operator": "Exists"}])
+                }
+                (Kind::Pod, false) => {
+                    part["spec"]["containers"] = json!([{"name": "main", "image": "i:3"}])
+                }
                 (_, true) => part["metadata"]["labels"] = json!({"$patch": "replace", "app": "b"}),
-                (_, false) => part["metadata"]["$deleteFromPrimitiveList/finalizers"] = json!(["example.test/a"]),
+                (_, false) => {
+                    part["metadata"]["$deleteFromPrimitiveList/finalizers"] =
+                        json!(["example.test/a"])
+                }
             }
         }
         part
     }
 
     fn json_patch(&mut self, kind: Kind) -> Value {
-        let mut places = vec!["/metadata/labels", "/metadata/labels/app", "/metadata/annotations/note", "/metadata/finalizers", "/metadata/finalizers/0"];
+        let mut places = vec![
+            "/metadata/labels",
+            "/metadata/labels/app",
+            "/metadata/annotations/note",
+            "/metadata/finalizers",
+            "/metadata/finalizers/0",
+        ];
         places.extend(kind.pointers());
-        let values = [json!("a"), json!("b"), json!({}), json!([]), json!(null), json!(1), json!(["example.test/a"])];
+        places.retain(|place| kind != Kind::Namespace || !place.contains("finalizers"));
+        let values = [
+            json!("a"),
+            json!("b"),
+            json!({}),
+            json!([]),
+            json!(null),
+            json!(1),
+            json!(["example.test/a"]),
+        ];
         let operations = (0..self.rng.usize(1..4)).map(|_| {
             let path = pick(&mut self.rng, &places);
             match pick(&mut self.rng, &["add", "replace", "remove", "test", "copy", "move"]) {
@@ -277,13 +325,21 @@ impl Generator {
         body["status"] = status;
         let body = self.maybe_damaged(body);
         let query = self.write_query(patch == Some(Patch::Apply));
-        self.about(path, format!("{method} {path}/status{query}"), body, |step| step.patch = patch);
+        self.about(
+            path,
+            format!("{method} {path}/status{query}"),
+            body,
+            |step| step.patch = patch,
+        );
     }
 
     fn delete_options(&mut self, path: &str) -> Value {
         let mut options = json!({});
         if rarely(&mut self.rng, 2) {
-            let policy = pick(&mut self.rng, &["Background", "Foreground", "Orphan", "Sideways"]);
+            let policy = pick(
+                &mut self.rng,
+                &["Background", "Foreground", "Orphan", "Sideways"],
+            );
             options["propagationPolicy"] = policy.into();
         }
         if rarely(&mut self.rng, 4)
@@ -314,16 +370,31 @@ impl Generator {
         self.push(format!("DELETE {path}"), body.clone(), |_| {});
         // What other programs do next is waited for, so that both have done it.
         let until = if kind == Kind::Namespace && body["dryRun"].is_null() {
-            return self.push(format!("GET {path}"), Value::Null, |step| step.until = Some(Until::Gone));
+            return self.push(format!("GET {path}"), Value::Null, |step| {
+                step.until = Some(Until::Gone)
+            });
         } else {
             Until::Collected
         };
-        self.push(format!("GET {path}"), Value::Null, |step| step.until = Some(until));
+        self.push(format!("GET {path}"), Value::Null, |step| {
+            step.until = Some(until)
+        });
     }
 
     fn delete_collection(&mut self, kind: Kind) {
-        let query = pick(&mut self.rng, &["?labelSelector=app%3Da", "?labelSelector=app%3Db", "?labelSelector=!app"]);
-        let query = if kind == Kind::ConfigMap && query.contains('!') { "?labelSelector=app" } else { query };
+        let query = pick(
+            &mut self.rng,
+            &[
+                "?labelSelector=app%3Da",
+                "?labelSelector=app%3Db",
+                "?labelSelector=!app",
+            ],
+        );
+        let query = if kind == Kind::ConfigMap && query.contains('!') {
+            "?labelSelector=app"
+        } else {
+            query
+        };
         let body = json!({"propagationPolicy": "Background"});
         self.push(format!("DELETE {}{query}", kind.collection()), body, |_| {});
     }
@@ -339,20 +410,42 @@ impl Generator {
 
     fn get(&mut self, path: &str) {
         let accept = self.form(false);
-        self.about(path, format!("GET {path}"), Value::Null, |step| step.accept = accept);
+        self.about(path, format!("GET {path}"), Value::Null, |step| {
+            step.accept = accept
+        });
     }
 
     fn list(&mut self, kind: Kind) {
         let mut parameters = Vec::new();
         // Other namespaces, and what every namespace gets, belong to other programs.
-        let selector = pick(&mut self.rng, &["app", "app%3Da", "app+in+(a,b)", "app!%3Da,tier", "tier%3Dx", "!tier,app", "app%3D-"]);
+        let selector = pick(
+            &mut self.rng,
+            &[
+                "app",
+                "app%3Da",
+                "app+in+(a,b)",
+                "app!%3Da,tier",
+                "tier%3Dx",
+                "!tier,app",
+                "app%3D-",
+            ],
+        );
         if kind == Kind::Namespace {
             parameters.push("fieldSelector=metadata.name%3D{namespace}-a".to_owned());
         } else if kind == Kind::ConfigMap || self.rng.bool() {
             parameters.push(format!("labelSelector={selector}"));
         }
         if rarely(&mut self.rng, 6) && kind != Kind::Namespace {
-            let field = pick(&mut self.rng, &["metadata.name%3Da", "metadata.name!%3Da", "status.phase%3DPending", "type%3DOpaque", "spec.x%3D1"]);
+            let field = pick(
+                &mut self.rng,
+                &[
+                    "metadata.name%3Da",
+                    "metadata.name!%3Da",
+                    "status.phase%3DPending",
+                    "type%3DOpaque",
+                    "spec.x%3D1",
+                ],
+            );
             parameters.push(format!("fieldSelector={field}"));
         }
         let paged = rarely(&mut self.rng, 3);

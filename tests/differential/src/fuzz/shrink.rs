@@ -1,5 +1,7 @@
 //! Making a sequence smaller while it still shows a difference: fewer requests, fewer parameters, smaller bodies.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 use serde_json::Value;
 
@@ -8,8 +10,8 @@ use crate::compare::Difference;
 use crate::known::Known;
 use crate::script::{Script, Step};
 
-/// So many attempts at most.
-const ATTEMPTS: usize = 200;
+/// It takes about so long at most.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The smallest script that was found, with the difference that it shows; none if it does not come again.
 pub(super) async fn shrink(
@@ -21,14 +23,13 @@ pub(super) async fn shrink(
         return Ok((script, None));
     };
     let mut best = script;
-    let mut left = ATTEMPTS;
+    let begin = Instant::now();
     loop {
         let mut smaller = None;
         for candidate in candidates(&best, &difference.id) {
-            if left == 0 {
+            if begin.elapsed() > PATIENCE {
                 break;
             }
-            left -= 1;
             let Ok(outcome) = worlds.run(candidate.clone(), known).await else {
                 continue;
             };
@@ -93,21 +94,32 @@ fn smaller_steps(step: &Step) -> Vec<Vec<Step>> {
             }]);
         }
     }
-    if let Some((path, query)) = step.request.split_once('?') {
+    // What is said of all namespaces is not of this sequence alone.
+    let parameters = step.request.split_once('?');
+    if let Some((path, query)) = parameters.filter(|(path, _)| !path.ends_with("/namespaces")) {
         let parameters: Vec<&str> = query.split('&').collect();
         for index in 0..parameters.len() {
             let mut fewer = parameters.clone();
             fewer.remove(index);
             let query = fewer.join("&");
             let request = format!("{path}{}{query}", if query.is_empty() { "" } else { "?" });
-            all.push(vec![Step { request, ..step.clone() }]);
+            all.push(vec![Step {
+                request,
+                ..step.clone()
+            }]);
         }
     }
     if step.accept.is_some() {
-        all.push(vec![Step { accept: None, ..step.clone() }]);
+        all.push(vec![Step {
+            accept: None,
+            ..step.clone()
+        }]);
     }
     all.extend(smaller_values(&step.body).into_iter().map(|body| {
-        vec![Step { body, ..step.clone() }]
+        vec![Step {
+            body,
+            ..step.clone()
+        }]
     }));
     all
 }
@@ -117,7 +129,7 @@ fn smaller_values(value: &Value) -> Vec<Value> {
     let mut all = Vec::new();
     match value {
         Value::Object(fields) => {
-            for key in fields.keys() {
+            for key in fields.keys().filter(|key| *key != "managedBy") {
                 let mut fewer = fields.clone();
                 fewer.remove(key);
                 all.push(fewer.into());
