@@ -78,12 +78,9 @@ pub fn apply(
         );
     }
     let last = managers.applied_set(writer.manager, writer.subresource);
-    let set = match live {
-        Some(_) => Set::of_configuration(schema, &configuration),
-        // What creates an object owns also the empty maps that are not kept.
-        None => Set::of_configuration(schema, &in_scope(kind, applied, writer.subresource)),
-    };
-    let set = owned(set);
+    // Also the empty maps that are not kept have an owner.
+    let whole = in_scope(kind, applied, writer.subresource);
+    let set = owned(Set::of_configuration(schema, &whole));
     managers.replace_applied(writer, &kind.api_version(), set);
     let mut merged = merge::merge(Some(schema), &before, &configuration);
     if let Some(last) = last {

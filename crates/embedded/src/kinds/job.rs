@@ -185,7 +185,9 @@ fn check_manager(manager: &str, causes: &mut Vec<Cause>) {
     };
     match manager.split_once('/') {
         Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
-            names::subdomain(domain).iter().for_each(|why| invalid(why));
+            for why in names::subdomain(domain) {
+                invalid(&why);
+            }
         }
         _ => invalid("must be a domain-prefixed path (such as \"acme.io/foo\")"),
     }
@@ -240,11 +242,13 @@ fn check_update(job: &Value, old: &Value, causes: &mut Vec<Cause>) {
         &spec["selector"],
     );
     let (template, template_before) = (fixed_template(job, old), fixed_template(old, old));
-    immutable(
-        "spec.template",
-        template == template_before,
-        &spec["template"],
-    );
+    // While its scheduling may change, the rest is looked at piece by piece.
+    let (field, value) = if may_be_scheduled_anew(old) {
+        ("spec.template.spec", &spec["template"]["spec"])
+    } else {
+        ("spec.template", &spec["template"])
+    };
+    immutable(field, template == template_before, value);
     for key in [
         "completionMode",
         "podFailurePolicy",
@@ -260,15 +264,16 @@ fn check_update(job: &Value, old: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
+fn may_be_scheduled_anew(old: &Value) -> bool {
+    let started = !old["status"]["startTime"].is_null();
+    old["spec"]["suspend"] == true && !started
+}
+
 /// The part of a template that cannot be changed: all of it, but while a Job is suspended and never started, not
 /// what decides where its Pods go.
 fn fixed_template(job: &Value, old: &Value) -> Value {
     let mut template = job["spec"]["template"].clone();
-    let suspended = old["spec"]["suspend"] == true;
-    let started = old["status"]
-        .get("startTime")
-        .is_some_and(|time| !time.is_null());
-    if !suspended || started {
+    if !may_be_scheduled_anew(old) {
         return template;
     }
     if let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) {
