@@ -68,7 +68,8 @@ pub fn apply(
         None => kind.empty(),
     };
     if live.is_some() && managers.is_empty() {
-        let all = Changes::between(schema, &kind.empty(), &before).gained();
+        let own = in_scope(kind, &before, writer.subresource);
+        let all = Changes::between(schema, &kind.empty(), &own).gained();
         managers.own(
             "before-first-apply",
             Operation::Update,

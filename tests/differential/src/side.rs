@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::script::{Answers, Request, Step};
 
 /// Only against a hang; nothing waits for it to pass.
-const GUARD: Duration = Duration::from_secs(60);
+const GUARD: Duration = Duration::from_mins(1);
 
 /// What has not come for so long is not going to.
 const QUIET: Duration = Duration::from_secs(10);

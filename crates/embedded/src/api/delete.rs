@@ -258,14 +258,28 @@ fn preconditions(kind: &Kind, object: &Value, options: &DeleteOptions) -> Result
     let metadata = &object["metadata"];
     let name = metadata["name"].as_str().unwrap_or_default();
     let conflict = |why: &str| Err(Failure::conflict(&kind.group, &kind.kind, name, why));
+    // Namespaces are looked at elsewhere in the real server, in other words.
+    let of_namespace = |what: &str, asked: &str, there: &str| {
+        let why = format!(
+            "Precondition failed: {what} in precondition: {asked}, {what} in object meta: {there}"
+        );
+        Err(Failure::conflict("", &kind.plural, name, &why))
+    };
+    let namespace = kind.group.is_empty() && kind.kind == "Namespace";
     let there = metadata["uid"].as_str().unwrap_or_default();
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != there) {
+        if namespace {
+            return of_namespace("UID", uid, there);
+        }
         return conflict(&format!(
             "the UID in the precondition ({uid}) does not match the UID in record ({there}). The object might have been deleted and then recreated"
         ));
     }
     let there = metadata["resourceVersion"].as_str().unwrap_or_default();
     if let Some(version) = options.resource_version.as_deref().filter(|v| *v != there) {
+        if namespace {
+            return of_namespace("ResourceVersion", version, there);
+        }
         return conflict(&format!(
             "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({there}). The object might have been modified"
         ));

@@ -85,7 +85,7 @@ impl Kind {
         match self {
             Self::Job => {
                 object["spec"] =
-                    json!({"managedBy": "example.test/fuzz", "template": {"spec": pod}})
+                    json!({"managedBy": "example.test/fuzz", "template": {"spec": pod}});
             }
             Self::Pod => object["spec"] = pod,
             Self::Task => object["spec"] = json!({}),

@@ -99,7 +99,7 @@ impl Generator {
             format!("GET {}?{query}", kind.collection()),
             Value::Null,
             |step| {
-                step.id = "watch".to_owned();
+                "watch".clone_into(&mut step.id);
                 step.accept = accept;
                 step.during = Some(during);
                 step.through = Some(END.to_owned());
@@ -220,21 +220,21 @@ impl Generator {
 
     fn patch(&mut self, kind: Kind, name: &str, path: &str) {
         let all = [Patch::Merge, Patch::Json, Patch::Apply, Patch::Strategic];
-        let patch = all[self.rng.usize(0..if kind.is_custom() { 3 } else { 4 })];
-        let body = match patch {
+        let how = all[self.rng.usize(0..if kind.is_custom() { 3 } else { 4 })];
+        let body = match how {
             Patch::Json => self.json_patch(kind),
             Patch::Apply => kind.object(&mut self.rng, name),
-            Patch::Merge | Patch::Strategic => self.part(kind, path, patch),
+            Patch::Merge | Patch::Strategic => self.part(kind, path, how),
         };
         let body = self.maybe_damaged(body);
-        let query = self.write_query(patch == Patch::Apply);
+        let query = self.write_query(how == Patch::Apply);
         self.about(path, format!("PATCH {path}{query}"), body, |step| {
-            step.patch = Some(patch)
+            step.patch = Some(how);
         });
     }
 
     /// A part of an object: some of its top fields, some of what is in them null.
-    fn part(&mut self, kind: Kind, path: &str, patch: Patch) -> Value {
+    fn part(&mut self, kind: Kind, path: &str, how: Patch) -> Value {
         let mut part = kind.fragment(&mut self.rng);
         let Some(fields) = part.as_object_mut() else {
             return part;
@@ -255,19 +255,19 @@ impl Generator {
         {
             part["metadata"]["resourceVersion"] = version.into();
         }
-        if patch == Patch::Strategic && rarely(&mut self.rng, 4) {
+        if how == Patch::Strategic && rarely(&mut self.rng, 4) {
             match (kind, self.rng.bool()) {
                 (Kind::Pod, true) => {
                     part["spec"]["tolerations"] =
-                        json!([{"$patch": "replace"}, {"key": "z", "operator": "Exists"}])
+                        json!([{"$patch": "replace"}, {"key": "z", "operator": "Exists"}]);
                 }
                 (Kind::Pod, false) => {
-                    part["spec"]["containers"] = json!([{"name": "main", "image": "i:3"}])
+                    part["spec"]["containers"] = json!([{"name": "main", "image": "i:3"}]);
                 }
                 (_, true) => part["metadata"]["labels"] = json!({"$patch": "replace", "app": "b"}),
                 (_, false) => {
                     part["metadata"]["$deleteFromPrimitiveList/finalizers"] =
-                        json!(["example.test/a"])
+                        json!(["example.test/a"]);
                 }
             }
         }
@@ -306,7 +306,7 @@ impl Generator {
 
     fn status(&mut self, kind: Kind, name: &str, path: &str) {
         let status = kind.status(&mut self.rng);
-        let (method, patch, mut body) = match self.rng.usize(0..4) {
+        let (method, how, mut body) = match self.rng.usize(0..4) {
             0 => {
                 let mut body = kind.object(&mut self.rng, name);
                 if let Some(version) = self.reference(path, "resourceVersion") {
@@ -324,12 +324,12 @@ impl Generator {
         };
         body["status"] = status;
         let body = self.maybe_damaged(body);
-        let query = self.write_query(patch == Some(Patch::Apply));
+        let query = self.write_query(how == Some(Patch::Apply));
         self.about(
             path,
             format!("{method} {path}/status{query}"),
             body,
-            |step| step.patch = patch,
+            |step| step.patch = how,
         );
     }
 
@@ -371,13 +371,13 @@ impl Generator {
         // What other programs do next is waited for, so that both have done it.
         let until = if kind == Kind::Namespace && body["dryRun"].is_null() {
             return self.push(format!("GET {path}"), Value::Null, |step| {
-                step.until = Some(Until::Gone)
+                step.until = Some(Until::Gone);
             });
         } else {
             Until::Collected
         };
         self.push(format!("GET {path}"), Value::Null, |step| {
-            step.until = Some(until)
+            step.until = Some(until);
         });
     }
 
@@ -411,7 +411,7 @@ impl Generator {
     fn get(&mut self, path: &str) {
         let accept = self.form(false);
         self.about(path, format!("GET {path}"), Value::Null, |step| {
-            step.accept = accept
+            step.accept = accept;
         });
     }
 
