@@ -19,6 +19,8 @@ static TOKEN_VOLUME: LazyLock<Regex> =
     LazyLock::new(|| pattern("^(kube-api-access-)([a-z0-9]{5})$"));
 static TOLD_VERSION: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"(ResourceVersion in (?:the precondition|record) \()(\d+)\)"));
+static META_VERSION: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(ResourceVersion in (?:precondition|object meta): )(\d+)"));
 static VERSION: LazyLock<Regex> = LazyLock::new(|| pattern(r"<rv:(\d+)(?:\+(\d+))?>"));
 
 #[expect(clippy::expect_used, reason = "the patterns are constants")]
@@ -42,7 +44,7 @@ impl Placeholders {
     /// Names may come that begin with this: it was asked for as `generateName`.
     pub fn expect_generated(&mut self, head: &str) {
         self.generated.extend(Regex::new(&format!(
-            "({})[a-z0-9]{{5}}\\b",
+            "\\b({})[a-z0-9]{{5}}\\b",
             regex::escape(head)
         )));
     }
@@ -136,6 +138,7 @@ impl Placeholders {
         }
         let text = list_in_order(text);
         let text = TOLD_VERSION.replace_all(&text, "$1<rv:$2>)");
+        let text = META_VERSION.replace_all(&text, "$1<rv:$2>");
         let text = UID.replace_all(&text, |found: &Captures| self.uid(&found[0]));
         let text = TIME.replace_all(&text, |found: &Captures| time(&found[0]));
         let mut text = text.into_owned();
