@@ -1,5 +1,8 @@
 //! The real kubectl against `kubeopencode local`: the terminal sessions of `tests/kubectl`, whose README has the form.
+//! With a real cluster beside it, the same sessions run there too, and what is printed must be the same.
 
+#[path = "support/cluster.rs"]
+mod cluster;
 #[path = "support/local.rs"]
 mod local;
 
@@ -9,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use cluster::{Cluster, Session};
 use libtest_mimic::{Arguments, Failed, Trial};
 use local::Local;
 
@@ -22,6 +26,7 @@ fn main() -> ExitCode {
         .collect();
     sessions.sort();
     let mut trials = Vec::new();
+    let cluster = Cluster::of_environment();
     for kubectl in kubectls() {
         for path in &sessions {
             let name = format!(
@@ -29,9 +34,18 @@ fn main() -> ExitCode {
                 path.file_stem().unwrap_or_default().to_string_lossy(),
                 version(&kubectl)
             );
+            let failed = |error| Failed::from(format!("{error:#}"));
+            if let Some(cluster) = cluster.clone() {
+                let left_out = needs_pods(path) && !cluster.runs_pods(&kubectl);
+                let (kubectl, path) = (kubectl.clone(), path.clone());
+                let both = Trial::test(format!("{name}, there and here"), move || {
+                    compare(&kubectl, &path, &cluster).map_err(failed)
+                });
+                trials.push(both.with_ignored_flag(left_out));
+            }
             let (kubectl, path) = (kubectl.clone(), path.clone());
             trials.push(Trial::test(name, move || {
-                run(&kubectl, &path).map_err(|error| Failed::from(format!("{error:#}")))
+                run_here(&kubectl, &path).map(drop).map_err(failed)
             }));
         }
     }
@@ -87,24 +101,56 @@ struct Line {
     expected: Vec<String>,
 }
 
-fn run(kubectl: &Path, path: &Path) -> Result<()> {
+/// Whether a session is about Pods that run, which it says with a line `! pods`.
+fn needs_pods(path: &Path) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line == "! pods"))
+}
+
+/// Runs a session on a local cluster.
+fn run_here(kubectl: &Path, path: &Path) -> Result<Vec<String>> {
     let folder = tempfile::tempdir()?;
-    let bin = folder.path().join("bin");
-    let work = folder.path().join("work");
+    let local = Local::start(&folder.path().join("data"))?;
+    run(kubectl, path, local.kubeconfig(), folder.path())
+}
+
+/// Runs a session on both clusters; each command must print the same.
+fn compare(kubectl: &Path, path: &Path, cluster: &Cluster) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let session = Session::begin(cluster, kubectl, path, folder.path())?;
+    let there = run(kubectl, path, session.kubeconfig(), folder.path())
+        .context("on the cluster of KUBEOPENCODE_TEST_CLUSTER")?;
+    let here = run_here(kubectl, path)?;
+    let lines = parse(&std::fs::read_to_string(path)?, folder.path())?;
+    for ((line, there), here) in lines.iter().zip(&there).zip(&here) {
+        let (there, here) = (session.comparable(there), session.comparable(here));
+        ensure!(
+            there == here,
+            "{}:{}: $ {}\nthere:\n{there}\nhere:\n{here}",
+            path.display(),
+            line.number,
+            line.command
+        );
+    }
+    Ok(())
+}
+
+/// What each command of a session has printed. Each must be as the session says.
+fn run(kubectl: &Path, path: &Path, kubeconfig: &Path, folder: &Path) -> Result<Vec<String>> {
+    let bin = folder.join("bin");
+    let work = folder.join("work");
     std::fs::create_dir_all(&bin)?;
     std::fs::create_dir_all(&work)?;
     std::os::unix::fs::symlink(kubectl, bin.join("kubectl"))?;
     let lines = parse(&std::fs::read_to_string(path)?, &work)?;
-    let data = folder.path().join("data");
-    let local = Local::start(&data)?;
     let search = format!("{}:{}", bin.display(), std::env::var("PATH")?);
+    let mut printed = Vec::new();
     for line in &lines {
         let output = Command::new("sh")
             .args(["-c", &format!("exec 2>&1; {}", line.command)])
             .current_dir(&work)
             .env("PATH", &search)
-            .env("HOME", folder.path())
-            .env("KUBECONFIG", local.kubeconfig())
+            .env("HOME", folder)
+            .env("KUBECONFIG", kubeconfig)
             .env("KUBEOPENCODE", env!("CARGO_BIN_EXE_kubeopencode"))
             .env(
                 "EXAMPLES",
@@ -125,8 +171,9 @@ fn run(kubectl: &Path, path: &Path) -> Result<()> {
             "{place}\nexpected:\n{}\nfound:\n{text}",
             line.expected.join("\n")
         );
+        printed.push(found.join("\n"));
     }
-    Ok(())
+    Ok(printed)
 }
 
 /// Reads a session; writes its files into the folder.

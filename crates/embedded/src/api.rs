@@ -278,7 +278,12 @@ impl Inner {
             .registry
             .lookup(&path.group, &path.version, &path.plural)
             .ok_or_else(missing)?;
-        let needs_namespace = kind.namespaced && (path.name.is_some() || verb == "create");
+        let one_namespace = match verb {
+            "create" => true,
+            "deletecollection" | "delete" => kind.custom,
+            _ => path.name.is_some(),
+        };
+        let needs_namespace = kind.namespaced && one_namespace;
         if (needs_namespace && path.namespace.is_none())
             || (!kind.namespaced && path.namespace.is_some())
         {

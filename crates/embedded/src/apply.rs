@@ -68,17 +68,20 @@ pub fn apply(
         None => kind.empty(),
     };
     if live.is_some() && managers.is_empty() {
-        let all = Changes::between(schema, &kind.empty(), &before).gained();
+        let own = in_scope(kind, &before, writer.subresource);
+        let all = Changes::between(schema, &kind.empty(), &own).gained();
         managers.own(
             "before-first-apply",
             Operation::Update,
             &kind.api_version(),
-            None,
+            Some(writer.time),
             owned(all),
         );
     }
     let last = managers.applied_set(writer.manager, writer.subresource);
-    let set = owned(Set::of_configuration(schema, &configuration));
+    // Also the empty maps that are not kept have an owner.
+    let whole = in_scope(kind, applied, writer.subresource);
+    let set = owned(Set::of_configuration(schema, &whole));
     managers.replace_applied(writer, &kind.api_version(), set);
     let mut merged = merge::merge(Some(schema), &before, &configuration);
     if let Some(last) = last {

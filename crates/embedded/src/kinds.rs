@@ -84,6 +84,8 @@ pub struct Decoded {
     pub object: Value,
     /// Texts for `Warning` headers.
     pub warnings: Vec<String>,
+    /// Warnings that only a request that succeeds gets.
+    pub advice: Vec<String>,
 }
 
 /// One resource in one version.
@@ -312,9 +314,16 @@ impl Kind {
         subresource: Option<&str>,
     ) -> Vec<Cause> {
         let mut causes = Vec::new();
+        if self.custom && new["kind"] != self.kind {
+            let why = format!("must be {}", self.kind);
+            causes.push(Cause::invalid("kind", &new["kind"], why));
+            let rules = self.custom_parts.as_ref().map(|parts| &parts.rules);
+            causes.extend(rules.map_or_else(Vec::new, |rules| rules.check(new, old)));
+            return causes;
+        }
         self.validate_metadata(new, old, &mut causes);
         if let Some(parts) = &self.custom_parts {
-            self.validate_custom(parts, new, old, &mut causes);
+            self.validate_custom(parts, new, old, subresource, &mut causes);
             return causes;
         }
         match (self.group.as_str(), self.kind.as_str()) {
@@ -324,6 +333,9 @@ impl Kind {
             ("events.k8s.io", "Event") => {
                 let core = event::to_core(new.clone());
                 simple::check_event(&core, true, old.is_some(), &mut causes);
+            }
+            ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
+                simple::check_binding(new, old, &mut causes);
             }
             ("", "Pod") => match (old, subresource) {
                 (None, _) => pod::check_spec(&new["spec"], "spec", &mut causes),
@@ -375,29 +387,42 @@ impl Kind {
         parts: &Custom,
         new: &Value,
         old: Option<&Value>,
+        subresource: Option<&str>,
         causes: &mut Vec<Cause>,
     ) {
-        if new["kind"] != self.kind {
-            causes.push(Cause::invalid(
-                "kind",
-                &new["kind"],
-                format!("must be {}", self.kind),
-            ));
-        }
-        let schema = self.schema();
-        let mut faults = validate::check(schema, new, "");
-        faults.extend(validate::check_lists(schema, new, ""));
+        let of_status = subresource == Some("status");
+        let mut faults = self.schema_faults(new, of_status);
         if let Some(old) = old {
             // An unchanged value may stay as wrong as it was.
-            let before = validate::check(schema, old, "");
-            let before_lists = validate::check_lists(schema, old, "");
-            faults.retain(|fault| !before.contains(fault) && !before_lists.contains(fault));
+            let before = self.schema_faults(old, of_status);
+            faults.retain(|fault| !before.contains(fault));
         }
         causes.extend(faults);
         match validate::blocked_rules(causes) {
             Some(cause) => causes.push(cause),
             None => causes.extend(parts.rules.check(new, old)),
         }
+    }
+
+    /// What the schema has against an object, or against its status alone, whose faults name it in their field and
+    /// not in their text.
+    fn schema_faults(&self, object: &Value, of_status: bool) -> Vec<Cause> {
+        let mut schema = &**self.schema();
+        let mut value = object;
+        if of_status && let Some(status) = schema.field("status") {
+            (schema, value) = (status, &object["status"]);
+        } else if of_status {
+            return Vec::new();
+        }
+        let mut faults = validate::check(schema, value, "");
+        faults.extend(validate::check_lists(schema, value, ""));
+        for fault in faults.iter_mut().filter(|_| of_status) {
+            fault.field = match fault.field.as_str() {
+                "<nil>" | "" => "status".to_owned(),
+                field => format!("status.{field}"),
+            };
+        }
+        faults
     }
 
     /// 422 about an object of this kind. Both API groups of events speak of the core kind.

@@ -46,6 +46,7 @@ pub fn json(object: &Value, patch: &Value) -> Result<Value, Failure> {
         }
         Value::Array(operations) => {
             let mut result = object.clone();
+            operations.iter().try_for_each(expect_operation)?;
             for operation in operations {
                 operations::apply(&mut result, operation).ok_or_else(unprocessable)?;
             }
@@ -60,6 +61,23 @@ pub fn json(object: &Value, patch: &Value) -> Result<Value, Failure> {
     Err(Failure::bad_request(format!(
         "error decoding patch: json: cannot unmarshal {kind} into Go value of type []handlers.jsonPatchOp"
     )))
+}
+
+/// The texts of an operation must be texts.
+fn expect_operation(operation: &Value) -> Result<(), Failure> {
+    for field in ["from", "op", "path"] {
+        let wrong = match &operation[field] {
+            Value::Null | Value::String(_) => continue,
+            Value::Bool(_) => "bool",
+            Value::Number(_) => "number",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
+        };
+        return Err(Failure::bad_request(format!(
+            "error decoding patch: json: cannot unmarshal {wrong} into Go struct field jsonPatchOp.{field} of type string"
+        )));
+    }
+    Ok(())
 }
 
 /// What the real server says of every operation that cannot be done.
@@ -77,7 +95,7 @@ fn unprocessable() -> Failure {
 /// # Errors
 /// 400 if the body is not an object.
 pub fn merge(object: &Value, patch: &Value) -> Result<Value, Failure> {
-    expect_object(patch)?;
+    expect_object(patch, "error decoding patch: ")?;
     let mut result = object.clone();
     json_patch::merge(&mut result, patch);
     Ok(result)
@@ -96,11 +114,11 @@ pub fn strategic(kind: &Kind, object: &Value, patch: &Value) -> Result<Value, Fa
             "application/apply-patch+yaml",
         ]));
     }
-    expect_object(patch)?;
+    expect_object(patch, "")?;
     strategic::merge(kind.schema(), object, patch).map_err(Failure::internal)
 }
 
-fn expect_object(patch: &Value) -> Result<(), Failure> {
+fn expect_object(patch: &Value, doing: &str) -> Result<(), Failure> {
     let kind = match patch {
         Value::Object(_) => return Ok(()),
         Value::Array(_) => "array",
@@ -114,7 +132,7 @@ fn expect_object(patch: &Value) -> Result<(), Failure> {
         }
     };
     Err(Failure::bad_request(format!(
-        "error decoding patch: json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+        "{doing}json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
     )))
 }
 

@@ -6,7 +6,6 @@ mod it {
     mod kinds;
     mod logs;
     mod node;
-    mod replay;
     mod sandbox;
     mod serve;
     mod store;

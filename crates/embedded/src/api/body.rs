@@ -119,6 +119,21 @@ pub fn document(media: &str, bytes: &Bytes, kind: &str, custom: bool) -> Result<
             hex,
         ));
     }
+    for key in ["apiVersion", "kind"] {
+        let wrong = match &document.value[key] {
+            Value::Null | Value::String(_) => continue,
+            Value::Bool(_) => "bool",
+            Value::Number(_) => "number",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
+        };
+        let why =
+            format!("json: cannot unmarshal {wrong} into Go struct field .{key} of type string");
+        return Err(unrecognized(
+            format!("couldn't get version/kind; json parse error: {why}"),
+            excerpt(bytes),
+        ));
+    }
     if custom && document.value["kind"].as_str().is_none_or(str::is_empty) {
         let text = String::from_utf8_lossy(bytes);
         return Err(unrecognized(
@@ -127,6 +142,22 @@ pub fn document(media: &str, bytes: &Bytes, kind: &str, custom: bool) -> Result<
         ));
     }
     Ok(document)
+}
+
+/// The options in the body of a DELETE, whose faults are told without naming the type.
+///
+/// # Errors
+/// As [`document`].
+pub fn delete_options(media: &str, bytes: &Bytes) -> Result<Value, Failure> {
+    if matches!(media, "" | "application/json")
+        && let Err(error) = serde_json::from_slice::<Value>(bytes)
+    {
+        let why = go_error(&error, bytes);
+        return Err(Failure::bad_request(format!(
+            "couldn't get version/kind; json parse error: {why}"
+        )));
+    }
+    Ok(document(media, bytes, "DeleteOptions", false)?.value)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -202,10 +233,18 @@ pub fn go_error(error: &serde_json::Error, bytes: &[u8]) -> String {
         .nth(error.line().saturating_sub(1))
         .unwrap_or_default();
     match line.get(error.column().saturating_sub(1)) {
-        Some(byte) => format!(
-            "invalid character '{}' looking for beginning of value",
-            char::from(*byte)
-        ),
+        Some(byte) => {
+            let wanted = if error.to_string().starts_with("key must be a string") {
+                "object key string"
+            } else {
+                "value"
+            };
+            let shown = match char::from(*byte) {
+                control if control.is_control() => format!("\\u{:04x}", u32::from(control)),
+                other => other.to_string(),
+            };
+            format!("invalid character '{shown}' looking for beginning of {wanted}")
+        }
         None => error.to_string(),
     }
 }

@@ -35,10 +35,11 @@ impl Call {
         {
             object["metadata"]["name"] = name.as_str().into();
         }
-        self.same_namespace(&object)?;
-        let mut response = self.insert(object, &options, false).await?;
-        respond::warn(&mut response, &decoded.warnings);
-        Ok(response)
+        let answer = match self.same_namespace(&object) {
+            Ok(()) => self.insert(object, &options, false).await,
+            Err(refusal) => Err(refusal),
+        };
+        Ok(respond::warned(answer, &decoded.warnings, &decoded.advice))
     }
 
     fn review(&self, mut object: Value) -> Result<Response<Body>, Failure> {

@@ -37,7 +37,7 @@ impl Call {
         let body = if self.body.is_empty() {
             Value::Null
         } else {
-            body::document(&self.media, &self.body, "DeleteOptions", false)?.value
+            body::delete_options(&self.media, &self.body)?
         };
         DeleteOptions::read(&self.query, &body)
     }
@@ -55,11 +55,17 @@ impl Call {
     pub(super) async fn delete(self) -> Result<Response<Body>, Failure> {
         let mut options = self.delete_options()?;
         let warning = self.default_propagation(&mut options);
+        let answer = self.deleted(&options).await;
+        let warnings = warning.map(str::to_owned);
+        Ok(respond::warned(answer, warnings.as_slice(), &[]))
+    }
+
+    async fn deleted(&self, options: &DeleteOptions) -> Result<Response<Body>, Failure> {
         let deleted = self
             .api
-            .delete_object(&self.kind, self.namespace(), self.name(), &options)
+            .delete_object(&self.kind, self.namespace(), self.name(), options)
             .await?;
-        let mut response = match deleted {
+        Ok(match deleted {
             Deleted::Gone(object) if self.kind.kind != "Pod" => {
                 let mut details = json!({
                     "name": self.name(),
@@ -83,11 +89,7 @@ impl Call {
             Deleted::Gone(object) | Deleted::Waits(object) => {
                 self.rendering.object(200, &self.kind, &object)?
             }
-        };
-        if let Some(warning) = warning {
-            respond::warn(&mut response, &[warning.to_owned()]);
-        }
-        Ok(response)
+        })
     }
 
     pub(super) async fn delete_collection(self) -> Result<Response<Body>, Failure> {
@@ -197,7 +199,10 @@ impl Inner {
         let mut new = old.clone();
         let name = old["metadata"]["name"].as_str().unwrap_or_default();
         match (kind.group.as_str(), kind.kind.as_str()) {
-            ("", "Namespace") => self.mark_namespace(&mut new, name)?,
+            ("", "Namespace") => {
+                set_finalizers(&mut new, options.propagation);
+                self.mark_namespace(&mut new, name)?;
+            }
             ("apiextensions.k8s.io", _) => self.mark_definition(&mut new),
             _ => {
                 set_finalizers(&mut new, options.propagation);
@@ -252,15 +257,29 @@ impl Inner {
 fn preconditions(kind: &Kind, object: &Value, options: &DeleteOptions) -> Result<(), Failure> {
     let metadata = &object["metadata"];
     let name = metadata["name"].as_str().unwrap_or_default();
-    let conflict = |why: &str| Err(Failure::conflict("", &kind.kind, name, why));
+    let conflict = |why: &str| Err(Failure::conflict(&kind.group, &kind.kind, name, why));
+    // Namespaces are looked at elsewhere in the real server, in other words.
+    let of_namespace = |what: &str, asked: &str, there: &str| {
+        let why = format!(
+            "Precondition failed: {what} in precondition: {asked}, {what} in object meta: {there}"
+        );
+        Err(Failure::conflict("", &kind.plural, name, &why))
+    };
+    let namespace = kind.group.is_empty() && kind.kind == "Namespace";
     let there = metadata["uid"].as_str().unwrap_or_default();
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != there) {
+        if namespace {
+            return of_namespace("UID", uid, there);
+        }
         return conflict(&format!(
             "the UID in the precondition ({uid}) does not match the UID in record ({there}). The object might have been deleted and then recreated"
         ));
     }
     let there = metadata["resourceVersion"].as_str().unwrap_or_default();
     if let Some(version) = options.resource_version.as_deref().filter(|v| *v != there) {
+        if namespace {
+            return of_namespace("ResourceVersion", version, there);
+        }
         return conflict(&format!(
             "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({there}). The object might have been modified"
         ));

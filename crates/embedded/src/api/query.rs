@@ -122,7 +122,7 @@ impl WriteOptions {
                 "may not be specified for non-apply patch",
             ));
         }
-        causes.extend(dry_run_fault(query));
+        causes.extend(dry_run_fault(&query.all("dryRun").collect::<Vec<_>>()));
         let validation = match query.text("fieldValidation") {
             "Ignore" => FieldValidation::Ignore,
             "Strict" => FieldValidation::Strict,
@@ -153,8 +153,7 @@ impl WriteOptions {
     }
 }
 
-fn dry_run_fault(query: &Query) -> Option<Cause> {
-    let values: Vec<&str> = query.all("dryRun").collect();
+fn dry_run_fault(values: &[&str]) -> Option<Cause> {
     let wrong = values.iter().any(|value| *value != "All");
     wrong.then(|| Cause::not_supported("dryRun", &json!(values), &["All"]))
 }
@@ -207,11 +206,15 @@ impl DeleteOptions {
                 "no kind \"{kind}\" is registered for version \"{version}\" in scheme \"pkg/runtime/scheme.go:111\""
             )));
         }
+        // A body counts alone.
+        let query = if body.is_null() {
+            query
+        } else {
+            &Query::default()
+        };
         let text = |key: &str| -> Option<String> {
-            body[key]
-                .as_str()
-                .or_else(|| query.get(key))
-                .map(str::to_owned)
+            let given = body[key].as_str().or_else(|| query.get(key));
+            given.map(str::to_owned)
         };
         let mut causes = Vec::new();
         let policy = text("propagationPolicy");
@@ -245,7 +248,12 @@ impl DeleteOptions {
                 None => None,
             },
         };
-        causes.extend(dry_run_fault(query));
+        let asked = body["dryRun"].as_array().into_iter().flatten();
+        let dry_run: Vec<&str> = query
+            .all("dryRun")
+            .chain(asked.filter_map(Value::as_str))
+            .collect();
+        causes.extend(dry_run_fault(&dry_run));
         refuse("DeleteOptions", causes)?;
         let grace = match body["gracePeriodSeconds"].as_i64() {
             Some(grace) => Some(grace),
@@ -253,8 +261,7 @@ impl DeleteOptions {
         };
         let condition = |key: &str| body["preconditions"][key].as_str().map(str::to_owned);
         Ok(Self {
-            dry_run: query.get("dryRun").is_some()
-                || body["dryRun"].as_array().is_some_and(|all| !all.is_empty()),
+            dry_run: !dry_run.is_empty(),
             grace: grace.map(|seconds| seconds.max(0)),
             propagation,
             uid: condition("uid"),
@@ -296,8 +303,8 @@ impl ListOptions {
         let limit = usize::try_from(query.number("limit")?.unwrap_or(0)).unwrap_or(0);
         let matching = query.text("resourceVersionMatch");
         let version = query.text("resourceVersion");
-        match_faults(matching, version)?;
         let token = Some(query.text("continue")).filter(|token| !token.is_empty());
+        match_faults(query, matching, version)?;
         if token.is_some() && !version.is_empty() && version != "0" {
             return Err(Failure::bad_request(
                 "specifying resource version is not allowed when using continue",
@@ -325,17 +332,26 @@ impl ListOptions {
     }
 }
 
-fn match_faults(matching: &str, version: &str) -> Result<(), Failure> {
-    if matching.is_empty() {
-        return Ok(());
-    }
+const NO_MATCH_WITH_CONTINUE: &str = "resourceVersionMatch is forbidden when continue is provided";
+
+fn match_faults(query: &Query, matching: &str, version: &str) -> Result<(), Failure> {
     let field = "resourceVersionMatch";
     let mut causes = Vec::new();
+    if query.get("sendInitialEvents").is_some() {
+        let why = "sendInitialEvents is forbidden for list";
+        causes.push(Cause::forbidden("sendInitialEvents", why));
+    }
+    if matching.is_empty() {
+        return refuse("ListOptions", causes);
+    }
     if version.is_empty() {
         causes.push(Cause::forbidden(
             field,
             "resourceVersionMatch is forbidden unless resourceVersion is provided",
         ));
+    }
+    if !query.text("continue").is_empty() {
+        causes.push(Cause::forbidden(field, NO_MATCH_WITH_CONTINUE));
     }
     if !matches!(matching, "Exact" | "NotOlderThan") {
         causes.push(Cause::not_supported(
@@ -398,25 +414,26 @@ impl WatchOptions {
             .map(|_| query.flag("sendInitialEvents"));
         let field = "resourceVersionMatch";
         let mut causes = Vec::new();
-        match (initial, query.text(field)) {
-            (None, "") | (Some(_), "NotOlderThan") => {}
-            (None, _) => causes.push(Cause::forbidden(
-                field,
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            )),
-            (Some(_), other) => {
-                causes.push(Cause::forbidden(
-                    field,
-                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                ));
-                if !other.is_empty() {
-                    causes.push(Cause::not_supported(
-                        field,
-                        &other.into(),
-                        &["NotOlderThan"],
-                    ));
-                }
-            }
+        let matching = query.text(field);
+        // A watch from the beginning is one with initial events, as the real server sees it.
+        let from_beginning = initial.is_none()
+            && matching.is_empty()
+            && matches!(query.text("resourceVersion"), "" | "0");
+        if initial.is_some() && matching != "NotOlderThan" {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            causes.push(Cause::forbidden(field, why));
+        }
+        if initial.is_none() && !matching.is_empty() {
+            let why =
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            causes.push(Cause::forbidden(field, why));
+        }
+        if !matches!(matching, "" | "NotOlderThan") {
+            let supported = &["NotOlderThan"];
+            causes.push(Cause::not_supported(field, &matching.into(), supported));
+        }
+        if (from_beginning || !matching.is_empty()) && !query.text("continue").is_empty() {
+            causes.push(Cause::forbidden(field, NO_MATCH_WITH_CONTINUE));
         }
         refuse("ListOptions", causes)?;
         let version = match query.text("resourceVersion") {

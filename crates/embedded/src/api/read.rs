@@ -138,7 +138,11 @@ impl Call {
             revision,
             ..ListMeta::default()
         };
+        // One object has no second page.
+        let single =
+            selection.name.is_some() && (self.namespace().is_some() || !self.kind.namespaced);
         if left > 0
+            && !single
             && let Some(last) = last
         {
             let after = last.key.get(prefix.len()..).unwrap_or_default();

@@ -102,6 +102,20 @@ pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
     }
 }
 
+/// An answer with its warnings, also where it is a refusal: what a body says is looked at first.
+/// `advice` is for those that succeed.
+pub fn warned(
+    answer: Result<Response<Body>, Failure>,
+    warnings: &[String],
+    advice: &[String],
+) -> Response<Body> {
+    let done = answer.is_ok();
+    let mut response = answer.unwrap_or_else(|refusal| failure(&refusal));
+    warn(&mut response, warnings);
+    warn(&mut response, if done { advice } else { &[] });
+    response
+}
+
 impl Rendering {
     fn write(&self, code: u16, value: &Value) -> Response<Body> {
         match self.accept.format {
@@ -178,6 +192,12 @@ impl Rendering {
             }
             Shape::Metadata(version) | Shape::MetadataList(version) => {
                 let items: Vec<Value> = objects.iter().map(|o| partial(o, version)).collect();
+                // An empty list is Go's nil there.
+                let items = if items.is_empty() {
+                    Value::Null
+                } else {
+                    items.into()
+                };
                 self.write(
                     200,
                     &json!({

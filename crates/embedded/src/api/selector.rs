@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::kinds::names;
 use crate::status::Failure;
 
 /// One requirement on a label.
@@ -169,6 +170,11 @@ impl Parser {
             Token::Word(word) => word,
             other => return Err(format!("found '{}', expected: identifier", other.text())),
         };
+        let faults = names::qualified_name(&key);
+        if !faults.is_empty() {
+            let why = faults.join("; ");
+            return Err(format!("<nil>: Invalid value: \"{key}\": {why}"));
+        }
         if negated {
             return Ok(Requirement::Missing(key));
         }
@@ -176,24 +182,26 @@ impl Parser {
             return Ok(Requirement::Exists(key));
         }
         let operator = self.next();
-        match operator.text() {
-            "in" => Ok(Requirement::In(key, self.values()?)),
-            "notin" => Ok(Requirement::NotIn(key, self.values()?)),
-            "=" | "==" => Ok(Requirement::In(key, vec![self.value()?])),
-            "!=" => Ok(Requirement::NotIn(key, vec![self.value()?])),
-            ">" => Ok(Requirement::Greater(key, self.bound()?)),
-            "<" => Ok(Requirement::Less(key, self.bound()?)),
-            other => Err(format!(
-                "found '{other}', expected: in, notin, =, ==, !=, gt, lt"
-            )),
-        }
-    }
-
-    fn bound(&mut self) -> Result<i64, String> {
-        let value = self.value()?;
-        value
-            .parse()
-            .map_err(|_| format!("values[0]: Invalid value: \"{value}\": for 'Gt', 'Lt' operators, the value must be an integer"))
+        let values = match operator.text() {
+            "in" | "notin" => self.values()?,
+            "=" | "==" | "!=" | ">" | "<" => vec![self.value()?],
+            other => {
+                return Err(format!(
+                    "found '{other}', expected: in, notin, =, ==, !=, gt, lt"
+                ));
+            }
+        };
+        let bound = match operator.text() {
+            ">" | "<" => bound(&values[0])?,
+            _ => 0,
+        };
+        check_values(&key, &values)?;
+        Ok(match operator.text() {
+            "in" | "=" | "==" => Requirement::In(key, values),
+            ">" => Requirement::Greater(key, bound),
+            "<" => Requirement::Less(key, bound),
+            _ => Requirement::NotIn(key, values),
+        })
     }
 
     fn value(&mut self) -> Result<String, String> {
@@ -233,6 +241,27 @@ impl Parser {
             }
         }
     }
+}
+
+fn bound(value: &str) -> Result<i64, String> {
+    value
+        .parse()
+        .map_err(|_| format!("values[0]: Invalid value: \"{value}\": for 'Gt', 'Lt' operators, the value must be an integer"))
+}
+
+fn check_values(key: &str, values: &[String]) -> Result<(), String> {
+    let mut sorted: Vec<&String> = values.iter().collect();
+    sorted.sort();
+    for (index, value) in sorted.into_iter().enumerate() {
+        let faults = names::label_value(value);
+        if !faults.is_empty() {
+            let why = faults.join("; ");
+            return Err(format!(
+                "values[{index}][{key}]: Invalid value: \"{value}\": {why}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// One term of a field selector.

@@ -51,6 +51,7 @@ impl PatchType {
 struct Changed {
     object: Value,
     warnings: Vec<String>,
+    advice: Vec<String>,
     /// Its `managedFields` are right already.
     applied: bool,
 }
@@ -66,26 +67,38 @@ impl Call {
     pub(super) async fn update(self) -> Result<Response<Body>, Failure> {
         let options = WriteOptions::read(&self.query, WriteVerb::Update)?;
         let decoded = self.kind.decode(self.document()?, options.validation)?;
-        self.same_name(&decoded.object)?;
-        self.same_namespace(&decoded.object)?;
+        let answer = self.replace(decoded.object, &options).await;
+        Ok(respond::warned(answer, &decoded.warnings, &decoded.advice))
+    }
+
+    /// Puts an object in the place of the one that is there.
+    async fn replace(
+        &self,
+        mut object: Value,
+        options: &WriteOptions,
+    ) -> Result<Response<Body>, Failure> {
+        self.same_name(&object)?;
+        self.same_namespace(&object)?;
         loop {
             let Some(current) = self.api.store.get(&self.key(self.name())) else {
                 let creates = self.kind.kind == "Lease" && self.path.subresource.is_none();
                 if !creates {
                     return Err(self.not_found());
                 }
-                let mut response = self.insert(decoded.object, &options, false).await?;
-                respond::warn(&mut response, &decoded.warnings);
-                return Ok(response);
+                if let Some(metadata) = object["metadata"].as_object_mut() {
+                    metadata.remove("resourceVersion");
+                }
+                return self.insert(object, options, false).await;
             };
             let old = shown(&self.kind, &current);
-            self.update_conditions(&old, &decoded.object)?;
+            self.update_conditions(&old, &object)?;
             let changed = Changed {
-                object: decoded.object.clone(),
-                warnings: decoded.warnings.clone(),
+                object: object.clone(),
+                warnings: Vec::new(),
+                advice: Vec::new(),
                 applied: false,
             };
-            if let Attempt::Done(response) = self.save(&current, old, changed, &options).await? {
+            if let Attempt::Done(response) = self.save(&current, old, changed, options).await? {
                 return Ok(response);
             }
         }
@@ -97,45 +110,64 @@ impl Call {
         let version = new["metadata"]["resourceVersion"]
             .as_str()
             .unwrap_or_default();
-        let conditional = self.kind.custom
-            || matches!(
-                self.kind.kind.as_str(),
-                "Lease" | "CustomResourceDefinition"
-            );
-        if version.is_empty() && conditional {
-            let cause = Cause::invalid(
-                "metadata.resourceVersion",
-                &0.into(),
-                "must be specified for an update",
-            );
-            return Err(Failure::invalid(group, plural, self.name(), vec![cause]));
-        }
+        let uid = new["metadata"]["uid"].as_str().unwrap_or_default();
+        let there = old["metadata"]["uid"].as_str().unwrap_or_default();
+        self.unconditional(new, Some(there))?;
         if !version.is_empty() && old["metadata"]["resourceVersion"] != version {
             return Err(Failure::modified(group, plural, self.name()));
         }
-        let uid = new["metadata"]["uid"].as_str().unwrap_or_default();
-        let there = old["metadata"]["uid"].as_str().unwrap_or_default();
         if !uid.is_empty() && uid != there {
             let place = match self.namespace() {
                 Some(namespace) => format!("{namespace}/{}", self.name()),
                 None => self.name().to_owned(),
+            };
+            // Where the real server keeps it.
+            let kept = if self.kind.custom {
+                format!("{group}/{plural}/{place}")
+            } else {
+                format!("{plural}/{place}")
             };
             return Err(Failure::conflict(
                 group,
                 plural,
                 self.name(),
                 &format!(
-                    "StorageError: invalid object, Code: 4, Key: /registry/{plural}/{place}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {there}"
+                    "StorageError: invalid object, Code: 4, Key: /registry/{kept}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {there}"
                 ),
             ));
         }
         Ok(())
     }
 
+    /// Objects of some kinds are not changed without a resourceVersion; `there` is the UID of the one to be replaced.
+    fn unconditional(&self, new: &Value, there: Option<&str>) -> Result<(), Failure> {
+        let text = |key: &str| new["metadata"][key].as_str().unwrap_or_default();
+        let kind = self.kind.kind.as_str();
+        let needs = self.kind.custom || matches!(kind, "Lease" | "CustomResourceDefinition");
+        // A UID alone is looked at first where the server would create what is missing.
+        let other = !text("uid").is_empty() && there.is_some_and(|there| there != text("uid"));
+        if !needs || !text("resourceVersion").is_empty() || (kind == "Lease" && other) {
+            return Ok(());
+        }
+        let cause = Cause::invalid(
+            "metadata.resourceVersion",
+            &0.into(),
+            "must be specified for an update",
+        );
+        let (group, plural) = (&self.kind.group, &self.kind.plural);
+        Err(Failure::invalid(group, plural, self.name(), vec![cause]))
+    }
+
     fn same_name(&self, object: &Value) -> Result<(), Failure> {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         if name == self.name() {
             return Ok(());
+        }
+        if name.is_empty() {
+            return Err(Failure::bad_request(format!(
+                "the name of the object ({} based on URL) was undeterminable: name must be provided",
+                self.name()
+            )));
         }
         Err(Failure::bad_request(format!(
             "the name of the object ({name}) does not match the name on the URL ({})",
@@ -153,6 +185,9 @@ impl Call {
                 WriteVerb::Patch
             },
         )?;
+        if self.path.subresource.is_some() && self.api.store.get(&self.key(self.name())).is_none() {
+            return Err(self.not_found());
+        }
         let (content, faults) = self.patch_content(patch_type, options.validation)?;
         loop {
             let current = self.api.store.get(&self.key(self.name()));
@@ -161,9 +196,8 @@ impl Call {
                 let mut applied = self.applied(old.as_ref(), &content, &options)?;
                 applied.warnings.extend_from_slice(&faults);
                 let (Some(current), Some(old)) = (current, old) else {
-                    let mut response = self.insert(applied.object, &options, true).await?;
-                    respond::warn(&mut response, &applied.warnings);
-                    return Ok(response);
+                    let answer = self.insert(applied.object, &options, true).await;
+                    return Ok(respond::warned(answer, &applied.warnings, &applied.advice));
                 };
                 if let Attempt::Done(response) = self.save(&current, old, applied, &options).await?
                 {
@@ -216,18 +250,16 @@ impl Call {
         }
         let kind = applied["kind"].as_str().unwrap_or_default();
         let version = applied["apiVersion"].as_str().unwrap_or_default();
-        if kind.is_empty() || version.is_empty() {
-            return Err(Failure::bad_request(
-                "invalid object type: /, Kind=".to_owned(),
-            ));
-        }
         if kind != self.kind.kind || version != self.kind.api_version() {
+            let slash = if version.contains('/') { "" } else { "/" };
             return Err(Failure::bad_request(format!(
-                "incorrect version specified in apply patch. Specified patch version: {version}, expected: {}",
-                self.kind.api_version()
+                "invalid object type: {slash}{version}, Kind={kind}"
             )));
         }
-        self.same_name(applied)?;
+        // Without a name it is about the object that is there.
+        if !applied["metadata"]["name"].is_null() {
+            self.same_name(applied)?;
+        }
         self.same_namespace(applied)
     }
 
@@ -249,6 +281,7 @@ impl Call {
                     );
                     return Err(Failure::conflict(group, plural, self.name(), &why));
                 }
+                self.same_name(content)?;
             }
         }
         let manager = self.manager(options.manager.as_ref());
@@ -266,6 +299,7 @@ impl Call {
         Ok(Changed {
             object: decoded.object,
             warnings: decoded.warnings,
+            advice: decoded.advice,
             applied: true,
         })
     }
@@ -304,10 +338,12 @@ impl Call {
             .decode_patched(result, content, form, options.validation)?;
         self.same_name(&decoded.object)?;
         self.same_namespace(&decoded.object)?;
+        self.unconditional(&decoded.object, None)?;
         self.same_version(old, &decoded.object)?;
         Ok(Changed {
             object: decoded.object,
             warnings: decoded.warnings,
+            advice: decoded.advice,
             applied: false,
         })
     }
@@ -323,10 +359,16 @@ impl Call {
         let done = |object: &Value| -> Result<Attempt, Failure> {
             let mut response = self.rendering.object(200, &self.kind, object)?;
             respond::warn(&mut response, &changed.warnings);
+            respond::warn(&mut response, &changed.advice);
             Ok(Attempt::Done(response))
         };
-        let Some(new) = self.resolve(&old, changed.object, changed.applied, options)? else {
-            return done(&old);
+        let new = match self.resolve(&old, changed.object, changed.applied, options) {
+            Ok(Some(new)) => new,
+            Ok(None) => return done(&old),
+            Err(refusal) => {
+                let refused = respond::warned(Err(refusal), &changed.warnings, &[]);
+                return Ok(Attempt::Done(refused));
+            }
         };
         if options.dry_run {
             return done(&new);

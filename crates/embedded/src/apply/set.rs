@@ -164,7 +164,12 @@ impl Set {
         if self.member && !prefix.is_empty() {
             paths.push(prefix.to_owned());
         }
-        for (element, child) in &self.children {
+        // Fields that have none below them come first.
+        let (leaves, others): (Vec<_>, Vec<_>) = self
+            .children
+            .iter()
+            .partition(|(_, child)| child.children.is_empty());
+        for (element, child) in leaves.into_iter().chain(others) {
             child.collect_paths(&format!("{prefix}{}", element_text(element)), paths);
         }
     }

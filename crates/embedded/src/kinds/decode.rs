@@ -107,7 +107,8 @@ pub(super) fn decode_patched(
 }
 
 /// Custom resources may name finalizers without a domain, but hear about it.
-fn finish(kind: &Kind, object: Value, mut warnings: Vec<String>) -> Decoded {
+fn finish(kind: &Kind, object: Value, warnings: Vec<String>) -> Decoded {
+    let mut advice = Vec::new();
     if kind.custom {
         for finalizer in object["metadata"]["finalizers"]
             .as_array()
@@ -116,11 +117,15 @@ fn finish(kind: &Kind, object: Value, mut warnings: Vec<String>) -> Decoded {
         {
             let name = finalizer.as_str().unwrap_or_default();
             if !name.contains('/') && !matches!(name, "orphan" | "foregroundDeletion") {
-                warnings.push(format!("metadata.finalizers: {name:?}: prefer a domain-qualified finalizer name to avoid accidental conflicts with other finalizer writers"));
+                advice.push(format!("metadata.finalizers: {name:?}: prefer a domain-qualified finalizer name to avoid accidental conflicts with other finalizer writers"));
             }
         }
     }
-    Decoded { object, warnings }
+    Decoded {
+        object,
+        warnings,
+        advice,
+    }
 }
 
 fn read(kind: &Kind, document: Document) -> Result<(Value, Vec<String>), Fault> {
@@ -242,9 +247,6 @@ fn read_custom(kind: &Kind, document: Document) -> Result<(Value, Vec<String>), 
     if given.is_empty() {
         return Err(missing("Kind"));
     }
-    if api_version.is_empty() {
-        return Err(missing("apiVersion"));
-    }
     if api_version != kind.api_version() {
         return Err(Fault::Plain(format!(
             "the API version in the data ({api_version}) does not match the expected API version ({})",
@@ -267,6 +269,7 @@ fn read_custom(kind: &Kind, document: Document) -> Result<(Value, Vec<String>), 
     if given == kind.kind {
         let schema = kind.schema();
         prune::prune(schema, &mut value, "", true, &mut unknown);
+        unknown.sort();
         defaults::fill(schema, &mut value);
     }
     whole_numbers(&mut value);

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{metadata, pod};
+use super::{metadata, names, pod};
 use crate::status::Cause;
 
 const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
@@ -117,7 +117,7 @@ pub(super) fn check(job: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             causes.push(Cause::not_supported(
                 "spec.completionMode",
                 &mode.into(),
-                &["Indexed", "NonIndexed"],
+                &["NonIndexed", "Indexed"],
             ));
         }
         if mode == "Indexed" && spec["completions"].is_null() {
@@ -125,7 +125,23 @@ pub(super) fn check(job: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             causes.push(Cause::required("spec.completions", why));
         }
     }
+    let policy = &spec["podReplacementPolicy"];
+    let allowed: &[&str] = if spec["podFailurePolicy"].is_object() {
+        &["Failed"]
+    } else {
+        &["Failed", "TerminatingOrFailed"]
+    };
+    if let Some(given) = policy.as_str()
+        && !allowed.contains(&given)
+    {
+        let field = "spec.podReplacementPolicy";
+        causes.push(Cause::not_supported(field, policy, allowed));
+    }
     if old.is_none() {
+        check_indexed_name(job, causes);
+        if let Some(manager) = spec["managedBy"].as_str() {
+            check_manager(manager, causes);
+        }
         check_selector(job, causes);
     }
     let template = &spec["template"];
@@ -142,6 +158,38 @@ pub(super) fn check(job: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     pod::check_template_spec(&template["spec"], "spec.template.spec", causes);
     if let Some(old) = old {
         check_update(job, old, causes);
+    }
+}
+
+/// The Pods of an indexed Job are named after it.
+fn check_indexed_name(job: &Value, causes: &mut Vec<Cause>) {
+    let (spec, name) = (&job["spec"], &job["metadata"]["name"]);
+    let Some(last) = spec["completions"]
+        .as_i64()
+        .filter(|n| *n > 0)
+        .map(|n| n - 1)
+    else {
+        return;
+    };
+    let pod = format!("{}-{last}", name.as_str().unwrap_or_default());
+    if spec["completionMode"] == "Indexed" && !names::label(&pod).is_empty() {
+        let name = name.as_str().unwrap_or_default().into();
+        let why = format!("will not able to create pod with invalid DNS label: {pod}");
+        causes.push(Cause::invalid("metadata.name", &name, why));
+    }
+}
+
+fn check_manager(manager: &str, causes: &mut Vec<Cause>) {
+    let mut invalid = |why: &str| {
+        causes.push(Cause::invalid("spec.managedBy", &manager.into(), why));
+    };
+    match manager.split_once('/') {
+        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
+            for why in names::subdomain(domain) {
+                invalid(&why);
+            }
+        }
+        _ => invalid("must be a domain-prefixed path (such as \"acme.io/foo\")"),
     }
 }
 
@@ -194,16 +242,13 @@ fn check_update(job: &Value, old: &Value, causes: &mut Vec<Cause>) {
         &spec["selector"],
     );
     let (template, template_before) = (fixed_template(job, old), fixed_template(old, old));
-    immutable(
-        "spec.template",
-        template["metadata"] == template_before["metadata"],
-        &spec["template"]["metadata"],
-    );
-    immutable(
-        "spec.template.spec",
-        template["spec"] == template_before["spec"],
-        &spec["template"]["spec"],
-    );
+    // While its scheduling may change, the rest is looked at piece by piece.
+    let (field, value) = if may_be_scheduled_anew(old) {
+        ("spec.template.spec", &spec["template"]["spec"])
+    } else {
+        ("spec.template", &spec["template"])
+    };
+    immutable(field, template == template_before, value);
     for key in [
         "completionMode",
         "podFailurePolicy",
@@ -219,15 +264,16 @@ fn check_update(job: &Value, old: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
+fn may_be_scheduled_anew(old: &Value) -> bool {
+    let started = !old["status"]["startTime"].is_null();
+    old["spec"]["suspend"] == true && !started
+}
+
 /// The part of a template that cannot be changed: all of it, but while a Job is suspended and never started, not
 /// what decides where its Pods go.
 fn fixed_template(job: &Value, old: &Value) -> Value {
     let mut template = job["spec"]["template"].clone();
-    let suspended = old["spec"]["suspend"] == true;
-    let started = old["status"]
-        .get("startTime")
-        .is_some_and(|time| !time.is_null());
-    if !suspended || started {
+    if !may_be_scheduled_anew(old) {
         return template;
     }
     if let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) {
@@ -265,6 +311,20 @@ pub(super) fn check_status(job: &Value, old: &Value, causes: &mut Vec<Cause>) {
     let set = |key: &str| status.get(key).is_some_and(|value| !value.is_null());
     let (complete, failed) = (is_true(job, "Complete"), is_true(job, "Failed"));
     let newly = |kind: &str| is_true(job, kind) && !is_true(old, kind);
+    for key in ["active", "succeeded", "failed", "ready", "terminating"] {
+        if status[key].as_i64().is_some_and(|count| count < 0) {
+            let why = "must be greater than or equal to 0";
+            causes.push(Cause::invalid(format!("status.{key}"), &status[key], why));
+        }
+    }
+    if status["ready"].as_i64() > Some(status["active"].as_i64().unwrap_or(0)) {
+        let why = "cannot set more ready pods than active";
+        causes.push(Cause::invalid("status.ready", &status["ready"], why));
+    }
+    if (complete || failed) && status["active"].as_i64().is_some_and(|count| count > 0) {
+        let why = "active>0 is invalid for finished job";
+        causes.push(Cause::invalid("status.active", &status["active"], why));
+    }
     let mut invalid = |why: &str| {
         causes.push(Cause::new(
             "FieldValueInvalid",

@@ -52,6 +52,20 @@ pub(super) fn default_binding(object: &mut Map<String, Value>) {
     }
 }
 
+/// The role of a binding stays.
+pub(super) fn check_binding(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let role = &object["roleRef"];
+    if old.is_some_and(|old| old["roleRef"] != *role) {
+        // In the spelling of Go's own structure.
+        let shown = format!(
+            "{{\"APIGroup\":{},\"Kind\":{},\"Name\":{}}}",
+            role["apiGroup"], role["kind"], role["name"]
+        );
+        let message = format!("Invalid value: {shown}: cannot change roleRef");
+        causes.push(Cause::new("FieldValueInvalid", "roleRef", message));
+    }
+}
+
 /// Volume claims are for file systems unless they say otherwise.
 pub(super) fn default_claim(object: &mut Map<String, Value>) {
     if let Some(Value::Object(spec)) = object.get_mut("spec") {

@@ -37,7 +37,13 @@ pub(super) fn apply(object: &mut Value, operation: &Value) -> Option<()> {
             add(object, path, moved)
         }
         "copy" => {
-            let copied = object.pointer(operation["from"].as_str()?)?.clone();
+            let from = operation["from"].as_str()?;
+            let copied = match object.pointer(from) {
+                Some(value) => value.clone(),
+                // A key that is missing from an object that is there is copied as null.
+                None if object.pointer(split(from)?.0)?.is_object() => Value::Null,
+                None => return None,
+            };
             add(object, path, copied)
         }
         "test" => test(object, path, &value().unwrap_or_default()),

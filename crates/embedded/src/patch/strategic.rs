@@ -80,6 +80,11 @@ fn merge_map(
                     .and_then(Value::as_array);
                 Value::Array(merge_list(field, old, new, order.map(Vec::as_slice))?)
             }
+            // There is nothing to replace or to delete, and nothing is added.
+            (None, Value::Object(new)) if matches!(new.get(DIRECTIVE), Some(d) if d == "replace" || d == "delete") =>
+            {
+                continue;
+            }
             (_, Value::Object(new)) => Value::Object(merge_map(field, &Map::new(), new)?),
             (_, value) => value.clone(),
         };

@@ -30,7 +30,10 @@ impl Rules {
         let Some(compiled) = &self.compiled else {
             return Vec::new();
         };
-        let Err(errors) = Validator::new().validate_compiled(compiled, new, old) else {
+        // To `has`, a field that is null is not there.
+        let (given, before) = (without_nulls(new), old.map(without_nulls));
+        let checked = Validator::new().validate_compiled(compiled, &given, before.as_ref());
+        let Err(errors) = checked else {
             return Vec::new();
         };
         errors.into_iter().map(|e| self.cause(&e, new)).collect()
@@ -40,6 +43,10 @@ impl Rules {
         let path = error.field_path.as_str();
         if error.kind == ErrorKind::ValidationFailure {
             let message = &error.message;
+            let path = match path.trim_start_matches('.') {
+                "" => "<nil>",
+                path => path,
+            };
             return match error.reason.as_deref() {
                 Some("FieldValueForbidden") => {
                     Cause::new("FieldValueForbidden", path, format!("Forbidden: {message}"))
@@ -146,6 +153,18 @@ fn has_rules(schema: &Value) -> bool {
         }
         Value::Array(items) => items.iter().any(has_rules),
         _ => false,
+    }
+}
+
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let fields = map.iter().filter(|(_, field)| !field.is_null());
+            let fields = fields.map(|(name, field)| (name.clone(), without_nulls(field)));
+            Value::Object(fields.collect())
+        }
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
+        other => other.clone(),
     }
 }
 

@@ -214,6 +214,7 @@ fn go_type(schema: &Schema) -> String {
         }
         Type::Object => schema.type_name.clone(),
         Type::Array => format!("[]{}", inner(&schema.items)),
+        Type::String if schema.format == "byte" => "[]uint8".to_owned(),
         Type::String => "string".to_owned(),
         Type::Integer if schema.format.is_empty() => "int64".to_owned(),
         Type::Integer => schema.format.clone(),

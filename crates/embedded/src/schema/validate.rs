@@ -100,19 +100,30 @@ fn check_type(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause
     } else {
         schema.json_type.name()
     };
-    let actual = type_name(value);
+    let (wanted, actual) = match (wanted, schema.format.as_str()) {
+        ("integer", "int32" | "int64") if value.is_number() => (schema.format.as_str(), "float64"),
+        _ => (wanted, type_name(value)),
+    };
     let message = format!(
         "Invalid value: \"{actual}\": {} must be of type {wanted}: \"{actual}\"",
         body(path)
     );
     causes.push(Cause::new("FieldValueTypeInvalid", path, message));
-    if wanted == "integer" && value.is_number() {
-        let message = format!(
-            "Invalid value: \"\": Checked value must be of type integer (default format) in {path}"
-        );
-        causes.push(Cause::new("FieldValueInvalid", "<nil>", message));
+    if schema.json_type == Type::Integer && value.is_number() {
+        causes.push(not_of_format(&schema.format, path));
     }
     false
+}
+
+/// A number that is not of its format. The real server says so of the whole object.
+fn not_of_format(format: &str, path: &str) -> Cause {
+    let format = match format {
+        "" => "(default format)".to_owned(),
+        format => format!("with format {format}"),
+    };
+    let message =
+        format!("Invalid value: \"\": Checked value must be of type integer {format} in {path}");
+    Cause::new("FieldValueInvalid", "<nil>", message)
 }
 
 fn is_integer(value: &Value) -> bool {
@@ -163,17 +174,29 @@ fn check_number(schema: &Schema, number: &Number, path: &str, causes: &mut Vec<C
     if let Some((maximum, exclusive)) = &limits.maximum {
         let bound = maximum.as_f64().unwrap_or(f64::INFINITY);
         if *exclusive && value >= bound {
-            fault(format!("should be less than {maximum}"));
+            fault(format!(
+                "should be less than {maximum}",
+                maximum = bare(maximum)
+            ));
         } else if value > bound {
-            fault(format!("should be less than or equal to {maximum}"));
+            fault(format!(
+                "should be less than or equal to {maximum}",
+                maximum = bare(maximum)
+            ));
         }
     }
     if let Some((minimum, exclusive)) = &limits.minimum {
         let bound = minimum.as_f64().unwrap_or(f64::NEG_INFINITY);
         if *exclusive && value <= bound {
-            fault(format!("should be greater than {minimum}"));
+            fault(format!(
+                "should be greater than {minimum}",
+                minimum = bare(minimum)
+            ));
         } else if value < bound {
-            fault(format!("should be greater than or equal to {minimum}"));
+            fault(format!(
+                "should be greater than or equal to {minimum}",
+                minimum = bare(minimum)
+            ));
         }
     }
     if let Some(multiple) = &limits.multiple_of {
@@ -190,13 +213,14 @@ fn check_number(schema: &Schema, number: &Number, path: &str, causes: &mut Vec<C
     if let Some((low, high)) = bounds
         && !(low..=high).contains(&value)
     {
-        let format = &schema.format;
-        let message = format!(
-            "Invalid value: {shown}: {} must be of type {format}: {shown}",
-            body(path)
-        );
-        causes.push(Cause::new("FieldValueTypeInvalid", path, message));
+        causes.push(not_of_format(&schema.format, path));
     }
+}
+
+/// A bound as Go prints it: without a fraction that is nothing.
+fn bare(bound: &Number) -> String {
+    let text = bound.to_string();
+    text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
 }
 
 fn check_array(

@@ -34,7 +34,7 @@ fn columns(kind: &str) -> &'static [Row] {
             ("Data", "string", 0),
             ("Age", "string", 0),
         ],
-        "ServiceAccount" => &[("Secrets", "string", 0), ("Age", "string", 0)],
+        "ServiceAccount" => &[("Age", "string", 0)],
         "Namespace" | "Node" => &[("Status", "string", 0), ("Age", "string", 0)],
         "Lease" => &[("Holder", "string", 0), ("Age", "string", 0)],
         "PersistentVolumeClaim" => &[
@@ -116,10 +116,7 @@ pub(super) fn cells(kind: &str, object: &Value, now: i64) -> Vec<Value> {
             age(),
         ],
         "Secret" => vec![text(&object["type"]), count(&object["data"]).into(), age()],
-        "ServiceAccount" => vec![
-            object["secrets"].as_array().map_or(0, Vec::len).into(),
-            age(),
-        ],
+        "ServiceAccount" => vec![age()],
         "Namespace" => vec![text(&object["status"]["phase"]), age()],
         "Node" => vec![node_status(object).into(), age()],
         "Lease" => vec![text(&object["spec"]["holderIdentity"]), age()],

@@ -101,7 +101,7 @@ fn a_job_may_be_suspended_and_scaled_but_its_template_stays() {
     };
     let causes = faults(&kind, &old, image, None);
     assert_eq!(causes.len(), 1);
-    assert_eq!(causes[0].field, "spec.template.spec");
+    assert_eq!(causes[0].field, "spec.template");
     assert!(causes[0].message.ends_with("field is immutable"));
 }
 

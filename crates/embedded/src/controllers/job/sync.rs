@@ -78,6 +78,9 @@ impl Step {
     }
 }
 
+/// `spec.managedBy` of the Jobs that are this controller's; the others are left alone.
+const OURSELVES: &str = "kubernetes.io/job-controller";
+
 /// The next step for `job`. `pods` are all that it controls, `backoff` is what earlier steps said.
 pub(crate) fn sync<P: Borrow<Pod>>(
     job: &Job,
@@ -92,6 +95,9 @@ pub(crate) fn sync<P: Borrow<Pod>>(
         backoff: backoff.clone(),
         ..Step::default()
     };
+    if spec.managed_by.as_deref().is_some_and(|by| by != OURSELVES) {
+        return step;
+    }
     if let Some(end) = status::finished(&old) {
         for pod in pods.iter().filter(|pod| pods::is_tracked(pod)) {
             step.release(pod);

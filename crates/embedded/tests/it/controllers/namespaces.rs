@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::world::World;
 
-const RECORDING: &str = include_str!("../../data/requests.jsonl");
+const RECORDING: &str = include_str!("../../../../../tests/differential/recorded/requests.jsonl");
 
 fn is(name: &'static str) -> impl Fn(&'static str, &Value) -> bool {
     move |kind, object| kind != "DELETED" && object["metadata"]["name"] == name

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{created, decoded};
 
-const REQUESTS: &str = include_str!("../../data/requests.jsonl");
+const REQUESTS: &str = include_str!("../../../../../tests/differential/recorded/requests.jsonl");
 
 /// The kind of the recorded `widgets.example.test`.
 pub(super) fn widget() -> Arc<Kind> {

@@ -7,8 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
+use crate::placeholders::{in_order, list_in_order};
+
+/// Which text and which version each placeholder stands for.
 #[derive(Clone, Default)]
-pub(super) struct Bindings {
+pub struct Bindings {
     named: HashMap<String, String>,
     versions: BTreeMap<u64, u64>,
 }
@@ -107,7 +110,8 @@ fn invented(class: &str, number: u64, all: &str) -> String {
 impl Bindings {
     /// A recorded request with our own values in it. What was never answered becomes the nearest
     /// thing that makes sense.
-    pub(super) fn fill(&self, text: &str, newest: u64) -> String {
+    #[must_use]
+    pub fn fill(&self, text: &str, newest: u64) -> String {
         let mut out = String::new();
         for part in parts(text) {
             match part {
@@ -216,7 +220,7 @@ impl Bindings {
     }
 
     /// Every difference between a recorded and an actual value.
-    pub(super) fn compare(&mut self, recorded: &Value, actual: &Value) -> Vec<String> {
+    pub fn compare(&mut self, recorded: &Value, actual: &Value) -> Vec<String> {
         let mut differences = Vec::new();
         let partly = recorded.get("_recorder_kept").and_then(Value::as_str);
         self.value(
@@ -264,7 +268,7 @@ impl Bindings {
                 {
                     return self.some_of(path, recorded, actual, out);
                 }
-                let (recorded, actual) = (&in_order(path, recorded), &in_order(path, actual));
+                let (recorded, actual) = (&ordered(path, recorded), &ordered(path, actual));
                 if recorded.len() != actual.len() {
                     out.push(format!(
                         "{path} has {} items, expected {}: {}",
@@ -324,35 +328,8 @@ impl Bindings {
     }
 }
 
-/// Lists whose order says nothing come in one order: the faults of an object, which the real server finds in the
-/// order of a Go map, and managers, which it sorts by the second in which they wrote.
-fn in_order(path: &str, items: &[Value]) -> Vec<Value> {
-    let mut items = items.to_vec();
-    let keys: &[&str] = if path.ends_with(".causes") {
-        &["field", "reason", "message"]
-    } else if path.ends_with(".managedFields") {
-        &["operation", "manager", "subresource", "apiVersion"]
-    } else {
-        return items;
-    };
-    items.sort_by_key(|item| {
-        keys.iter()
-            .map(|key| item[*key].to_string())
-            .collect::<Vec<_>>()
-    });
-    items
-}
-
-/// The list of faults in a message, likewise.
-fn list_in_order(message: &str) -> String {
-    match message.split_once(" is invalid: [") {
-        Some((head, list)) if list.ends_with(']') => {
-            let mut faults: Vec<&str> = list.trim_end_matches(']').split(", ").collect();
-            faults.sort_unstable();
-            format!("{head} is invalid: [{}]", faults.join(", "))
-        }
-        _ => message.to_owned(),
-    }
+fn ordered(path: &str, items: &[Value]) -> Vec<Value> {
+    in_order(path.rsplit('.').next().unwrap_or_default(), items.to_vec())
 }
 
 fn short(value: &Value) -> String {

@@ -1,13 +1,15 @@
-//! What a real kube-apiserver 1.36 answered, asked again.
+//! What a real kube-apiserver 1.36 answered, asked again: the first recording, and those of `scripts`.
 //!
-//! The recorded exchanges run in their order against the service. Every difference must stand in
+//! The recorded exchanges run in their order against the service, each recording in a cluster of its own. Every difference must stand in
 //! `known-differences.txt` with its reason, and nothing may stand there that no longer differs.
 
+#[path = "replay/kubelet.rs"]
 mod kubelet;
-mod matching;
-mod recording;
+#[path = "replay/requests.rs"]
+mod requests;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -24,11 +26,13 @@ use tokio::sync::mpsc;
 use tower::ServiceExt as _;
 
 use kubelet::Kubelet;
-use matching::Bindings;
-use recording::Exchange;
+use kubeopencode_differential::exchange::{Exchange, load};
+use kubeopencode_differential::matching::Bindings;
+use kubeopencode_differential::script::{Script, Step};
+use kubeopencode_differential::side::{COMPARED, Side};
 
-const REQUESTS: &str = include_str!("../data/requests.jsonl");
-const KNOWN: &str = include_str!("../data/known-differences.txt");
+const REQUESTS: &str = include_str!("../recorded/requests.jsonl");
+const KNOWN: &str = include_str!("../known-differences.txt");
 
 /// Only against a hang; nothing waits for it to pass.
 const GUARD: Duration = Duration::from_secs(30);
@@ -43,9 +47,6 @@ fn tokens() -> Vec<Token> {
         token("viewer", User::new("viewer", &["", "system:authenticated"])),
     ]
 }
-
-/// Headers that are compared, beside the warnings.
-const COMPARED: [&str; 4] = ["Content-Type", "Etag", "Retry-After", "Vary"];
 
 struct Answer {
     code: u16,
@@ -387,6 +388,72 @@ fn known() -> BTreeMap<&'static str, bool> {
         .collect()
 }
 
+/// The watches that end after an exchange.
+fn ends_of_watches(exchanges: &[Exchange]) -> HashMap<&str, Vec<&str>> {
+    let mut ends: HashMap<&str, Vec<&str>> = HashMap::new();
+    for exchange in exchanges {
+        if let Some(last) = exchange.requests_while_open.last() {
+            ends.entry(last).or_default().push(&exchange.id);
+        }
+    }
+    ends
+}
+
+/// The recording of a script, in a cluster that serves the definitions of this project.
+async fn run_script(namespace: &str, exchanges: &[Exchange]) -> BTreeMap<String, Vec<String>> {
+    let (cluster, side) = Side::embedded().await.expect("a cluster starts");
+    let made = side.make_namespace(namespace).await;
+    made.expect("a namespace of its own");
+    let mut replay = Replay::new(cluster.api());
+    let mut ends = ends_of_watches(exchanges);
+    for exchange in exchanges {
+        if exchange.before.is_some() {
+            replay.exchange_when_ready(exchange).await;
+        } else {
+            replay.exchange(exchange).await;
+        }
+        for watch in ends.remove(exchange.id.as_str()).unwrap_or_default() {
+            replay.close(watch).await;
+        }
+    }
+    cluster.shutdown().await;
+    replay.differences
+}
+
+/// The ids of a script's requests, in the order of its recording.
+fn ids(name: &str, steps: &[Step]) -> Vec<String> {
+    let each = steps.iter().flat_map(|step| {
+        let during = step.during.as_deref().unwrap_or_default();
+        std::iter::once(format!("{name}/{}", step.id)).chain(ids(name, during))
+    });
+    each.collect()
+}
+
+/// The recordings of the scripts: namespace and exchanges.
+fn recorded_scripts() -> Vec<(String, Vec<Exchange>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let scripts = std::fs::read_dir(folder.join("scripts")).expect("scripts");
+    let mut scripts: Vec<PathBuf> = scripts.map(|entry| entry.expect("a file").path()).collect();
+    scripts.sort();
+    let read = scripts.iter().map(|path| {
+        let name = path.file_stem().expect("a name").to_string_lossy();
+        let text = std::fs::read_to_string(path).expect("a script");
+        let script = Script::parse(&text).expect("a script");
+        let recording = folder.join("recorded").join(format!("{name}.jsonl"));
+        let lines = std::fs::read_to_string(&recording).unwrap_or_default();
+        let exchanges = load(&lines).expect("a recording");
+        let recorded: Vec<&String> = exchanges.iter().map(|exchange| &exchange.id).collect();
+        assert!(
+            ids(&name, &script.requests).iter().eq(recorded),
+            "{} is not of {}: record it again (README.md)",
+            recording.display(),
+            path.display()
+        );
+        (script.namespace, exchanges)
+    });
+    read.collect()
+}
+
 async fn run(exchanges: &[Exchange]) -> BTreeMap<String, Vec<String>> {
     let directory = tempfile::tempdir().expect("a directory");
     let time = Arc::new(AtomicI64::new(jiff::Timestamp::now().as_second()));
@@ -421,12 +488,7 @@ async fn run(exchanges: &[Exchange]) -> BTreeMap<String, Vec<String>> {
         api: cluster.api(),
         logs: logs.clone(),
     };
-    let mut last_of: HashMap<&str, Vec<&str>> = HashMap::new();
-    for exchange in exchanges {
-        if let Some(last) = exchange.requests_while_open.last() {
-            last_of.entry(last).or_default().push(&exchange.id);
-        }
-    }
+    let mut ends = ends_of_watches(exchanges);
     for exchange in exchanges {
         replay.before(exchange).await;
         if exchange.before.is_some() {
@@ -439,7 +501,7 @@ async fn run(exchanges: &[Exchange]) -> BTreeMap<String, Vec<String>> {
         if exchange.before.is_some() || exchange.stream_closed.is_some() {
             time.fetch_add(1, Ordering::Relaxed);
         }
-        for watch in last_of.remove(exchange.id.as_str()).unwrap_or_default() {
+        for watch in ends.remove(exchange.id.as_str()).unwrap_or_default() {
             replay.close(watch).await;
         }
     }
@@ -450,8 +512,12 @@ async fn run(exchanges: &[Exchange]) -> BTreeMap<String, Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_those_of_a_real_api_server() {
-    let exchanges = recording::load(REQUESTS);
-    let differences = run(&exchanges).await;
+    let mut exchanges = requests::load(REQUESTS);
+    let mut differences = run(&exchanges).await;
+    for (namespace, of_script) in recorded_scripts() {
+        differences.extend(run_script(&namespace, &of_script).await);
+        exchanges.extend(of_script);
+    }
     let known = known();
     let mut groups: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for exchange in &exchanges {

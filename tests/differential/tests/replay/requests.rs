@@ -1,53 +1,8 @@
-//! The recorded exchanges as they stand in the data file.
+//! `requests.jsonl`, the first recording: made by another recorder, which did not keep every request's body as it was
+//! sent.
 
-use serde::Deserialize;
+use kubeopencode_differential::exchange::Exchange;
 use serde_json::Value;
-use std::collections::BTreeMap;
-
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Exchange {
-    pub(super) id: String,
-    pub(super) group: String,
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) request_headers: BTreeMap<String, String>,
-    pub(super) status: u16,
-    pub(super) response_headers: BTreeMap<String, Value>,
-    pub(super) response_body: Value,
-    #[serde(default)]
-    pub(super) before: Option<String>,
-    #[serde(default, rename = "as")]
-    pub(super) who: Option<String>,
-    #[serde(default)]
-    pub(super) requests_while_open: Vec<String>,
-    #[serde(default)]
-    pub(super) stream_closed: Option<String>,
-    /// The request's body as text.
-    #[serde(skip)]
-    pub(super) body: String,
-}
-
-impl Exchange {
-    pub(super) fn closed_by_server(&self) -> bool {
-        self.stream_closed.as_deref() == Some("by server")
-    }
-
-    /// How many events a watch must send before it can be closed: all but bookmarks at its end, which
-    /// come when some time has passed.
-    pub(super) fn events_to_wait_for(&self) -> usize {
-        let events = self.response_body.as_array().map_or(&[][..], Vec::as_slice);
-        let timed = |event: &&Value| {
-            event["type"] == "BOOKMARK" && event["object"]["metadata"]["annotations"].is_null()
-        };
-        events.len() - events.iter().rev().take_while(timed).count()
-    }
-
-    pub(super) fn warnings(&self) -> Vec<String> {
-        let header = self.response_headers.get("Warning");
-        let texts = header.and_then(Value::as_array).into_iter().flatten();
-        texts.filter_map(Value::as_str).map(str::to_owned).collect()
-    }
-}
 
 pub(super) fn load(lines: &str) -> Vec<Exchange> {
     lines

@@ -1,0 +1,155 @@
+//! A real cluster beside the local one, for tests: named by `KUBEOPENCODE_TEST_CLUSTER`, a kubeconfig.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::LazyLock,
+};
+
+use anyhow::{Result, ensure};
+use regex::Regex;
+
+/// Where documents want their objects; a session may make it.
+const SYSTEM_NAMESPACE: &str = "kubeopencode-system";
+
+/// What differs between two runs of one command, and what stands for it.
+static VARIABLE: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
+    let all = [
+        (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UID"),
+        (r"\d{4}-\d\d-\d\dT[0-9:.]+(Z|\+00:00)", "TIME"),
+        (
+            r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} [0-9:]+ [+-]\d{4}",
+            "TIME",
+        ),
+        (r"resourceVersion: \S+", "resourceVersion: N"),
+        (r"\b(\d+[dhms])+\b|<unknown>", "AGE"),
+        // Names of Jobs, and of Pods after them.
+        (r"-[b-df-hj-np-tv-z2-9]{6}(-[a-z0-9]{5})?\b", "-NAME"),
+        (r"\b(hello|long|quick)-[a-z0-9]{5}\b", "$1-NAME"),
+    ];
+    all.into_iter()
+        .map(|(pattern, name)| (Regex::new(pattern).expect("a pattern"), name))
+        .collect()
+});
+
+/// A cluster that is there.
+#[derive(Clone)]
+pub struct Cluster {
+    kubeconfig: PathBuf,
+}
+
+impl Cluster {
+    /// The one that the environment names.
+    pub fn of_environment() -> Option<Self> {
+        let kubeconfig = std::env::var_os("KUBEOPENCODE_TEST_CLUSTER")?.into();
+        Some(Self { kubeconfig })
+    }
+
+    /// Whether it has a node.
+    pub fn runs_pods(&self, kubectl: &Path) -> bool {
+        ask(kubectl, &self.kubeconfig, "get nodes -o name").is_ok_and(|names| !names.is_empty())
+    }
+}
+
+fn ask(kubectl: &Path, kubeconfig: &Path, arguments: &str) -> Result<String> {
+    let output = Command::new(kubectl)
+        .args(arguments.split(' '))
+        .env("KUBECONFIG", kubeconfig)
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "kubectl {arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// One session there: our definitions, the operator as a child, and a namespace, which all end with the value.
+pub struct Session {
+    kubectl: PathBuf,
+    kubeconfig: PathBuf,
+    namespace: String,
+    operator: Child,
+}
+
+impl Session {
+    /// Prepares the cluster for the session of a file.
+    pub fn begin(cluster: &Cluster, kubectl: &Path, path: &Path, folder: &Path) -> Result<Self> {
+        let kubeconfig = folder.join("kubeconfig");
+        std::fs::copy(&cluster.kubeconfig, &kubeconfig)?;
+        let program = env!("CARGO_BIN_EXE_kubeopencode");
+        let definitions = folder.join("definitions.yaml");
+        let output = Command::new(program).arg("crds").output()?;
+        std::fs::write(&definitions, output.stdout)?;
+        let apply = format!(
+            "apply --server-side --force-conflicts -f {}",
+            definitions.display()
+        );
+        ask(kubectl, &kubeconfig, &apply)?;
+        ask(
+            kubectl,
+            &kubeconfig,
+            "wait --for=condition=Established crd --all --timeout=60s",
+        )?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let namespace = format!("session-{stem}");
+        let operator = Command::new(program)
+            .args(["controller", "--kubeconfig"])
+            .arg(&kubeconfig)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(folder.join("operator.log"))?)
+            .spawn()?;
+        let session = Self {
+            kubectl: kubectl.to_owned(),
+            kubeconfig,
+            namespace,
+            operator,
+        };
+        session.clear();
+        session.ask(&format!("create namespace {}", session.namespace))?;
+        let account = format!(
+            "wait --for=create serviceaccount/default -n {}",
+            session.namespace
+        );
+        session.ask(&account)?;
+        session.ask(&format!(
+            "config set-context --current --namespace {}",
+            session.namespace
+        ))?;
+        Ok(session)
+    }
+
+    fn ask(&self, arguments: &str) -> Result<String> {
+        ask(&self.kubectl, &self.kubeconfig, arguments)
+    }
+
+    /// A kubeconfig of the session's own.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// What a command has printed, without what differs from run to run. The session's namespace is the local
+    /// cluster's `default`.
+    pub fn comparable(&self, printed: &str) -> String {
+        let mut text = printed.replace(&self.namespace, "default");
+        for (pattern, name) in &*VARIABLE {
+            text = pattern.replace_all(&text, *name).into_owned();
+        }
+        text
+    }
+
+    fn clear(&self) {
+        let gone = "delete namespace --ignore-not-found --wait";
+        // A namespace that does not go is seen by the session that wants it next.
+        let _ = self.ask(&format!("{gone} {} {SYSTEM_NAMESPACE}", self.namespace));
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.clear();
+        let _ = self.operator.kill();
+        let _ = self.operator.wait();
+    }
+}
