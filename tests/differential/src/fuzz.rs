@@ -24,12 +24,12 @@ const AHEAD: usize = 6;
 /// What to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// For how long.
+    /// For how long, unless a number of sequences is given.
     pub seconds: u64,
+    /// How many sequences.
+    pub sequences: Option<usize>,
     /// The first seed; by the clock if left out.
     pub seed: Option<u64>,
-    /// Only that one.
-    pub once: bool,
     /// Goes on after a difference.
     pub keep_going: bool,
 }
@@ -100,7 +100,10 @@ pub async fn run(pair: &Pair, settings: &Settings, tell: impl Fn(&str)) -> Resul
                 report.summary()
             ));
         }
-        let over = settings.once || begin.elapsed().as_secs() >= settings.seconds;
+        let over = match settings.sequences {
+            Some(sequences) => report.sequences + report.again + report.found.len() >= sequences,
+            None => begin.elapsed().as_secs() >= settings.seconds,
+        };
         if over || (!report.found.is_empty() && !settings.keep_going) {
             break;
         }

@@ -43,14 +43,14 @@ enum Command {
     /// Sends random requests to both, until they differ or the time is over
     Fuzz {
         /// For how long
-        #[arg(long, default_value_t = 60)]
+        #[arg(long, default_value_t = 60, conflicts_with = "sequences")]
         seconds: u64,
+        /// How many sequences, however long it takes
+        #[arg(long)]
+        sequences: Option<usize>,
         /// The first seed; the others follow it
         #[arg(long)]
         seed: Option<u64>,
-        /// Only that one sequence
-        #[arg(long, requires = "seed")]
-        once: bool,
         /// Goes on after a difference, and lists all of them at the end
         #[arg(long)]
         keep_going: bool,
@@ -116,16 +116,16 @@ async fn run(command: Command) -> Result<bool> {
         }
         Command::Fuzz {
             seconds,
+            sequences,
             seed,
-            once,
             keep_going,
         } => {
             let (cluster, embedded) = Side::embedded().await?;
             let pair = Pair { real, embedded };
             let settings = Settings {
                 seconds,
+                sequences,
                 seed,
-                once,
                 keep_going,
             };
             let report = fuzz::run(&pair, &settings, |line| eprintln!("{line}")).await;

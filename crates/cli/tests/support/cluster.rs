@@ -94,7 +94,16 @@ impl Session {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let namespace = format!("session-{stem}");
         let operator = Command::new(program)
-            .args(["controller", "--kubeconfig"])
+            .args(["controller", "--leader-elect=false", "--listen=off"])
+            .args(["opencode", "agent", "system"].map(|image| {
+                let name = match image {
+                    "opencode" => "kubeopencode-opencode",
+                    "agent" => "kubeopencode-agent-devbox",
+                    _ => "kubeopencode",
+                };
+                format!("--{image}-image=quay.io/kubeopencode/{name}:test")
+            }))
+            .arg("--kubeconfig")
             .arg(&kubeconfig)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
