@@ -62,12 +62,14 @@ pub struct Sshd {
 }
 
 impl Sshd {
+    /// Whether this machine has one that lets this user in.
+    pub fn is_there() -> bool {
+        Path::new(SSHD).exists() && user().is_some()
+    }
+
     /// Starts one with its files in this new folder. `None`, loudly: this machine cannot run one for this user.
     pub fn start(address: IpAddr, folder: &Path) -> Option<Self> {
-        let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap();
-        // Whoever may not log in cannot be logged in as.
-        let user =
-            user.filter(|user| !user.shell.ends_with("nologin") && !user.shell.ends_with("false"));
+        let user = user();
         let (true, Some(user), Some(separation)) =
             (Path::new(SSHD).exists(), user, Separation::new())
         else {
@@ -162,6 +164,12 @@ impl Drop for Sshd {
             let _ = thread.join();
         }
     }
+}
+
+/// Who may not log in cannot be logged in as.
+fn user() -> Option<nix::unistd::User> {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap();
+    user.filter(|user| !user.shell.ends_with("nologin") && !user.shell.ends_with("false"))
 }
 
 /// Makes a key pair: this file, and the same with `.pub`.

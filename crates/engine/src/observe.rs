@@ -54,6 +54,10 @@ pub enum RefusalKind {
 }
 
 /// What a decision needs to know of a Job.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the object"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobView {
     /// Its name.

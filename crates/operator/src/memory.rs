@@ -3,8 +3,8 @@
 //! A round that ended with a write is followed by one that the write itself caused, and by others that older events
 //! caused. Seen through a cache that lags behind, the object would still be as it was before the write, and the work
 //! would be begun again, only to fail at a precondition. An [`Overlay`] covers exactly the versions that our own writes
-//! replaced, and those that are known to be earlier from what is in them. It never guesses an order between versions: as
-//! soon as the cache shows any other version, the cache is right.
+//! replaced, and those that must be earlier by what is in them. It never guesses an order between versions: with any
+//! other version, the cache is right.
 //!
 //! It saves requests; correctness does not depend on it.
 

@@ -19,6 +19,7 @@ mod https;
 mod server;
 #[path = "it/ssh.rs"]
 mod ssh;
+#[expect(dead_code, reason = "scenarios ask before they begin")]
 #[path = "../../../tests/git/ssh.rs"]
 mod sshd;
 #[path = "it/supervise.rs"]

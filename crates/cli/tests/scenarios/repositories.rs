@@ -34,8 +34,8 @@ enum Serving {
 }
 
 impl Repositories {
-    /// Makes them below `folder`, and serves them. `None`: this machine cannot serve one of them; it was said.
-    pub fn make(cluster: &Cluster, folder: &Path, wanted: &[Repository]) -> Result<Option<Self>> {
+    /// Makes them below `folder`, and serves them.
+    pub fn make(cluster: &Cluster, folder: &Path, wanted: &[Repository]) -> Result<Self> {
         let address = cluster.address();
         let mut variables = Vec::new();
         let mut servers = Vec::new();
@@ -57,9 +57,7 @@ impl Repositories {
                 }
                 Some(Over::Ssh) => {
                     let keys = folder.join(format!("{}-sshd", repository.name));
-                    let Some(server) = Sshd::start(address, &keys) else {
-                        return Ok(None);
-                    };
+                    let server = Sshd::start(address, &keys).context("there is no sshd")?;
                     set("key", server.key());
                     set("knownHosts", server.known_hosts());
                     let url = server.url(&made.path);
@@ -78,10 +76,10 @@ impl Repositories {
             set("first", made.first);
             set("head", made.head);
         }
-        Ok(Some(Self {
+        Ok(Self {
             variables,
             _servers: servers,
-        }))
+        })
     }
 
     /// The scenario with `${NAME.WHAT}` replaced. A value of several lines is written as in a JSON string: it has to

@@ -34,10 +34,7 @@ pub async fn run(cluster: &Cluster, path: &Path) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let namespace = format!("{}-{}", &name[..name.len().min(40)], std::process::id());
     let text = fill(&text.replace("${namespace}", &namespace))?;
-    let Some(repositories) = Repositories::make(cluster, folder.path(), &first.repositories)?
-    else {
-        return Ok(());
-    };
+    let repositories = Repositories::make(cluster, folder.path(), &first.repositories)?;
     let scenario = scenario::parse(&repositories.fill(&text)?, path)?;
 
     let client = cluster.client();

@@ -6,6 +6,8 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::ssh::Sshd;
+
 /// One file of `tests/scenarios`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -118,11 +120,11 @@ pub enum Step {
     Gone(ObjectName),
     /// Look at the logs of a container of a Task's Pod.
     Logs(Logs),
-    /// Wait until a Task has Events with these reasons, in this order.
+    /// Wait until a Task has Events with these reasons. In any order: those of one second have none.
     Events {
         /// The Task.
         task: String,
-        /// Reasons, in order; others may stand between.
+        /// Reasons; there may be others.
         reasons: Vec<String>,
     },
     /// A Task never had a Pod.
@@ -196,14 +198,17 @@ pub fn elsewhere(path: &Path, kind: &str) -> bool {
     let Ok(scenario) = parse(&text, path) else {
         return false;
     };
+    let required = std::env::var("KUBEOPENCODE_TEST_REQUIRE").unwrap_or_default();
+    let is_required = |program: &str| required.split(',').any(|item| item == program);
     let missing = |program: &String| {
         let paths = std::env::var_os("PATH").unwrap_or_default();
-        let required = std::env::var("KUBEOPENCODE_TEST_REQUIRE").unwrap_or_default();
         !std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())
-            && !required.split(',').any(|item| item == program)
+            && !is_required(program)
     };
+    let over_ssh = |repository: &Repository| matches!(repository.over, Some(Over::Ssh));
     scenario.only.is_some_and(|only| only.cluster != kind)
         || (kind == "embedded" && scenario.needs.iter().any(missing))
+        || (scenario.repositories.iter().any(over_ssh) && !Sshd::is_there() && !is_required("sshd"))
 }
 
 /// Reads a scenario, with `${…}` replaced.

@@ -89,7 +89,7 @@ fn wait_for(input: &Input<'_>, missing: &[Missing], timeout: std::time::Duration
             input,
             Outcome::new(
                 Reason::ReferenceNotFound,
-                format!("not found within {} s: {list}", timeout.as_secs()),
+                format!("waited {} s in vain for {list}", timeout.as_secs()),
             ),
         );
     };

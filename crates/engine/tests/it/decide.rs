@@ -194,7 +194,7 @@ fn what_is_missing_is_waited_for_visibly_and_not_for_ever() {
     moment.now += 1;
     let (phase, reason, message) = moment.end();
     assert_eq!((phase, reason), (Phase::Failed, Reason::ReferenceNotFound));
-    assert_eq!(message, "not found within 300 s: Agent team-a/a");
+    assert_eq!(message, "waited 300 s in vain for Agent team-a/a");
     assert_eq!(moment.decide(), Step::Rest { again: None });
 }
 

@@ -47,7 +47,7 @@ fn moved_on(error: &KubeError) -> bool {
     matches!(error, KubeError::Api(status) if status.is_not_found() || status.is_conflict())
 }
 
-/// Whether a JSON Patch was refused because a `test` in it did not hold.
+/// Whether a JSON Patch was refused, perhaps because a `test` in it did not hold.
 fn not_as_tested(error: &KubeError) -> bool {
     matches!(error, KubeError::Api(status) if status.code == 422)
 }
@@ -112,8 +112,22 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
                     // From now on it may have a Pod.
                     observation.unseen = true;
                 }
-                Err(error) if moved_on(&error) || not_as_tested(&error) => {
+                Err(error) if moved_on(&error) => {
                     return self.look_again(owner, &name, &uid, observation).await;
+                }
+                Err(source) if not_as_tested(&source) => {
+                    let flow = self.look_again(owner, &name, &uid, observation).await?;
+                    let as_tested = |job: &JobView| {
+                        job.uid == uid
+                            && job.suspended
+                            && !job.released
+                            && job.annotated == annotated
+                    };
+                    // Not our conditions, then, but the API server's own: asking once more changes nothing.
+                    if observation.job.as_ref().is_some_and(as_tested) {
+                        return Err(ActError::ReleaseJob { name, source }.into());
+                    }
+                    return Ok(flow);
                 }
                 Err(source) => return Err(ActError::ReleaseJob { name, source }.into()),
             },
@@ -235,7 +249,10 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         annotated: bool,
     ) -> Result<Job, Box<KubeError>> {
         let annotations = "/metadata/annotations";
-        let released = format!("{annotations}/{}", names::ANNOTATION_RELEASED.replace('/', "~1"));
+        let released = format!(
+            "{annotations}/{}",
+            names::ANNOTATION_RELEASED.replace('/', "~1")
+        );
         let mut change = vec![
             json!({"op": "test", "path": "/metadata/uid", "value": uid}),
             json!({"op": "test", "path": "/spec/suspend", "value": true}),

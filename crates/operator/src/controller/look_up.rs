@@ -77,7 +77,51 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         })?;
         Ok(answer.map(|guard| match guard.0 {
             Ok(object) => found(object),
-            Err(unreadable) => Found::Unreadable(unreadable.error),
+            Err(unreadable) => Found::Unreadable(told(&unreadable.error)),
         }))
+    }
+}
+
+/// What a decoder says, for a status: short, and without the values that it quotes.
+fn told(error: &str) -> String {
+    const LONGEST: usize = 200;
+    let mut told = String::new();
+    let mut quote = None;
+    for letter in error.chars() {
+        match quote {
+            Some(end) if letter == end => quote = None,
+            Some(_) => continue,
+            None if matches!(letter, '"' | '`') => {
+                quote = Some(letter);
+                told.push(letter);
+                told.push('…');
+                continue;
+            }
+            None => {}
+        }
+        if told.len() >= LONGEST {
+            told.push('…');
+            break;
+        }
+        told.push(letter);
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+
+    #[test]
+    fn a_decoder_is_quoted_without_values_and_not_for_long() {
+        assert_eq!(
+            told("invalid type: string \"s3cret\", expected i32 at line 1"),
+            "invalid type: string \"…\", expected i32 at line 1"
+        );
+        assert_eq!(
+            told("floating point `4.5`, expected"),
+            "floating point `…`, expected"
+        );
+        assert!(told(&"x".repeat(9000)).len() < 210);
     }
 }

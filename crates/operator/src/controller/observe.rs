@@ -32,18 +32,13 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         };
         // After the end nothing follows from absence, and its Job may be long gone. A Pod may have outlived it.
         let over = job.is_none() && state.phase.is_terminal();
-        let unseen = !over && (job.is_none() || self.pods_are_unseen(state, job.as_ref(), &pods));
+        let unseen = !over && (job.is_none() || may_have_others(state, job.as_ref(), &pods));
         Observation {
             job,
             pods,
             unseen,
             refused: None,
         }
-    }
-
-    /// Whether there may be Pods that are not among these.
-    fn pods_are_unseen(&self, state: &RunState, job: Option<&JobView>, pods: &[PodView]) -> bool {
-        pods.is_empty() && job_uid(state, job).is_some_and(|uid| !never_released(job, uid))
     }
 
     /// The same, with the API server's own word for what the caches do not show.
@@ -75,10 +70,12 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         let cached = self.jobs.get(&job_key(&owner.namespace, name));
         let cached = cached.into_iter().next()?;
         let job = self.memory.of(&owner.uid, |remembered| {
-            // The Job controller wrote to it before we released it, and the cache shows that now.
+            // The Job controller wrote to it before we released it, and the cache shows that now. What has an end, or runs
+            // without our mark, is from later: somebody took the mark off.
             let earlier = |ours: &Job, shown: &Job| {
                 let (ours, shown) = (JobView::of(ours), JobView::of(shown));
-                ours.uid == shown.uid && ours.released && !shown.released
+                let before = !shown.released && shown.suspended && shown.end.is_none();
+                ours.uid == shown.uid && ours.released && before
             };
             remembered.job.over(cached, earlier)
         });
@@ -145,6 +142,11 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
 fn job_uid<'a>(state: &'a RunState, job: Option<&'a JobView>) -> Option<&'a String> {
     let recorded = state.job.as_ref().map(|recorded| &recorded.uid);
     recorded.or(job.map(|job| &job.uid))
+}
+
+/// Whether there may be Pods that are not among these.
+fn may_have_others(state: &RunState, job: Option<&JobView>, pods: &[PodView]) -> bool {
+    pods.is_empty() && job_uid(state, job).is_some_and(|uid| !never_released(job, uid))
 }
 
 /// Whether the Job of that UID was never released: then no Pod of it was ever made, and asking for them would cost a

@@ -36,9 +36,9 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         let Some(owner) = F::owner(&cached) else {
             return Ok(None);
         };
-        let mut object = self
-            .memory
-            .of(&owner.uid, |remembered| remembered.owner.over(cached, |_, _| false));
+        let mut object = self.memory.of(&owner.uid, |remembered| {
+            remembered.owner.over(cached, |_, _| false)
+        });
         let mut state = F::state(&object);
         let mut observation = self.observe(&owner, &state);
         let mut lowered = None;

@@ -51,7 +51,10 @@ async fn cost_of_a_life(faults: Faults) {
         .map(|call| call.resource.as_str())
         .collect();
     reads.sort_unstable();
-    assert_eq!(reads, ["agents", "kubeopencodeconfigs", "kubeopencodeconfigs"]);
+    assert_eq!(
+        reads,
+        ["agents", "kubeopencodeconfigs", "kubeopencodeconfigs"]
+    );
     let lists = |resource: &str| {
         let is_one = |call: &&Call| call.verb == "list" && call.resource == resource;
         calls.iter().filter(is_one).count()
