@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 /// Path of this program in the system image, and where the embedded node provides it.
 pub const PROGRAM: &str = "/kubeopencode";
+/// Path in the system image of the Pod's programs alone. Where it is there, `context-init` hands on a copy of this one,
+/// which has a small part of the size: each Pod has a copy of its own, and many may begin at once.
+pub const POD_PROGRAM: &str = "/kubeopencode-pod";
 /// Variable that a node sets in every container when it shows this program at the path that is its value, in all of
 /// them, whatever their image. `context-init` then makes a link instead of a copy: a Pod that has ended keeps its
 /// volumes, and a program for each would fill a laptop's disk.

@@ -2,7 +2,7 @@
 //!
 //! In: the [`ContextPlan`] and the contents, in the context directory; the paths of the checkouts, from the [`GitPlan`]
 //! beside it. Out: the files, with exactly their permission bits, over what a checkout brought and yet no change of it;
-//! a copy of the running program. It runs after `git-init`, and sees the volumes where the agent will.
+//! a copy of the Pod's programs. It runs after `git-init`, and sees the volumes where the agent will.
 
 use std::{
     collections::BTreeMap,
@@ -12,8 +12,8 @@ use std::{
 };
 
 use kubeopencode_engine::handover::{
-    CONTEXT_DIR, CONTEXT_PLAN, ContextPlan, GIT_CONFIG, GIT_PLAN, GitPlan, PROGRAM_EVERYWHERE,
-    SUPERVISOR, TOOLS_DIR,
+    CONTEXT_DIR, CONTEXT_PLAN, ContextPlan, GIT_CONFIG, GIT_PLAN, GitPlan, POD_PROGRAM,
+    PROGRAM_EVERYWHERE, SUPERVISOR, TOOLS_DIR,
 };
 
 use crate::{
@@ -39,7 +39,11 @@ impl Default for Places {
         Self {
             context_dir: CONTEXT_DIR.into(),
             tools_dir: TOOLS_DIR.into(),
-            program: "/proc/self/exe".into(),
+            program: if Path::new(POD_PROGRAM).exists() {
+                POD_PROGRAM.into()
+            } else {
+                "/proc/self/exe".into()
+            },
             everywhere: std::env::var_os(PROGRAM_EVERYWHERE).map(PathBuf::from),
         }
     }

@@ -1,4 +1,5 @@
-//! The programs of this crate alone, for its own tests; in an image they are subcommands of `kubeopencode`.
+//! The programs of this crate alone: what every Pod gets a copy of, and what this crate's own tests run. In `kubeopencode`
+//! they are subcommands.
 
 use std::process::ExitCode;
 
