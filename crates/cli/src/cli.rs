@@ -180,8 +180,8 @@ pub(crate) struct ControllerArgs {
     /// Name of that Lease
     #[arg(long, value_name = "NAME", default_value = kubeopencode_api::names::LEASE, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) lease_name: String,
-    /// Where `/livez`, `/readyz` and `/metrics` are served, over plain HTTP; `off`: nowhere
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
+    /// Where `/livez`, `/readyz` and `/metrics` are served, over plain HTTP; `[::]:8080`: on all addresses, `off`: nowhere
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub(crate) listen: Listen,
     #[command(flatten)]
     pub(crate) images: ImageArgs,
@@ -201,7 +201,7 @@ impl FromStr for Listen {
         text.parse()
             .map(|address| Self(Some(address)))
             .map_err(|_| {
-                "neither `off` nor an IP address with a port, such as 0.0.0.0:8080 or [::]:8080"
+                "neither `off` nor an IP address with a port, such as 127.0.0.1:8080 or [::]:8080"
                     .to_owned()
             })
     }

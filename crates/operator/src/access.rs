@@ -92,7 +92,8 @@ pub const LEASE: &[Access] = &[
     },
 ];
 
-/// In the operator's own namespace, where it serves one namespace that is another one.
+/// In the operator's own namespace, where it serves one namespace that is another one. Limited to the configuration that
+/// holds for all namespaces, `default`.
 pub const CONFIGURATION: &[Access] = &[Access {
     group: "kubeopencode.io",
     resource: "kubeopencodeconfigs",

@@ -1,12 +1,12 @@
 //! The operator as a whole: what it is made of, and its life from start to shutdown.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use futures::FutureExt as _;
 use kube::{Api, Client, api::ListParams};
 use kubeopencode_api::v1alpha1::Task;
 use kubeopencode_engine::lower::{Settings, kubeopencode::TaskFrontEnd};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::{
@@ -20,6 +20,13 @@ use crate::{
 
 /// How long the first answer of a cluster is waited for before its watches begin without it.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
+
+/// How long it may be forbidden from the beginning until that is believed: an API server that begins refuses everything
+/// until it has read the roles.
+pub(crate) const UNTIL_ROLES: Duration = Duration::from_mins(1);
+
+/// How long an operator that was forbidden waits before it asks again.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// How long rounds and Events may take to their end after the shutdown; then they are cut off, so that there is time to
 /// hand over before a kubelet loses its patience (30 s).
@@ -104,8 +111,8 @@ impl Operator {
     /// Dropping the future instead ends everything at once, in the middle of whatever it was. That is safe at any moment.
     ///
     /// # Errors
-    /// The cluster does not have the CRDs, or does not let the operator read them. A cluster that does not answer is no
-    /// error: the operator goes on trying.
+    /// The cluster does not have the CRDs, or has not let the operator read them for a minute. A cluster that does not
+    /// answer is no error: the operator goes on trying.
     pub async fn run(
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,
@@ -115,6 +122,7 @@ impl Operator {
             biased;
             checked = self.check() => checked?,
             () = shutdown.clone() => return Ok(()),
+            never = self.options.health.beats() => match never {},
         }
         let Self { client, options } = self;
         let (events, sender) =
@@ -152,6 +160,26 @@ impl Operator {
 
     /// Fail early and clearly where waiting would not help.
     async fn check(&self) -> Result<(), OperatorError> {
+        let patience = Instant::now() + UNTIL_ROLES;
+        let mut told = false;
+        loop {
+            match self.ask().await {
+                Err(OperatorError::Forbidden(error)) if Instant::now() < patience => {
+                    if !mem::replace(&mut told, true) {
+                        warn!(
+                            error,
+                            "the operator may not list Tasks yet; going on trying"
+                        );
+                    }
+                    sleep(ASK_AGAIN).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Whether Tasks are there and may be listed.
+    async fn ask(&self) -> Result<(), OperatorError> {
         let tasks: Api<Task> = match &self.options.scope {
             Scope::Cluster => Api::all(self.client.clone()),
             Scope::Namespace(namespace) => Api::namespaced(self.client.clone(), namespace),

@@ -1,5 +1,10 @@
 //! `controller`: the operator against a cluster, until it is ended. It logs JSON lines.
 
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
 use kube::{Client, Config, client::ClientBuilder};
 use kubeopencode_engine::{lower::Settings, run::Image};
 use kubeopencode_operator::{
@@ -7,6 +12,7 @@ use kubeopencode_operator::{
     leadership::election::{Election, ElectionOptions, Refused, Timing, identity_of},
     system_clock, system_entropy,
 };
+use nix::errno::Errno;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span};
@@ -29,7 +35,7 @@ pub(crate) async fn controller(arguments: &ControllerArgs) -> Result<(), Failure
     let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
     let (health, metrics) = (Health::default(), Metrics::default());
     if let Some(address) = arguments.listen.0 {
-        let listener = TcpListener::bind(address).await.map_err(|error| {
+        let listener = listen(address).await.map_err(|error| {
             Problem::new(format!(
                 "probes and metrics cannot be served on {address}: {error}"
             ))
@@ -91,6 +97,19 @@ pub(crate) async fn controller(arguments: &ControllerArgs) -> Result<(), Failure
     tokio::select! {
         result = all => result,
         () = impatience => Ok(()),
+    }
+}
+
+/// On `[::]` it listens on all addresses of both kinds; of IPv4 alone where there is no IPv6.
+async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error)
+            if address.ip() == Ipv6Addr::UNSPECIFIED
+                && error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32) =>
+        {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        result => result,
     }
 }
 

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
+use kubeopencode_api::names;
 use kubeopencode_operator::access::{ACCESS, Access, CONFIGURATION, LEASE};
 use serde_json::json;
 
@@ -33,7 +34,9 @@ pub(crate) fn rbac(arguments: &RbacArgs, printer: &Printer) -> Result<(), Failur
         Some(namespace) => (head("Role", NAME, Some(namespace)), {
             let elsewhere = namespace != system_namespace;
             let settings = CONFIGURATION.iter().filter(|_| elsewhere);
-            settings.map(|access| (access, access.rule())).collect()
+            settings
+                .map(|access| (access, access.rule_for(names::DEFAULT)))
+                .collect()
         }),
     };
     own.extend(lease);

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpStream,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     process::{Child, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
@@ -51,10 +51,15 @@ impl Replica {
             "controller",
             "--kubeconfig=kubeconfig",
             "--system-namespace=default",
-            "--listen=127.0.0.1:0",
         ];
+        let listens = more.iter().any(|argument| argument.starts_with("--listen"));
+        let listen: &[_] = if listens {
+            &[]
+        } else {
+            &["--listen=127.0.0.1:0"]
+        };
         let mut child = sandbox
-            .command(&[&usual, more].concat())
+            .command(&[&usual, listen, more].concat())
             .env("HOSTNAME", pod)
             .env("KUBEOPENCODE_AGENT_IMAGE", "registry.example.com/agent:1")
             .stdout(Stdio::null())
@@ -96,8 +101,18 @@ impl Replica {
 
     /// Status and body of what its endpoint answers.
     fn get(&mut self, path: &str) -> (String, String) {
+        let address = self.address();
+        Self::get_from(address, path)
+    }
+
+    /// Where its endpoint listens.
+    fn address(&mut self) -> SocketAddr {
         let served = self.says("probes and metrics are served");
         let address = served["address"].as_str().expect("an address");
+        address.parse().expect("an address")
+    }
+
+    fn get_from(address: SocketAddr, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(address).expect("it listens");
         write!(
             stream,
@@ -257,10 +272,9 @@ async fn one_that_cannot_be_elected_says_what_to_do() {
     cluster.shutdown().await;
 }
 
-#[test]
-fn a_cluster_that_does_not_answer_is_named() {
-    let sandbox = Sandbox::new();
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+/// A kubeconfig whose cluster is an address where nobody listens.
+fn nobody(sandbox: &Sandbox) -> SocketAddr {
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = nobody.local_addr().expect("an address");
     drop(nobody);
     sandbox.write(
@@ -270,6 +284,13 @@ fn a_cluster_that_does_not_answer_is_named() {
              clusters: [{{name: c, cluster: {{server: 'http://{address}'}}}}], users: [{{name: c, user: {{}}}}]}}"
         ),
     );
+    address
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_is_named() {
+    let sandbox = Sandbox::new();
+    let address = nobody(&sandbox);
     let mut replica = Replica::start(&sandbox, "first", &[]);
     let line = replica.says("the cluster cannot be asked; going on trying");
     let cluster = line["span"]["cluster"].as_str().unwrap_or_default();
@@ -280,13 +301,28 @@ fn a_cluster_that_does_not_answer_is_named() {
     assert_eq!(replica.ends(), Some(0));
 }
 
+/// As the chart's operators do: the address of a Pod may be of either kind, or there may be no IPv6 at all.
+#[test]
+fn on_all_addresses_it_answers_to_both_kinds_as_far_as_there_are_some() {
+    let sandbox = Sandbox::new();
+    nobody(&sandbox);
+    let mut replica = Replica::start(&sandbox, "first", &["--listen=[::]:0"]);
+    let port = replica.address().port();
+    let four = (Ipv4Addr::LOCALHOST, port).into();
+    assert_eq!(Replica::get_from(four, "/livez").0, "200");
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+        let six = (Ipv6Addr::LOCALHOST, port).into();
+        assert_eq!(Replica::get_from(six, "/livez").0, "200");
+    }
+}
+
 #[test]
 fn an_address_that_is_none_is_refused() {
     let outcome = Sandbox::new()
         .run(&["controller", "--listen", "8080"])
         .expect_code(2);
     assert!(
-        outcome.stderr.contains("0.0.0.0:8080"),
+        outcome.stderr.contains("127.0.0.1:8080"),
         "{}",
         outcome.stderr
     );

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
+use kubeopencode_api::names;
 use kubeopencode_operator::access::{ACCESS, Access, CONFIGURATION, LEASE};
 
 use crate::support::Sandbox;
@@ -107,7 +108,7 @@ fn an_operator_for_one_namespace_needs_no_cluster_role() {
     let rules = own.rules.expect("rules");
     assert_eq!(
         rules[0],
-        CONFIGURATION[0].rule(),
+        CONFIGURATION[0].rule_for(names::DEFAULT),
         "settings are in another one"
     );
     assert_eq!(rules.len(), 1 + LEASE.len());

@@ -33,7 +33,10 @@ use super::{
     Leadership, Mandate,
     sight::{Sight, held, released},
 };
-use crate::clock::{Clock, Entropy};
+use crate::{
+    clock::{Clock, Entropy},
+    operator::UNTIL_ROLES,
+};
 
 /// How long things take. `retry < deadline < duration`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +158,7 @@ impl Election {
     /// before `end` is ready.
     ///
     /// # Errors
-    /// It was refused from the beginning. What fails later is tried again.
+    /// There is no namespace, or it was forbidden for [`UNTIL_ROLES`] from the beginning. What fails later is tried again.
     pub async fn run(mut self, end: impl Future<Output = ()>) -> Result<(), Refused> {
         tokio::select! {
             biased;
@@ -167,6 +170,7 @@ impl Election {
     }
 
     async fn stand(&mut self) -> Refused {
+        let patience = Instant::now() + UNTIL_ROLES;
         loop {
             let begin = Instant::now();
             self.tell_standing();
@@ -179,8 +183,10 @@ impl Election {
                 }
                 Ok(false) => self.wait().await,
                 Err(error) => {
-                    if let (None, Some(refused)) = (&self.seen, self.refused(&error)) {
-                        return refused;
+                    match (&self.seen, self.refused(&error)) {
+                        (None, Some(Refused::Forbidden(_))) if begin < patience => {}
+                        (None, Some(refused)) => return refused,
+                        _ => {}
                     }
                     self.current = false;
                     self.tell(&error);

@@ -74,6 +74,7 @@ impl Candidate {
     /// Waits until it leads, or does not.
     async fn leads(&self, leads: bool) -> Instant {
         while self.leadership.holds() != leads {
+            assert!(!self.running.is_finished(), "it stands no more");
             sleep(TICK).await;
         }
         Instant::now()
@@ -343,6 +344,38 @@ async fn where_there_is_no_place_for_the_lease_it_is_said() {
     let candidate = Candidate::stands(&world, &no_faults(), nowhere);
     let error = candidate.running.await.unwrap().unwrap_err();
     assert!(matches!(error, Refused::NoNamespace(_)), "{error}");
+    world.end().await;
+}
+
+/// So does an API server that begins: it knows no roles until it has read them.
+#[tokio::test(start_paused = true)]
+async fn one_that_is_forbidden_the_lease_at_first_goes_on_trying() {
+    let world = world().await;
+    let begin = Instant::now();
+    let faults = Faults::timed(move |_, _| {
+        if begin.elapsed() < seconds(50) {
+            Fault::Forbidden
+        } else {
+            Fault::None
+        }
+    });
+    let candidate = Candidate::stands(&world, &faults, options("it", "a"));
+    let led = candidate.leads(true).await - begin;
+    assert!(led < seconds(53), "{led:?}");
+    candidate.resigns().await;
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_stays_forbidden_the_lease_says_so_after_a_minute() {
+    let world = world().await;
+    let begin = Instant::now();
+    let forbidden = Faults::timed(|_, _| Fault::Forbidden);
+    let candidate = Candidate::stands(&world, &forbidden, options("it", "a"));
+    let error = candidate.running.await.unwrap().unwrap_err();
+    assert!(matches!(error, Refused::Forbidden(_)), "{error}");
+    let after = begin.elapsed();
+    assert!(after >= seconds(60) && after < seconds(63), "{after:?}");
     world.end().await;
 }
 

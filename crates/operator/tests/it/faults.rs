@@ -90,6 +90,8 @@ pub enum Fault {
     None,
     /// It is answered with 500, and has no effect.
     Refused,
+    /// It is answered with 403, and has no effect.
+    Forbidden,
     /// It is a watch, and its only event is that its resourceVersion is too old to watch from.
     Expired,
     /// It takes effect, and the answer is lost.
@@ -254,6 +256,7 @@ where
             let fault = faults.next(call.clone());
             match fault {
                 Fault::Refused => return Ok(failure(500, "InternalError")),
+                Fault::Forbidden => return Ok(failure(403, "Forbidden")),
                 Fault::Expired => {
                     let event = json!({"type": "ERROR", "object": status(410, "Expired")});
                     return Ok(Response::new(full(format!("{event}\n"))));
