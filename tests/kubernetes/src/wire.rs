@@ -19,6 +19,7 @@ use http_body_util::{BodyExt as _, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{body::Frame, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use kube::{Client, Config};
+use kubeopencode_operator::request::words_of;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 /// A request that an operator made.
@@ -180,7 +181,7 @@ impl Shared {
 
     /// Takes down a request; gives back its number.
     fn note(&self, request: &Request<Incoming>) -> usize {
-        let (verb, resource) = meaning(request);
+        let (verb, resource) = words_of(request);
         let seen = Seen {
             at: SystemTime::now(),
             passed: None,
@@ -223,40 +224,6 @@ impl Shared {
         // The sender lives as long as this.
         let _ = self.open.subscribe().wait_for(|open| *open).await;
     }
-}
-
-/// Verb and resource of a request to the API server.
-fn meaning<B>(request: &Request<B>) -> (&'static str, String) {
-    let path = request.uri().path().trim_matches('/');
-    let parts: Vec<&str> = path.split('/').collect();
-    let mut rest = match parts.first() {
-        Some(&"api") => parts.get(2..),
-        Some(&"apis") => parts.get(3..),
-        _ => None,
-    }
-    .unwrap_or_default();
-    if rest.len() > 2 && rest.first() == Some(&"namespaces") {
-        rest = &rest[2..];
-    }
-    let resource = match (rest.first(), rest.get(2)) {
-        (Some(resource), Some(sub)) => format!("{resource}/{sub}"),
-        (Some(resource), None) => (*resource).to_owned(),
-        (None, _) => path.to_owned(),
-    };
-    let watches = request
-        .uri()
-        .query()
-        .is_some_and(|query| query.contains("watch="));
-    let verb = match *request.method() {
-        Method::POST => "create",
-        Method::PUT => "update",
-        Method::PATCH => "patch",
-        Method::DELETE => "delete",
-        _ if watches => "watch",
-        _ if rest.len() < 2 => "list",
-        _ => "get",
-    };
-    (verb, resource)
 }
 
 async fn serve(listener: TcpListener, client: Client, shared: Arc<Shared>) {
@@ -330,26 +297,4 @@ fn held_back<E: Send>(
             chunk
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_is_named_as_rbac_names_it() {
-        let of = |method: Method, uri: &str| {
-            meaning(&Request::builder().method(method).uri(uri).body(()).unwrap())
-        };
-        let named = |verb, resource: &str| (verb, resource.to_owned());
-        let status = "/apis/kubeopencode.io/v1alpha1/namespaces/a/tasks/t/status?x=y";
-        assert_eq!(of(Method::PUT, status), named("update", "tasks/status"));
-        let files = "/api/v1/namespaces/a/configmaps";
-        assert_eq!(of(Method::POST, files), named("create", "configmaps"));
-        let all_jobs = "/apis/batch/v1/jobs?watch=true&labelSelector=a";
-        assert_eq!(of(Method::GET, all_jobs), named("watch", "jobs"));
-        let job = "/apis/batch/v1/namespaces/a/jobs/j";
-        assert_eq!(of(Method::GET, job), named("get", "jobs"));
-        assert_eq!(of(Method::GET, "/api/v1/pods"), named("list", "pods"));
-    }
 }
