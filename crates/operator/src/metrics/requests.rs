@@ -99,7 +99,7 @@ impl Drop for Counts {
 
 /// Verb and resource of a request, in the words of RBAC; `other` for what the operator has no rule for.
 fn what<B>(request: &Request<B>) -> (&'static str, &'static str) {
-    let (verb, resource) = words_of(request);
+    let (verb, resource) = words_of(request.method(), request.uri());
     let mut known = ACCESS.iter().chain(LEASE).map(|access| access.resource);
     let resource = known.find(|known| *known == resource).unwrap_or("other");
     (verb, resource)
