@@ -5,6 +5,7 @@
 //! as they are. Nothing is ever refused here: what the API server does not answer ends the connection.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::Path,
     sync::Arc,
@@ -54,6 +55,23 @@ impl Seen {
     pub(crate) fn writes(&self) -> bool {
         !matches!(self.verb, "get" | "list" | "watch")
     }
+}
+
+/// For people: how often each of these came, and what the API server said, if it did.
+pub(crate) fn counted(seen: &[Seen]) -> String {
+    let mut counts = BTreeMap::new();
+    for seen in seen {
+        let status = seen.status.map(|status| format!(" {status}"));
+        let what = format!(
+            "{} {}{}",
+            seen.verb,
+            seen.resource,
+            status.unwrap_or_default()
+        );
+        *counts.entry(what).or_insert(0) += 1;
+    }
+    let counts = counts.iter().map(|(what, count)| format!("{count} {what}"));
+    counts.collect::<Vec<_>>().join(", ")
 }
 
 /// What a wire does with what comes.

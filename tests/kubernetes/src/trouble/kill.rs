@@ -1,15 +1,12 @@
 //! The leading operator is killed, again and again, in the middle of a write: at another one each time. The API server
 //! gets that write when its sender is dead, or never: in turn.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Result, ensure};
 
 use super::stage::{Network, Stage};
-use crate::wire::Seen;
+use crate::wire::{Seen, counted};
 
 /// Writes that a Task takes at least: its ConfigMap, its Job, the record of that, the release.
 const WRITES: usize = 4;
@@ -76,22 +73,7 @@ fn each_in_a_write(deaths: &[Vec<Seen>]) -> bool {
     deaths.iter().all(|writes| !writes.is_empty())
 }
 
-/// How often each write was under way, and what the API server said.
+/// The writes that were under way.
 fn told(deaths: &[Vec<Seen>]) -> String {
-    let mut writes = BTreeMap::new();
-    for seen in deaths.iter().flatten() {
-        let status = seen.status.map(|status| format!(" {status}"));
-        let write = format!(
-            "{} {}{}",
-            seen.verb,
-            seen.resource,
-            status.unwrap_or_default()
-        );
-        *writes.entry(write).or_insert(0) += 1;
-    }
-    let writes: Vec<String> = writes
-        .into_iter()
-        .map(|(write, count)| format!("{count} {write}"))
-        .collect();
-    format!("{} deaths: {}", deaths.len(), writes.join(", "))
+    format!("{} deaths: {}", deaths.len(), counted(&deaths.concat()))
 }
