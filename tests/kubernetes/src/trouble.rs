@@ -49,7 +49,8 @@ pub(crate) struct TroubleArgs {
     /// How many Tasks there are while it is killed
     #[arg(long, value_name = "N", default_value_t = 200)]
     tasks: usize,
-    /// How long an operator is without network: at least as long as the kernel may still send what it was told to before
+    /// How long an operator is without network. Before 2 minutes are over, the kernel may still send what the operator
+    /// has given up
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(120..))]
     outage: u64,
     /// The file that the counter of agents keeps. Default: it goes with the test
