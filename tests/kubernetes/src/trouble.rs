@@ -44,7 +44,7 @@ pub(crate) struct TroubleArgs {
     )]
     agent_image: String,
     /// How often the leading operator is killed
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 16)]
     kills: usize,
     /// How many Tasks there are while it is killed
     #[arg(long, value_name = "N", default_value_t = 200)]

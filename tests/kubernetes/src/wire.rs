@@ -57,6 +57,23 @@ impl Seen {
     }
 }
 
+/// Which of the requests that act.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Writes {
+    Any,
+    /// Those with this verb, of this resource.
+    Only(&'static str, &'static str),
+}
+
+impl Writes {
+    fn are(self, seen: &Seen) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(verb, resource) => seen.verb == verb && seen.resource == resource,
+        }
+    }
+}
+
 /// For people: how often each of these came, and what the API server said, if it did.
 pub(crate) fn counted(seen: &[Seen]) -> String {
     let mut counts = BTreeMap::new();
@@ -91,8 +108,8 @@ struct State {
     seen: Vec<Seen>,
     /// Requests that act, so far.
     acts: usize,
-    /// The wire is held from this one on.
-    hold_at: Option<usize>,
+    /// The wire is held from the last of these on that is still to come.
+    hold_in: Option<(Writes, usize)>,
     /// Watches that were told that what they ask for is too old.
     expired: usize,
 }
@@ -130,7 +147,7 @@ impl Wire {
             way: Way::Open,
             seen: Vec::new(),
             acts: 0,
-            hold_at: None,
+            hold_in: None,
             expired: 0,
         })));
         let server = tokio::spawn(serve(listener, client, shared.clone()));
@@ -167,11 +184,11 @@ impl Wire {
         self.shared.until(within, |state| state.acts >= goal).await
     }
 
-    /// Holds everything from the request on that is that many acts away, this one included.
-    pub(crate) fn hold_in(&self, more: usize) {
+    /// Holds everything from that one of these requests on, counted from one, which is held itself.
+    pub(crate) fn hold_in(&self, which: Writes, number: usize) {
         self.shared
             .0
-            .send_modify(|state| state.hold_at = Some(state.acts + more));
+            .send_modify(|state| state.hold_in = Some((which, number)));
     }
 
     /// Waits until it is held; false if that takes longer.
@@ -209,7 +226,7 @@ impl Gate {
     /// Lets everything pass that is held, and all that comes.
     pub(crate) fn open(&self) {
         self.0.0.send_modify(|state| {
-            state.hold_at = None;
+            state.hold_in = None;
             state.way = Way::Open;
             for seen in &mut state.seen {
                 seen.late |= seen.passed.is_none();
@@ -255,8 +272,13 @@ impl Shared {
         self.0.send_modify(|state| {
             if seen.acts() {
                 state.acts += 1;
-                if state.hold_at.is_some_and(|hold_at| state.acts >= hold_at) {
-                    state.way = Way::Held;
+                if let Some((which, number)) = &mut state.hold_in
+                    && which.are(&seen)
+                {
+                    *number = number.saturating_sub(1);
+                    if *number == 0 {
+                        state.way = Way::Held;
+                    }
                 }
             }
             number = state.seen.len();

@@ -1,15 +1,21 @@
-//! The leading operator is killed, again and again, in the middle of a write: at another one each time. The API server
-//! gets that write when its sender is dead, or never: in turn.
+//! The leading operator is killed, again and again, in the middle of a write: of each kind, and of another Task each
+//! time. The API server gets that write when its sender is dead, or never: in turn.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Result, ensure};
 
 use super::stage::{Network, Stage};
-use crate::wire::{Seen, counted};
+use crate::wire::{Seen, Writes, counted};
 
-/// Writes that a Task takes at least: its ConfigMap, its Job, the record of that, the release.
-const WRITES: usize = 4;
+/// What a Task takes at least, each at least once.
+const WRITES: [Writes; 4] = [
+    Writes::Only("create", "configmaps"),
+    Writes::Only("create", "jobs"),
+    Writes::Only("update", "tasks/status"),
+    // The release.
+    Writes::Only("patch", "jobs"),
+];
 /// Longest time until the leader comes to its write, and until the API server answers one.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -24,10 +30,10 @@ pub(super) async fn happens(stage: &mut Stage<'_>) -> Result<()> {
     let (mut delivered, mut dropped) = (Vec::<Vec<Seen>>::new(), Vec::<Vec<Seen>>::new());
     for kill in 0..kills {
         let tasks = tasks * (kill + 1) / kills - stage.created;
-        // Spread over the life of a Task, and over many: there are that many writes at least.
-        stage.operators[leader]
-            .wire
-            .hold_in(kill * 37 % (tasks * WRITES) + 1);
+        // Each kind of write has both fates, and is another Task's each time.
+        let write = WRITES[kill / 2 % WRITES.len()];
+        let wire = &stage.operators[leader].wire;
+        wire.hold_in(write, kill * 37 % tasks + 1);
         stage.create(tasks).await?;
         ensure!(
             stage.operators[leader].wire.held(SOON).await,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::stage::{ELECTION, LINK, Network, Stage, run};
 use crate::{
     operator::Operator,
-    wire::{Seen, counted},
+    wire::{Seen, Writes, counted},
 };
 
 /// The leader's interface goes down, and comes up again. Nothing tells either side: packets vanish.
@@ -38,7 +38,7 @@ pub(super) async fn swallows(stage: &mut Stage<'_>) -> Result<()> {
         "the only operator does not lead"
     );
     stage.start(Network::Shared).await?;
-    stage.operators[0].wire.hold_in(15);
+    stage.operators[0].wire.hold_in(Writes::Any, 15);
     stage.create(10).await?;
     let held = stage.operators[0].wire.held(ELECTION).await;
     ensure!(held, "the leader does not come to its write");
