@@ -214,3 +214,23 @@ async fn everybody_goes(stage: &mut Stage<'_>) -> Result<()> {
 fn is_terminal(phase: TaskPhase) -> bool {
     matches!(phase, TaskPhase::Completed | TaskPhase::Failed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_ran_once_if_one_run_started_and_the_same_one_ended() {
+        let task = "task-0001".to_owned();
+        let of = |started: &[&str], ended: &[&str]| {
+            let set = |runs: &[&str]| runs.iter().map(|run| (*run).to_owned()).collect();
+            let (started, ended) = (set(started), set(ended));
+            not_once((&task, &Runs { started, ended }))
+        };
+        assert_eq!(of(&["a"], &["a"]), None);
+        let again = of(&["a", "b"], &["a"]);
+        assert_eq!(again.as_deref(), Some("task-0001 started 2, ended 1 times"));
+        assert!(of(&["a"], &[]).is_some());
+        assert!(of(&["a"], &["b"]).is_some());
+    }
+}
