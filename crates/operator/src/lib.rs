@@ -25,6 +25,7 @@ pub mod leadership;
 mod memory;
 mod metrics;
 mod operator;
+pub mod request;
 mod waiting;
 
 pub use clock::{Clock, Entropy, system_clock, system_entropy};

@@ -50,6 +50,10 @@ pub(crate) struct LoadArgs {
     /// How many Tasks are created; more than one number: one measurement each
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1000, 5000])]
     tasks: Vec<usize>,
+    /// Fail if the operator makes less than this part of the rate of bare clients, to the last Job released, with the
+    /// smallest number of Tasks
+    #[arg(long, value_name = "RATIO", overrides_with = "at_least")]
+    at_least: Option<f64>,
     /// For programs
     #[arg(long)]
     json: bool,
@@ -80,6 +84,13 @@ struct Measured {
     cpu_seconds: f64,
 }
 
+impl Measured {
+    /// The operator's rate as a part of that of bare clients.
+    fn ratio(&self, until: impl Fn(&Took) -> f64) -> f64 {
+        until(&self.bare) / until(&self.operator)
+    }
+}
+
 /// Everything that was measured. The time from a freed slot to the next Job belongs here when there is a queue.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -97,8 +108,8 @@ struct Bench {
     folder: tempfile::TempDir,
 }
 
-/// Runs it.
-pub(crate) async fn load(arguments: LoadArgs) -> Result<()> {
+/// Runs it; false if the operator is slower than it has to be.
+pub(crate) async fn load(arguments: LoadArgs) -> Result<bool> {
     let config = api::config().await?;
     let client = Client::try_from(config.clone())?;
     api::install(&client, &arguments.operator.program).await?;
@@ -124,7 +135,23 @@ pub(crate) async fn load(arguments: LoadArgs) -> Result<()> {
     } else {
         table::print(&figures);
     }
-    Ok(())
+    let smallest = figures.measured.iter().min_by_key(|run| run.tasks);
+    let (Some(goal), Some(smallest)) = (arguments.at_least, smallest) else {
+        return Ok(true);
+    };
+    Ok(is_reached(goal, smallest))
+}
+
+/// Whether this ratio is reached, and says so.
+fn is_reached(goal: f64, measured: &Measured) -> bool {
+    let ratio = measured.ratio(|took| took.released);
+    let reached = ratio >= goal;
+    let word = if reached { "ok  " } else { "FAIL" };
+    report::aside(format!(
+        "{word} {} Tasks: the operator makes {ratio:.3} of the rate of bare clients; at least {goal} is asked for",
+        measured.tasks
+    ));
+    reached
 }
 
 impl Bench {
@@ -343,4 +370,27 @@ where
         names.len()
     );
     timeout.context("in time")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operator_that_takes_longer_reaches_less() {
+        let took = |released| Took {
+            created: 1.0,
+            released,
+            running: released,
+        };
+        let measured = Measured {
+            tasks: 1000,
+            bare: took(6.0),
+            operator: took(8.0),
+            peak_kib: 0,
+            cpu_seconds: 0.0,
+        };
+        assert!(is_reached(0.75, &measured));
+        assert!(!is_reached(0.76, &measured));
+    }
 }

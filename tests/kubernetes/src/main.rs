@@ -58,7 +58,7 @@ struct OperatorArgs {
 async fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Trouble(arguments) => trouble::trouble(arguments).await,
-        Command::Load(arguments) => load::load(arguments).await.map(|()| true),
+        Command::Load(arguments) => load::load(arguments).await,
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -14,8 +14,8 @@ pub(crate) fn aside(text: impl Display) {
     eprintln!("{text}");
 }
 
-/// Counts checks, and prints each as it is made.
-#[derive(Debug, Default)]
+/// Counts the checks of a scenario, and prints each as it is made.
+#[derive(Debug)]
 pub(crate) struct Checks {
     scenario: &'static str,
     pub(crate) passed: usize,
@@ -23,9 +23,13 @@ pub(crate) struct Checks {
 }
 
 impl Checks {
-    /// From here on the checks are those of this scenario.
-    pub(crate) fn of(&mut self, scenario: &'static str) {
-        self.scenario = scenario;
+    /// No check was made yet.
+    pub(crate) fn of(scenario: &'static str) -> Self {
+        Self {
+            scenario,
+            passed: 0,
+            failed: 0,
+        }
     }
 
     /// One check: what has to be, whether it is, and what was found.

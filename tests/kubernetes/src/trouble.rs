@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
+use futures::future::join_all;
 use kube::Client;
 
 use self::stage::{Setting, Stage};
@@ -43,13 +44,14 @@ pub(crate) struct TroubleArgs {
     )]
     agent_image: String,
     /// How often the leading operator is killed
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 16)]
     kills: usize,
     /// How many Tasks there are while it is killed
     #[arg(long, value_name = "N", default_value_t = 200)]
     tasks: usize,
-    /// How long an operator is without network
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    /// How long an operator is without network. Before 2 minutes are over, the kernel may still send what the operator
+    /// has given up
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(120..))]
     outage: u64,
     /// The file that the counter of agents keeps. Default: it goes with the test
     #[arg(long, value_name = "FILE")]
@@ -88,6 +90,12 @@ impl Scenario {
         }
     }
 
+    /// Whether it happens beside others: it does nothing to the cluster, only to its own operators, which serve its own
+    /// namespace. Those of the other scenarios serve all.
+    fn beside(self) -> bool {
+        matches!(self, Self::Kill | Self::NoNetwork | Self::LateRequests)
+    }
+
     async fn happens(self, stage: &mut Stage<'_>) -> Result<()> {
         match self {
             Self::Kill => kill::happens(stage).await,
@@ -123,26 +131,35 @@ pub(crate) async fn trouble(arguments: TroubleArgs) -> Result<bool> {
         counter,
         folder,
     };
-    let mut checks = Checks::default();
-    for scenario in scenarios {
-        checks.of(scenario.name());
-        let begin = tokio::time::Instant::now();
-        let mut stage = Stage::new(&setting, scenario.name(), &mut checks).await?;
-        let happened = async {
-            scenario.happens(&mut stage).await?;
-            judge::judge(&mut stage).await
-        };
-        if let Err(error) = happened.await {
-            stage.dump().await;
-            checks.check("goes to its end", false, format!("{error:#}"));
-        }
-        checks.note(format!("took {} s", begin.elapsed().as_secs()));
+    let (beside, alone): (Vec<_>, Vec<_>) = scenarios
+        .into_iter()
+        .partition(|scenario| scenario.beside());
+    let mut checks = join_all(beside.into_iter().map(|scenario| play(scenario, &setting))).await;
+    for scenario in alone {
+        checks.push(play(scenario, &setting).await);
     }
-    report::line(format!(
-        "{} passed, {} failed",
-        checks.passed, checks.failed
-    ));
-    Ok(checks.failed == 0)
+    let checks: Vec<Checks> = checks.into_iter().collect::<Result<_>>()?;
+    let failed: usize = checks.iter().map(|checks| checks.failed).sum();
+    let passed: usize = checks.iter().map(|checks| checks.passed).sum();
+    report::line(format!("{passed} passed, {failed} failed"));
+    Ok(failed == 0)
+}
+
+/// One scenario, and what is asked after it.
+async fn play(scenario: Scenario, setting: &Setting) -> Result<Checks> {
+    let begin = tokio::time::Instant::now();
+    let mut checks = Checks::of(scenario.name());
+    let mut stage = Stage::new(setting, scenario, &mut checks).await?;
+    let happened = async {
+        scenario.happens(&mut stage).await?;
+        judge::judge(&mut stage).await
+    };
+    if let Err(error) = happened.await {
+        stage.dump().await;
+        checks.check("goes to its end", false, format!("{error:#}"));
+    }
+    checks.note(format!("took {} s", begin.elapsed().as_secs()));
+    Ok(checks)
 }
 
 #[cfg(test)]

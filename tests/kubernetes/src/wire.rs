@@ -1,30 +1,35 @@
 //! The wire between one operator and the API server: it sees every request, can hold all of them back, and delivers
-//! them late, when nobody waits for the answer any more.
+//! them late, when nobody waits for the answer any more, or never.
 //!
 //! To the operator it is the API server, over plain HTTP. Requests are passed on with the cluster's administrator, bytes
 //! as they are. Nothing is ever refused here: what the API server does not answer ends the connection.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use http::{Method, Request, Response, header};
+use http::{Method, Request, Response, header, request::Parts};
 use http_body_util::{BodyExt as _, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{body::Frame, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use kube::{Client, Config};
+use kubeopencode_operator::request::words_of;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+
+/// What ends a connection.
+const CUT: &str = "the wire is cut";
 
 /// A request that an operator made.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
-    /// When it came in.
+    /// When all of it had come in.
     pub(crate) at: SystemTime,
     /// When it was passed on, if it was.
     pub(crate) passed: Option<SystemTime>,
@@ -52,13 +57,59 @@ impl Seen {
     }
 }
 
+/// Which of the requests that act.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Writes {
+    Any,
+    /// Those with this verb, of this resource.
+    Only(&'static str, &'static str),
+}
+
+impl Writes {
+    fn are(self, seen: &Seen) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(verb, resource) => seen.verb == verb && seen.resource == resource,
+        }
+    }
+}
+
+/// For people: how often each of these came, and what the API server said, if it did.
+pub(crate) fn counted(seen: &[Seen]) -> String {
+    let mut counts = BTreeMap::new();
+    for seen in seen {
+        let status = seen.status.map(|status| format!(" {status}"));
+        let what = format!(
+            "{} {}{}",
+            seen.verb,
+            seen.resource,
+            status.unwrap_or_default()
+        );
+        *counts.entry(what).or_insert(0) += 1;
+    }
+    let counts = counts.iter().map(|(what, count)| format!("{count} {what}"));
+    counts.collect::<Vec<_>>().join(", ")
+}
+
+/// What a wire does with what comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Requests pass, and answers.
+    Open,
+    /// Both wait.
+    Held,
+    /// Neither ever arrives.
+    Cut,
+}
+
 #[derive(Debug)]
 struct State {
+    way: Way,
     seen: Vec<Seen>,
     /// Requests that act, so far.
     acts: usize,
-    /// The wire is held from this one on.
-    hold_at: Option<usize>,
+    /// The wire is held from the last of these on that is still to come.
+    hold_in: Option<(Writes, usize)>,
     /// Watches that were told that what they ask for is too old.
     expired: usize,
 }
@@ -67,21 +118,17 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Wire {
     pub(crate) address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Shared,
     server: JoinHandle<()>,
 }
 
-/// Opens a wire that is held.
+/// Opens a wire that is held, or cuts it.
 #[derive(Debug, Clone)]
-pub(crate) struct Gate(Arc<Shared>);
+pub(crate) struct Gate(Shared);
 
-#[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
-    open: watch::Sender<bool>,
-    /// Changes with every request that acts.
-    acts: watch::Sender<usize>,
-}
+/// Whoever waits for something of the wire is told of each change of this, in the order in which they happen.
+#[derive(Debug, Clone)]
+struct Shared(Arc<watch::Sender<State>>);
 
 impl Drop for Wire {
     fn drop(&mut self) {
@@ -96,16 +143,13 @@ impl Wire {
         let client = Client::try_from(config)?;
         let listener = TcpListener::bind((listen, 0)).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                seen: Vec::new(),
-                acts: 0,
-                hold_at: None,
-                expired: 0,
-            }),
-            open: watch::Sender::new(true),
-            acts: watch::Sender::new(0),
-        });
+        let shared = Shared(Arc::new(watch::Sender::new(State {
+            way: Way::Open,
+            seen: Vec::new(),
+            acts: 0,
+            hold_in: None,
+            expired: 0,
+        })));
         let server = tokio::spawn(serve(listener, client, shared.clone()));
         Ok(Self {
             address,
@@ -126,35 +170,53 @@ impl Wire {
 
     /// Everything that was seen so far.
     pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.shared.lock().seen.clone()
+        self.shared.0.borrow().seen.clone()
     }
 
     /// Watches that were told so far that they are too old.
     pub(crate) fn expired(&self) -> usize {
-        self.shared.lock().expired
+        self.shared.0.borrow().expired
     }
 
-    /// Requests that act, so far.
-    pub(crate) fn acts(&self) -> usize {
-        self.shared.lock().acts
-    }
-
-    /// Waits until that many more of them have come in; false if that takes longer.
+    /// Waits until that many more requests that act have come in; false if that takes longer.
     pub(crate) async fn more_acts(&self, more: usize, within: Duration) -> bool {
-        let goal = self.acts() + more;
-        let mut acts = self.shared.acts.subscribe();
-        tokio::time::timeout(within, acts.wait_for(|acts| *acts >= goal))
+        let goal = self.shared.0.borrow().acts + more;
+        self.shared.until(within, |state| state.acts >= goal).await
+    }
+
+    /// Holds everything from that one of these requests on, counted from one, which is held itself.
+    pub(crate) fn hold_in(&self, which: Writes, number: usize) {
+        self.shared
+            .0
+            .send_modify(|state| state.hold_in = Some((which, number)));
+    }
+
+    /// Waits until it is held; false if that takes longer.
+    pub(crate) async fn held(&self, within: Duration) -> bool {
+        self.shared
+            .until(within, |state| state.way == Way::Held)
             .await
-            .is_ok_and(|reached| reached.is_ok())
     }
 
-    /// Holds everything from the request on that is that many acts away, this one included.
-    pub(crate) fn hold_in(&self, more: usize) {
-        let mut state = self.shared.lock();
-        state.hold_at = Some(state.acts + more);
+    /// The requests that act, and are held: their numbers.
+    pub(crate) fn acts_held(&self) -> Vec<usize> {
+        let state = self.shared.0.borrow();
+        let seen = state.seen.iter().enumerate();
+        seen.filter(|(_, seen)| seen.acts() && seen.passed.is_none())
+            .map(|(number, _)| number)
+            .collect()
     }
 
-    /// What opens it again.
+    /// Waits until the API server has answered these requests; false if that takes longer.
+    pub(crate) async fn answered(&self, numbers: &[usize], within: Duration) -> bool {
+        let all = |state: &State| {
+            let mut answers = numbers.iter().map(|number| state.seen.get(*number));
+            answers.all(|seen| seen.is_some_and(|seen| seen.status.is_some()))
+        };
+        self.shared.until(within, all).await
+    }
+
+    /// What opens or cuts it.
     pub(crate) fn gate(&self) -> Gate {
         Gate(self.shared.clone())
     }
@@ -163,24 +225,34 @@ impl Wire {
 impl Gate {
     /// Lets everything pass that is held, and all that comes.
     pub(crate) fn open(&self) {
-        let mut state = self.0.lock();
-        state.hold_at = None;
-        for seen in &mut state.seen {
-            seen.late |= seen.passed.is_none();
-        }
-        drop(state);
-        self.0.open.send_replace(true);
+        self.0.0.send_modify(|state| {
+            state.hold_in = None;
+            state.way = Way::Open;
+            for seen in &mut state.seen {
+                seen.late |= seen.passed.is_none();
+            }
+        });
+    }
+
+    /// Drops everything that is held, and all that comes.
+    pub(crate) fn cut(&self) {
+        self.0.0.send_modify(|state| state.way = Way::Cut);
     }
 }
 
 impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn until(&self, within: Duration, is: impl FnMut(&State) -> bool) -> bool {
+        let mut states = self.0.subscribe();
+        tokio::time::timeout(within, states.wait_for(is))
+            .await
+            .is_ok_and(|reached| reached.is_ok())
     }
 
     /// Takes down a request; gives back its number.
-    fn note(&self, request: &Request<Incoming>) -> usize {
-        let (verb, resource) = meaning(request);
+    fn note(&self, parts: &Parts, body: &Bytes) -> usize {
+        let (verb, resource) = words_of(&parts.method, &parts.uri);
+        let kind = parts.headers.get(header::CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.to_str().ok());
         let seen = Seen {
             at: SystemTime::now(),
             passed: None,
@@ -188,78 +260,73 @@ impl Shared {
             verb,
             resource,
             late: false,
-            request: None,
+            request: (parts.method != Method::GET).then(|| {
+                (
+                    parts.uri.to_string(),
+                    kind.unwrap_or_default().to_owned(),
+                    body.clone(),
+                )
+            }),
         };
-        let mut state = self.lock();
-        if seen.acts() {
-            state.acts += 1;
-            if state.hold_at.is_some_and(|hold_at| state.acts >= hold_at) {
-                self.open.send_replace(false);
+        let mut number = 0;
+        self.0.send_modify(|state| {
+            if seen.acts() {
+                state.acts += 1;
+                if let Some((which, number)) = &mut state.hold_in
+                    && which.are(&seen)
+                {
+                    *number = number.saturating_sub(1);
+                    if *number == 0 {
+                        state.way = Way::Held;
+                    }
+                }
             }
-        }
-        state.seen.push(seen);
-        let (number, acts) = (state.seen.len() - 1, state.acts);
-        drop(state);
-        self.acts.send_replace(acts);
+            number = state.seen.len();
+            state.seen.push(seen);
+        });
         number
     }
 
-    fn passed(&self, number: usize, request: Option<(String, String, Bytes)>) {
-        if let Some(seen) = self.lock().seen.get_mut(number) {
-            seen.passed = Some(SystemTime::now());
-            seen.request = request;
+    /// Waits until this request may pass, and counts it as passed; false if the wire is cut.
+    async fn passes(&self, number: usize) -> bool {
+        loop {
+            let mut way = Way::Held;
+            self.0.send_if_modified(|state| {
+                way = state.way;
+                let seen = state.seen.get_mut(number);
+                let Some(seen) = seen.filter(|_| way == Way::Open) else {
+                    return false;
+                };
+                seen.passed = Some(SystemTime::now());
+                true
+            });
+            match way {
+                Way::Open => return true,
+                Way::Cut => return false,
+                Way::Held => self.opens().await,
+            };
         }
+    }
+
+    /// Waits as long as it is held; false if it is cut then.
+    async fn opens(&self) -> bool {
+        let mut states = self.0.subscribe();
+        // The sender lives as long as this.
+        let state = states.wait_for(|state| state.way != Way::Held).await;
+        state.is_ok_and(|state| state.way == Way::Open)
     }
 
     fn answered(&self, number: usize, status: u16) {
-        let mut state = self.lock();
-        if let Some(seen) = state.seen.get_mut(number) {
-            seen.status = Some(status);
-        }
-        state.expired += usize::from(status == 410);
-    }
-
-    async fn is_open(&self) {
-        // The sender lives as long as this.
-        let _ = self.open.subscribe().wait_for(|open| *open).await;
+        self.0.send_modify(|state| {
+            if let Some(seen) = state.seen.get_mut(number) {
+                seen.status = Some(status);
+            }
+            state.expired += usize::from(status == 410);
+        });
     }
 }
 
-/// Verb and resource of a request to the API server.
-fn meaning<B>(request: &Request<B>) -> (&'static str, String) {
-    let path = request.uri().path().trim_matches('/');
-    let parts: Vec<&str> = path.split('/').collect();
-    let mut rest = match parts.first() {
-        Some(&"api") => parts.get(2..),
-        Some(&"apis") => parts.get(3..),
-        _ => None,
-    }
-    .unwrap_or_default();
-    if rest.len() > 2 && rest.first() == Some(&"namespaces") {
-        rest = &rest[2..];
-    }
-    let resource = match (rest.first(), rest.get(2)) {
-        (Some(resource), Some(sub)) => format!("{resource}/{sub}"),
-        (Some(resource), None) => (*resource).to_owned(),
-        (None, _) => path.to_owned(),
-    };
-    let watches = request
-        .uri()
-        .query()
-        .is_some_and(|query| query.contains("watch="));
-    let verb = match *request.method() {
-        Method::POST => "create",
-        Method::PUT => "update",
-        Method::PATCH => "patch",
-        Method::DELETE => "delete",
-        _ if watches => "watch",
-        _ if rest.len() < 2 => "list",
-        _ => "get",
-    };
-    (verb, resource)
-}
-
-async fn serve(listener: TcpListener, client: Client, shared: Arc<Shared>) {
+async fn serve(listener: TcpListener, client: Client, shared: Shared) {
     // Aborted with this future: connections do not outlive their wire.
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
@@ -274,37 +341,23 @@ async fn serve(listener: TcpListener, client: Client, shared: Arc<Shared>) {
     }
 }
 
-type Answer = Response<UnsyncBoxBody<Bytes, kube::Error>>;
+type Answer = Response<UnsyncBoxBody<Bytes, anyhow::Error>>;
 
 /// On a task of its own, so that a request that its sender gave up is delivered all the same.
-async fn pass(
-    request: Request<Incoming>,
-    client: Client,
-    shared: Arc<Shared>,
-) -> Result<Answer, anyhow::Error> {
-    let number = shared.note(&request);
+async fn pass(request: Request<Incoming>, client: Client, shared: Shared) -> Result<Answer> {
+    let (mut parts, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let number = shared.note(&parts, &body);
     tokio::spawn(async move {
-        let (mut parts, body) = request.into_parts();
-        let body = body.collect().await?.to_bytes();
         parts.headers.remove(header::HOST);
-        shared.is_open().await;
-        let written = (parts.method != Method::GET).then(|| {
-            let kind = parts.headers.get(header::CONTENT_TYPE);
-            let kind = kind.and_then(|kind| kind.to_str().ok());
-            (
-                parts.uri.to_string(),
-                kind.unwrap_or_default().to_owned(),
-                body.clone(),
-            )
-        });
-        shared.passed(number, written);
+        ensure!(shared.passes(number).await, CUT);
         let request = Request::from_parts(parts, body.into());
         let response = client.send(request).await?;
         shared.answered(number, response.status().as_u16());
         // Answers are held back too.
-        shared.is_open().await;
+        ensure!(shared.opens().await, CUT);
         Ok(response.map(|body| {
-            let chunks = held_back(body.into_data_stream(), shared);
+            let chunks = held_back(body.into_data_stream().map_err(Into::into), shared);
             StreamBody::new(chunks.map_ok(Frame::data)).boxed_unsync()
         }))
     })
@@ -312,44 +365,20 @@ async fn pass(
 }
 
 /// Nothing comes through while the wire is held.
-fn held_back<E: Send>(
-    chunks: impl Stream<Item = Result<Bytes, E>> + Send,
-    shared: Arc<Shared>,
-) -> impl Stream<Item = Result<Bytes, E>> + Send {
+fn held_back(
+    chunks: impl Stream<Item = Result<Bytes>> + Send,
+    shared: Shared,
+) -> impl Stream<Item = Result<Bytes>> + Send {
     chunks.then(move |chunk| {
         let shared = shared.clone();
-        let open = shared.open.subscribe();
         async move {
-            let mut open = open;
-            let _ = open.wait_for(|open| *open).await;
-            if let Ok(bytes) = &chunk {
-                // A watch is told so by an event in an answer that has begun.
-                let expired = bytes.windows(10).any(|part| part == b"\"code\":410");
-                shared.lock().expired += usize::from(expired);
+            ensure!(shared.opens().await, CUT);
+            let bytes = chunk?;
+            // A watch is told so by an event in an answer that has begun.
+            if bytes.windows(10).any(|part| part == b"\"code\":410") {
+                shared.0.send_modify(|state| state.expired += 1);
             }
-            chunk
+            Ok(bytes)
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_is_named_as_rbac_names_it() {
-        let of = |method: Method, uri: &str| {
-            meaning(&Request::builder().method(method).uri(uri).body(()).unwrap())
-        };
-        let named = |verb, resource: &str| (verb, resource.to_owned());
-        let status = "/apis/kubeopencode.io/v1alpha1/namespaces/a/tasks/t/status?x=y";
-        assert_eq!(of(Method::PUT, status), named("update", "tasks/status"));
-        let files = "/api/v1/namespaces/a/configmaps";
-        assert_eq!(of(Method::POST, files), named("create", "configmaps"));
-        let all_jobs = "/apis/batch/v1/jobs?watch=true&labelSelector=a";
-        assert_eq!(of(Method::GET, all_jobs), named("watch", "jobs"));
-        let job = "/apis/batch/v1/namespaces/a/jobs/j";
-        assert_eq!(of(Method::GET, job), named("get", "jobs"));
-        assert_eq!(of(Method::GET, "/api/v1/pods"), named("list", "pods"));
-    }
 }

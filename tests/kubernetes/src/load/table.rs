@@ -47,7 +47,7 @@ fn rates(measured: &Measured, until: &str, of: impl Fn(&Took) -> f64) {
         format!("{} Tasks, {until}", measured.tasks),
         operator,
         bare,
-        operator / bare
+        measured.ratio(of)
     ));
 }
 

@@ -14,7 +14,7 @@ use kubeopencode_api::{
 };
 
 use super::stage::{SOON, Stage};
-use crate::api;
+use crate::{api, counter::Runs};
 
 /// Longest time until all Tasks have ended, after the trouble is over.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -25,11 +25,15 @@ const MEMORY: u64 = 100;
 
 pub(super) async fn judge(stage: &mut Stage<'_>) -> Result<()> {
     every_task_ended(stage).await?;
-    every_agent_ran_once(stage);
+    every_agent_ran_once(stage, "every agent ran exactly once, by its own count");
     one_leads(stage).await?;
     costs_are_bounded(stage)?;
-    nothing_is_left(stage).await?;
-    everybody_goes(stage).await
+    nothing_is_left(stage, "with the Tasks go all Jobs, Pods and ConfigMaps").await?;
+    everybody_goes(stage).await?;
+    // Nobody is there any more who could make a Pod, and there is none: what is counted now is final.
+    nothing_is_left(stage, "and nothing has come since").await?;
+    every_agent_ran_once(stage, "no agent ran once more until then");
+    Ok(())
 }
 
 async fn every_task_ended(stage: &mut Stage<'_>) -> Result<()> {
@@ -78,22 +82,12 @@ fn phase(task: &Task) -> Option<TaskPhase> {
     task.status.as_ref().and_then(|status| status.phase)
 }
 
-fn every_agent_ran_once(stage: &mut Stage<'_>) {
+fn every_agent_ran_once(stage: &mut Stage<'_>, what: &str) {
     let runs = stage.setting.counter.runs(&stage.namespace);
-    let wrong: Vec<String> = runs
-        .iter()
-        .filter(|(_, runs)| runs.started.len() != 1 || runs.ended != runs.started)
-        .map(|(task, runs)| {
-            format!(
-                "{task} started {}, ended {} times",
-                runs.started.len(),
-                runs.ended.len()
-            )
-        })
-        .collect();
+    let wrong: Vec<String> = runs.iter().filter_map(not_once).collect();
     let expected = stage.created;
     stage.checks.check(
-        "every agent ran exactly once, by its own count",
+        what,
         wrong.is_empty() && runs.len() == expected,
         format!(
             "{} of {expected} {}",
@@ -101,6 +95,13 @@ fn every_agent_ran_once(stage: &mut Stage<'_>) {
             wrong.join("; ")
         ),
     );
+}
+
+/// What is wrong with the runs of a Task's agent, if anything is.
+fn not_once((task, runs): (&String, &Runs)) -> Option<String> {
+    let (started, ended) = (runs.started.len(), runs.ended.len());
+    (started != 1 || runs.ended != runs.started)
+        .then(|| format!("{task} started {started}, ended {ended} times"))
 }
 
 async fn one_leads(stage: &mut Stage<'_>) -> Result<()> {
@@ -141,7 +142,7 @@ fn costs_are_bounded(stage: &mut Stage<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn nothing_is_left(stage: &mut Stage<'_>) -> Result<()> {
+async fn nothing_is_left(stage: &mut Stage<'_>, what: &str) -> Result<()> {
     api::delete_tasks(&stage.tasks).await?;
     let client = || stage.setting.client.clone();
     let namespace = &stage.namespace;
@@ -185,7 +186,7 @@ async fn nothing_is_left(stage: &mut Stage<'_>) -> Result<()> {
     };
     let left = left.await;
     stage.checks.check(
-        "with the Tasks go all Jobs, Pods and ConfigMaps",
+        what,
         left.is_ok(),
         left.err()
             .map_or_else(|| "nothing is left".to_owned(), |error| error.to_string()),
@@ -212,4 +213,24 @@ async fn everybody_goes(stage: &mut Stage<'_>) -> Result<()> {
 
 fn is_terminal(phase: TaskPhase) -> bool {
     matches!(phase, TaskPhase::Completed | TaskPhase::Failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_ran_once_if_one_run_started_and_the_same_one_ended() {
+        let task = "task-0001".to_owned();
+        let of = |started: &[&str], ended: &[&str]| {
+            let set = |runs: &[&str]| runs.iter().map(|run| (*run).to_owned()).collect();
+            let (started, ended) = (set(started), set(ended));
+            not_once((&task, &Runs { started, ended }))
+        };
+        assert_eq!(of(&["a"], &["a"]), None);
+        let again = of(&["a", "b"], &["a"]);
+        assert_eq!(again.as_deref(), Some("task-0001 started 2, ended 1 times"));
+        assert!(of(&["a"], &[]).is_some());
+        assert!(of(&["a"], &["b"]).is_some());
+    }
 }

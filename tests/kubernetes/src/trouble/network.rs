@@ -7,7 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::stage::{ELECTION, LINK, Network, Stage, run};
-use crate::{operator::Operator, wire::Seen};
+use crate::{
+    operator::Operator,
+    wire::{Seen, Writes, counted},
+};
 
 /// The leader's interface goes down, and comes up again. Nothing tells either side: packets vanish.
 pub(super) async fn is_lost(stage: &mut Stage<'_>) -> Result<()> {
@@ -35,9 +38,10 @@ pub(super) async fn swallows(stage: &mut Stage<'_>) -> Result<()> {
         "the only operator does not lead"
     );
     stage.start(Network::Shared).await?;
+    stage.operators[0].wire.hold_in(Writes::Any, 15);
     stage.create(10).await?;
-    stage.operators[0].wire.hold_in(15);
-    stage.operators[0].wire.more_acts(15, ELECTION).await;
+    let held = stage.operators[0].wire.held(ELECTION).await;
+    ensure!(held, "the leader does not come to its write");
     stage.checks.note("the leader's requests are held");
     let wire = stage.operators[0].wire.gate();
     is_replaced(stage, async || {
@@ -53,17 +57,7 @@ pub(super) async fn swallows(stage: &mut Stage<'_>) -> Result<()> {
     stage.checks.check(
         "writes were delivered late",
         late.iter().any(Seen::acts),
-        late.iter()
-            .map(|seen| {
-                format!(
-                    "{} {} {:?}",
-                    seen.verb,
-                    seen.resource,
-                    seen.status.unwrap_or_default()
-                )
-            })
-            .collect::<Vec<_>>()
-            .join(", "),
+        counted(&late),
     );
     // A Job that is created late is suspended and never released; everything else is refused.
     let took_effect = |seen: &&Seen| {
@@ -125,11 +119,11 @@ async fn is_replaced(stage: &mut Stage<'_>, back: impl AsyncFn() -> Result<()>) 
         last < begun,
         format!("{:.3} s", between(last, begun)),
     );
-    let since = acts().filter(|seen| seen.at >= taken).count();
+    let since: Vec<Seen> = acts().filter(|seen| seen.at >= taken).collect();
     stage.checks.check(
         "it sent no write from then on, also when it had its network back",
-        since == 0,
-        format!("{since} writes"),
+        since.is_empty(),
+        format!("{} writes {}", since.len(), counted(&since)),
     );
     let term = stage.leases.now();
     stage.checks.check(

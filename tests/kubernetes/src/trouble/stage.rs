@@ -11,7 +11,7 @@ use nix::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::{TroubleArgs, lease::Leases};
+use super::{Scenario, TroubleArgs, lease::Leases};
 use crate::{
     api,
     counter::Counter,
@@ -63,6 +63,8 @@ const LINK_OPERATOR: &str = "198.51.100.2";
 pub(super) struct Stage<'a> {
     pub(super) setting: &'a Setting,
     pub(super) namespace: String,
+    /// Whether the operators serve no other namespace.
+    only_here: bool,
     pub(super) tasks: Api<Task>,
     pub(super) leases: Leases,
     pub(super) operators: Vec<Wired>,
@@ -75,11 +77,11 @@ pub(super) struct Stage<'a> {
 impl<'a> Stage<'a> {
     pub(super) async fn new(
         setting: &'a Setting,
-        scenario: &str,
+        scenario: Scenario,
         checks: &'a mut Checks,
     ) -> Result<Self> {
         // Another one in each run: what one that was broken off has left, its Lease for one, must not count.
-        let namespace = format!("trouble-{scenario}-{}", std::process::id());
+        let namespace = format!("trouble-{}-{}", scenario.name(), std::process::id());
         let client = setting.client.clone();
         api::namespace(&client, &namespace).await?;
         let agent = setting.counter.agent(&setting.arguments.agent_image, AGENT);
@@ -88,6 +90,7 @@ impl<'a> Stage<'a> {
             tasks: Api::namespaced(client.clone(), &namespace),
             leases: Leases::follow(client, &namespace),
             setting,
+            only_here: scenario.beside(),
             namespace,
             operators: Vec::new(),
             checks,
@@ -142,7 +145,8 @@ impl<'a> Stage<'a> {
 
     fn arguments(&self, listen: Option<std::net::SocketAddr>) -> Vec<String> {
         let listen = listen.map_or_else(|| "off".to_owned(), |listen| listen.to_string());
-        [
+        let only_here = ["--namespace", &self.namespace];
+        let mut arguments = vec![
             "--system-namespace",
             names::SYSTEM_NAMESPACE,
             "--leader-elect",
@@ -152,9 +156,11 @@ impl<'a> Stage<'a> {
             &listen,
             "--system-image",
             &self.setting.arguments.operator.system_image,
-        ]
-        .map(str::to_owned)
-        .into()
+        ];
+        if self.only_here {
+            arguments.extend(only_here);
+        }
+        arguments.into_iter().map(str::to_owned).collect()
     }
 
     fn logs(&self) -> &Path {

@@ -9,8 +9,8 @@ use super::stage::{ELECTION, Network, Stage};
 
 const ROUNDS: usize = 4;
 const TASKS_EACH: usize = 10;
-/// Longest time that nobody may lead in a handover. One that is not at once takes the 15 s of a Lease that expires.
-const GAP: Duration = Duration::from_secs(2);
+/// Nobody waited for the Lease to expire: that takes 12 s at least, however slow or fast the machine is.
+const GAP: Duration = Duration::from_secs(12);
 
 pub(super) async fn happens(stage: &mut Stage<'_>) -> Result<()> {
     stage.two_operators().await?;
@@ -58,7 +58,7 @@ pub(super) async fn happens(stage: &mut Stage<'_>) -> Result<()> {
         .copied()
         .context("no leader was replaced")?;
     stage.checks.check(
-        "the next one leads at once",
+        "the next one leads before the Lease could expire",
         longest < GAP,
         format!(
             "{} handovers, {:.3} s from the end of one to the next at most",
