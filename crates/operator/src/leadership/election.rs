@@ -19,7 +19,7 @@
 
 use std::{pin::pin, time::Duration};
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     Api, Client, Error as KubeError,
@@ -160,40 +160,58 @@ impl Election {
     /// # Errors
     /// There is no namespace, or it was forbidden for [`UNTIL_ROLES`] from the beginning. What fails later is tried again.
     pub async fn run(mut self, end: impl Future<Output = ()>) -> Result<(), Refused> {
-        tokio::select! {
-            biased;
-            () = end => {}
-            refused = self.stand() => return Err(refused),
+        let end = end.shared();
+        let most = self.options.timing.request();
+        let patience = Instant::now() + UNTIL_ROLES;
+        loop {
+            let begin = Instant::now();
+            self.tell_standing();
+            // Not cut off at the end: a write that arrives when `resign` has looked would leave the Lease with the dead.
+            let turn = tokio::select! {
+                biased;
+                turn = self.turn() => turn,
+                () = end.clone().then(|()| sleep(most)) => break,
+            };
+            self.tell_standing();
+            tokio::select! {
+                biased;
+                () = end.clone() => break,
+                refused = self.between_turns(turn, begin, patience) => {
+                    if let Some(refused) = refused {
+                        return Err(refused);
+                    }
+                }
+            }
         }
         self.resign().await;
         Ok(())
     }
 
-    async fn stand(&mut self) -> Refused {
-        let patience = Instant::now() + UNTIL_ROLES;
-        loop {
-            let begin = Instant::now();
-            self.tell_standing();
-            let turn = self.turn().await;
-            self.tell_standing();
-            match turn {
-                Ok(true) => {
-                    self.failures = 0;
-                    sleep_until(begin + self.options.timing.retry).await;
+    /// Waits until the next turn. What it answers instead is final.
+    async fn between_turns(
+        &mut self,
+        turn: Result<bool, ElectionError>,
+        begin: Instant,
+        patience: Instant,
+    ) -> Option<Refused> {
+        match turn {
+            Ok(true) => {
+                self.failures = 0;
+                sleep_until(begin + self.options.timing.retry).await;
+            }
+            Ok(false) => self.wait().await,
+            Err(error) => {
+                match (&self.seen, self.refused(&error)) {
+                    (None, Some(Refused::Forbidden(_))) if begin < patience => {}
+                    (None, Some(refused)) => return Some(refused),
+                    _ => {}
                 }
-                Ok(false) => self.wait().await,
-                Err(error) => {
-                    match (&self.seen, self.refused(&error)) {
-                        (None, Some(Refused::Forbidden(_))) if begin < patience => {}
-                        (None, Some(refused)) => return refused,
-                        _ => {}
-                    }
-                    self.current = false;
-                    self.tell(&error);
-                    self.pause(begin).await;
-                }
+                self.current = false;
+                self.tell(&error);
+                self.pause(begin).await;
             }
         }
+        None
     }
 
     /// Whether that is an answer which waiting does not change.
