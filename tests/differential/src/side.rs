@@ -11,7 +11,7 @@ use kubeopencode_embedded::cluster::{Cluster, Options};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-use crate::script::{Answers, Request, Step};
+use crate::script::{Answers, Request, Step, Until};
 
 /// Only against a hang; nothing waits for it to pass.
 const GUARD: Duration = Duration::from_mins(1);
@@ -228,7 +228,12 @@ impl Side {
         let Some(until) = &step.until else {
             return self.send(&request).await;
         };
-        let end = tokio::time::Instant::now() + QUIET;
+        // Nothing holds up what has to be gone, other than programs that have much to do.
+        let patience = match until {
+            Until::Gone => GUARD,
+            _ => QUIET,
+        };
+        let end = tokio::time::Instant::now() + patience;
         loop {
             let answer = self.send(&request).await?;
             let over = tokio::time::Instant::now() > end;
