@@ -114,7 +114,26 @@ impl Side {
             let group = &definition_group(&made.body, &name);
             self.until(group, |answer| answer.code == 200).await?;
         }
-        Ok(())
+        self.is_collected("Agent", json!({"serviceAccountName": "default"}))
+            .await?;
+        self.is_collected("Task", json!({"description": "x"})).await
+    }
+
+    /// Waits until the garbage collector knows a kind: a real one looks for new ones every half minute.
+    async fn is_collected(&self, kind: &str, spec: Value) -> Result<()> {
+        let plural = format!("{}s", kind.to_lowercase());
+        let collection = format!("/apis/kubeopencode.io/v1alpha1/namespaces/default/{plural}");
+        let object = json!({
+            "apiVersion": "kubeopencode.io/v1alpha1",
+            "kind": kind,
+            "metadata": {"name": "collected"},
+            "spec": spec,
+        });
+        self.ask("POST", &collection, &object).await?;
+        let path = format!("{collection}/collected");
+        let foreground = json!({"propagationPolicy": "Foreground"});
+        self.ask("DELETE", &path, &foreground).await?;
+        self.gone(&path).await
     }
 
     /// Makes a namespace and waits for what every namespace gets.
