@@ -35,8 +35,8 @@ fn main() -> ExitCode {
                 version(&kubectl)
             );
             let failed = |error| Failed::from(format!("{error:#}"));
-            if let Some(cluster) = cluster.clone() {
-                let left_out = needs_pods(path) && !cluster.runs_pods(&kubectl);
+            if let Some(cluster) = cluster.clone().filter(|_| !says(path, "local")) {
+                let left_out = says(path, "pods") && !cluster.runs_pods(&kubectl);
                 let (kubectl, path) = (kubectl.clone(), path.clone());
                 let both = Trial::test(format!("{name}, there and here"), move || {
                     compare(&kubectl, &path, &cluster).map_err(failed)
@@ -101,9 +101,10 @@ struct Line {
     expected: Vec<String>,
 }
 
-/// Whether a session is about Pods that run, which it says with a line `! pods`.
-fn needs_pods(path: &Path) -> bool {
-    std::fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line == "! pods"))
+/// Whether a session has a line `! WORD`: it is about Pods that run (`pods`), or about a local cluster alone (`local`).
+fn says(path: &Path, word: &str) -> bool {
+    let wanted = format!("! {word}");
+    std::fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line == wanted))
 }
 
 /// Runs a session on a local cluster.
@@ -121,16 +122,18 @@ fn compare(kubectl: &Path, path: &Path, cluster: &Cluster) -> Result<()> {
         .context("on the cluster of KUBEOPENCODE_TEST_CLUSTER")?;
     let here = run_here(kubectl, path)?;
     let lines = parse(&std::fs::read_to_string(path)?, folder.path())?;
+    let mut different = Vec::new();
     for ((line, there), here) in lines.iter().zip(&there).zip(&here) {
         let (there, here) = (session.comparable(there), session.comparable(here));
-        ensure!(
-            there == here,
-            "{}:{}: $ {}\nthere:\n{there}\nhere:\n{here}",
-            path.display(),
-            line.number,
-            line.command
-        );
+        if there != here {
+            let (number, command) = (line.number, &line.command);
+            let path = path.display();
+            different.push(format!(
+                "{path}:{number}: $ {command}\nthere:\n{there}\nhere:\n{here}"
+            ));
+        }
     }
+    ensure!(different.is_empty(), "{}", different.join("\n\n"));
     Ok(())
 }
 

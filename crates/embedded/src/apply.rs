@@ -47,7 +47,8 @@ pub fn apply(
     force: bool,
 ) -> Result<Value, Failure> {
     let schema = kind.schema().as_ref();
-    let mut configuration = in_scope(kind, applied, writer.subresource);
+    let whole = in_scope(kind, applied, writer.subresource);
+    let mut configuration = whole.clone();
     if !kind.custom {
         merge::drop_hollow(Some(schema), live, &mut configuration);
     }
@@ -80,7 +81,6 @@ pub fn apply(
     }
     let last = managers.applied_set(writer.manager, writer.subresource);
     // Also the empty maps that are not kept have an owner.
-    let whole = in_scope(kind, applied, writer.subresource);
     let set = owned(Set::of_configuration(schema, &whole));
     managers.replace_applied(writer, &kind.api_version(), set);
     let mut merged = merge::merge(Some(schema), &before, &configuration);
@@ -102,7 +102,7 @@ pub fn apply(
         return Err(refuse(&conflicts));
     }
     managers.yield_fields(writer, &gained, &changes.removed);
-    if live.is_none() || before != merged {
+    if live.is_none() || before != merged || configuration != whole {
         managers.stamp_applied(writer);
     }
     managers.write_into(&mut merged);
@@ -181,7 +181,8 @@ pub fn track_update(kind: &Kind, live: Option<&Value>, new: &mut Value, writer: 
             Some(live) => in_scope(kind, &without_bookkeeping(live), writer.subresource),
             None => kind.empty(),
         };
-        let after = in_scope(kind, &without_bookkeeping(new), writer.subresource);
+        let mut after = in_scope(kind, &without_bookkeeping(new), writer.subresource);
+        kind.fill_in(&mut after);
         let changes = Changes::between(schema, &before, &after);
         let gained = owned(changes.gained());
         managers.yield_all(&gained, &changes.removed);

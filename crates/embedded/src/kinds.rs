@@ -12,7 +12,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     patch::Form,
@@ -229,6 +229,26 @@ impl Kind {
             }
             _ if self.has_status => object["status"] = serde_json::json!({}),
             _ => {}
+        }
+    }
+
+    /// Fields that are empty maps in what was sent, where that is not the same as nothing: an immutable object refuses
+    /// them.
+    pub(crate) fn hollow(&self, sent: &Value) -> Vec<&'static str> {
+        let fields: &[&str] = match (self.group.as_str(), self.kind.as_str()) {
+            ("", "ConfigMap") => &["data", "binaryData"],
+            ("", "Secret") => &["data"],
+            _ => &[],
+        };
+        let hollow = |field: &&str| sent[*field].as_object().is_some_and(Map::is_empty);
+        fields.iter().copied().filter(hollow).collect()
+    }
+
+    /// What is filled in from other parts of the object and belongs to whoever wrote them. Also changes an object of
+    /// which a part is missing.
+    pub(crate) fn fill_in(&self, object: &mut Value) {
+        if self.group == "batch" && self.kind == "Job" {
+            job::take_labels(object);
         }
     }
 

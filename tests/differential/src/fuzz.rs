@@ -108,6 +108,9 @@ pub async fn run(pair: &Pair, settings: &Settings, tell: impl Fn(&str)) -> Resul
             break;
         }
     }
+    drop(worlds);
+    // The embedded API ends with this program.
+    clear(&pair.real, &format!("fuzz-{now}-")).await?;
     Ok(report)
 }
 
@@ -140,26 +143,34 @@ async fn found(
     ))
 }
 
-/// Removes what a sequence has left.
-async fn clear(side: &Side, name: &str) -> Result<()> {
+/// Removes what all sequences have left. At the end, because the controllers that empty namespaces would be busy with
+/// those while a sequence waits for them.
+async fn clear(side: &Side, prefix: &str) -> Result<()> {
     for collection in generate::collections() {
-        let path = collection.replace("{ns}", &format!("namespaces/{name}"));
-        let list = side.ask("GET", &path, &Value::Null).await?;
+        let everywhere = collection.replace("/{ns}", "");
+        let list = side.ask("GET", &everywhere, &Value::Null).await?;
         for object in list.body["items"].as_array().into_iter().flatten() {
-            if let (Some(object), true) = (
-                object["metadata"]["name"].as_str(),
-                object["metadata"]["finalizers"].is_array(),
-            ) {
-                side.release(&format!("{path}/{object}")).await?;
+            let metadata = &object["metadata"];
+            let text = |key: &str| metadata[key].as_str().unwrap_or_default();
+            if text("namespace").starts_with(prefix) && metadata["finalizers"].is_array() {
+                let namespace = format!("namespaces/{}", text("namespace"));
+                let path = format!(
+                    "{}/{}",
+                    collection.replace("{ns}", &namespace),
+                    text("name")
+                );
+                side.release(&path).await?;
             }
         }
     }
-    for more in generate::NAMESPACES {
-        let path = format!("/api/v1/namespaces/{name}-{more}");
-        side.release(&path).await?;
-        side.ask("DELETE", &path, &Value::Null).await?;
+    let all = side.ask("GET", "/api/v1/namespaces", &Value::Null).await?;
+    for namespace in all.body["items"].as_array().into_iter().flatten() {
+        let name = namespace["metadata"]["name"].as_str().unwrap_or_default();
+        if name.starts_with(prefix) {
+            side.delete_namespace(name).await?;
+        }
     }
-    side.delete_namespace(name).await
+    Ok(())
 }
 
 /// Namespaces for sequences, one each, on both sides.
@@ -190,13 +201,8 @@ impl Worlds {
     /// Runs a sequence in a namespace of its own.
     pub(crate) async fn run(&mut self, mut script: Script, known: &Known) -> Result<Outcome> {
         let name = self.ready.recv().await.context("no namespace")??;
-        script.namespace.clone_from(&name);
+        script.namespace = name;
         let outcome = self.pair.run(&script, known).await;
-        let pair = self.pair.clone();
-        tokio::spawn(async move {
-            // What is left behind is seen by nobody, and goes with the cluster.
-            let _ = tokio::join!(clear(&pair.real, &name), clear(&pair.embedded, &name));
-        });
         outcome.with_context(|| serde_saphyr::to_string(&script).unwrap_or_default())
     }
 }

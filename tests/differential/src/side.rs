@@ -11,7 +11,7 @@ use kubeopencode_embedded::cluster::{Cluster, Options};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-use crate::script::{Answers, Request, Step};
+use crate::script::{Answers, Request, Step, Until};
 
 /// Only against a hang; nothing waits for it to pass.
 const GUARD: Duration = Duration::from_mins(1);
@@ -114,7 +114,26 @@ impl Side {
             let group = &definition_group(&made.body, &name);
             self.until(group, |answer| answer.code == 200).await?;
         }
-        Ok(())
+        self.is_collected("Agent", json!({"serviceAccountName": "default"}))
+            .await?;
+        self.is_collected("Task", json!({"description": "x"})).await
+    }
+
+    /// Waits until the garbage collector knows a kind: a real one looks for new ones every half minute.
+    async fn is_collected(&self, kind: &str, spec: Value) -> Result<()> {
+        let plural = format!("{}s", kind.to_lowercase());
+        let collection = format!("/apis/kubeopencode.io/v1alpha1/namespaces/default/{plural}");
+        let object = json!({
+            "apiVersion": "kubeopencode.io/v1alpha1",
+            "kind": kind,
+            "metadata": {"name": "collected"},
+            "spec": spec,
+        });
+        self.ask("POST", &collection, &object).await?;
+        let path = format!("{collection}/collected");
+        let foreground = json!({"propagationPolicy": "Foreground"});
+        self.ask("DELETE", &path, &foreground).await?;
+        self.gone(&path).await
     }
 
     /// Makes a namespace and waits for what every namespace gets.
@@ -228,7 +247,12 @@ impl Side {
         let Some(until) = &step.until else {
             return self.send(&request).await;
         };
-        let end = tokio::time::Instant::now() + QUIET;
+        // Nothing holds up what has to be gone, other than programs that have much to do.
+        let patience = match until {
+            Until::Gone => GUARD,
+            _ => QUIET,
+        };
+        let end = tokio::time::Instant::now() + patience;
         loop {
             let answer = self.send(&request).await?;
             let over = tokio::time::Instant::now() > end;

@@ -21,15 +21,35 @@ static VARIABLE: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
             r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} [0-9:]+ [+-]\d{4}",
             "TIME",
         ),
-        (r"resourceVersion: \S+", "resourceVersion: N"),
+        (r"(resourceVersion|Resource Version): \S+", "$1: N"),
+        (r"(durationMillis|Duration Millis): \d+", "$1: N"),
+        (r#"Context "[^"]+""#, "Context NAME"),
         (r"\b(\d+[dhms])+\b|<unknown>", "AGE"),
+        (r" \(x\d+ over AGE\)", ""),
         // Names of Jobs, and of Pods after them.
-        (r"-[b-df-hj-np-tv-z2-9]{6}(-[a-z0-9]{5})?\b", "-NAME"),
-        (r"\b(hello|long|quick)-[a-z0-9]{5}\b", "$1-NAME"),
+        (
+            r"\b(hello|long|quick|update-service-a)-[a-z0-9]{5,6}(-[a-z0-9]{5})?\b",
+            "$1-NAME",
+        ),
+        (r"\bkube-api-access-[a-z0-9]{5}\b", "kube-api-access-NAME"),
+        // Where a Pod runs, and what runs it: the local cluster has no Pod network, and takes images as folders.
+        (r"\b\d+\.\d+\.\d+\.\d+\b", "IP"),
+        (r"(IP |Node: |to )(node|local)\b", "${1}NODE"),
+        (r"\b(containerd|sandbox)://\w+", "ID"),
+        (r"(?m)^Image ID:.*$", "Image ID: ID"),
     ];
     all.into_iter()
         .map(|(pattern, name)| (Regex::new(pattern).expect("a pattern"), name))
         .collect()
+});
+
+/// A line about an event. Those of one second come in any order.
+static EVENT: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new("^(AGE )?(Normal|Warning) ").expect("a pattern"));
+
+/// Events of a node that has images to pull; and `cluster/cluster` has no DNS, which its kubelet says of every Pod.
+static OF_A_REAL_NODE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new("^(AGE )?(Normal Pulled|Warning MissingClusterDNS) ").expect("a pattern")
 });
 
 /// A cluster that is there.
@@ -145,7 +165,14 @@ impl Session {
         for (pattern, name) in &*VARIABLE {
             text = pattern.replace_all(&text, *name).into_owned();
         }
-        text
+        let mut lines: Vec<&str> = text
+            .lines()
+            .filter(|line| !OF_A_REAL_NODE.is_match(line))
+            .collect();
+        for events in lines.chunk_by_mut(|a, b| EVENT.is_match(a) && EVENT.is_match(b)) {
+            events.sort_unstable();
+        }
+        lines.join("\n")
     }
 
     fn clear(&self) {

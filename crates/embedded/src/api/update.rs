@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::Response;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::body::{self, Body};
 use super::create::writer;
@@ -54,6 +54,8 @@ struct Changed {
     advice: Vec<String>,
     /// Its `managedFields` are right already.
     applied: bool,
+    /// Fields that were sent as empty maps, which decoding leaves out.
+    hollow: Vec<&'static str>,
 }
 
 /// What came of one attempt.
@@ -66,8 +68,10 @@ enum Attempt {
 impl Call {
     pub(super) async fn update(self) -> Result<Response<Body>, Failure> {
         let options = WriteOptions::read(&self.query, WriteVerb::Update)?;
-        let decoded = self.kind.decode(self.document()?, options.validation)?;
-        let answer = self.replace(decoded.object, &options).await;
+        let document = self.document()?;
+        let hollow = self.kind.hollow(&document.value);
+        let decoded = self.kind.decode(document, options.validation)?;
+        let answer = self.replace(decoded.object, hollow, &options).await;
         Ok(respond::warned(answer, &decoded.warnings, &decoded.advice))
     }
 
@@ -75,6 +79,7 @@ impl Call {
     async fn replace(
         &self,
         mut object: Value,
+        hollow: Vec<&'static str>,
         options: &WriteOptions,
     ) -> Result<Response<Body>, Failure> {
         self.same_name(&object)?;
@@ -97,6 +102,7 @@ impl Call {
                 warnings: Vec::new(),
                 advice: Vec::new(),
                 applied: false,
+                hollow: hollow.clone(),
             };
             if let Attempt::Done(response) = self.save(&current, old, changed, options).await? {
                 return Ok(response);
@@ -301,6 +307,7 @@ impl Call {
             warnings: decoded.warnings,
             advice: decoded.advice,
             applied: true,
+            hollow: self.kind.hollow(content),
         })
     }
 
@@ -333,6 +340,7 @@ impl Call {
                 (patch::strategic(&self.kind, old, content)?, Form::Strategic)
             }
         };
+        let hollow = self.kind.hollow(&result);
         let decoded = self
             .kind
             .decode_patched(result, content, form, options.validation)?;
@@ -345,6 +353,7 @@ impl Call {
             warnings: decoded.warnings,
             advice: decoded.advice,
             applied: false,
+            hollow,
         })
     }
 
@@ -362,7 +371,7 @@ impl Call {
             respond::warn(&mut response, &changed.advice);
             Ok(Attempt::Done(response))
         };
-        let new = match self.resolve(&old, changed.object, changed.applied, options) {
+        let new = match self.resolve(&old, &changed, options) {
             Ok(Some(new)) => new,
             Ok(None) => return done(&old),
             Err(refusal) => {
@@ -404,10 +413,10 @@ impl Call {
     fn resolve(
         &self,
         old: &Value,
-        mut new: Value,
-        applied: bool,
+        changed: &Changed,
         options: &WriteOptions,
     ) -> Result<Option<Value>, Failure> {
+        let mut new = changed.object.clone();
         let mut causes = Vec::new();
         let uid = new["metadata"]["uid"].as_str().unwrap_or_default();
         if !uid.is_empty() && old["metadata"]["uid"] != uid {
@@ -415,11 +424,18 @@ impl Call {
             causes.extend([cause.clone(), cause]);
         }
         keep_metadata(&mut new, old);
+        self.kind.fill_in(&mut new);
         let subresource = self.path.subresource.as_deref();
         self.kind.prepare_update(&mut new, old, subresource);
         self.refuse(&new, causes)?;
-        self.valid(&new, Some(old))?;
-        if !applied {
+        let mut checked = new.clone();
+        for field in &changed.hollow {
+            if checked.get(*field).is_none() {
+                checked[*field] = json!({});
+            }
+        }
+        self.valid(&checked, Some(old))?;
+        if !changed.applied {
             let manager = self.manager(options.manager.as_ref());
             let time = self.api.now();
             let writer = writer(&manager, &time, subresource);

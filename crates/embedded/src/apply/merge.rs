@@ -34,16 +34,52 @@ fn node(schema: Option<&Schema>, old: &Value, new: &Value, root: bool) -> Value 
     }
 }
 
+/// What both have comes in the order of `new`; what only one of them has keeps its place before what follows it there.
+/// The walk is that of the real server's `visitListItems`, so that also lists that disagree come out as there.
 fn merge_list(list: &Schema, old: &[Value], new: &[Value]) -> Vec<Value> {
-    let mut result = old.to_vec();
-    for item in new {
-        let element = shape::element(list, item);
-        let there = result
-            .iter()
-            .position(|old| element.is_some() && shape::element(list, old) == element);
-        match there {
-            Some(at) => result[at] = node(list.items.as_deref(), &result[at], item, false),
-            None => result.push(item.clone()),
+    let elements = |items: &[Value]| -> Vec<Option<String>> {
+        let element = |item| shape::element(list, item);
+        items.iter().map(element).collect()
+    };
+    let (left, right) = (elements(old), elements(new));
+    let merged = |at: usize| match left.iter().position(|element| *element == right[at]) {
+        Some(there) => node(list.items.as_deref(), &old[there], &new[at], false),
+        None => new[at].clone(),
+    };
+    let mut shared = right.iter().filter(|element| left.contains(element));
+    let mut next = shared.next();
+    let mut result = Vec::new();
+    let (mut l, mut r) = (0, 0);
+    while l < left.len() || r < right.len() {
+        if let (Some(of_old), Some(of_new)) = (left.get(l), right.get(r)) {
+            if of_old == of_new {
+                result.push(merged(r));
+                (l, r) = (l + 1, r + 1);
+                next = shared.next();
+                continue;
+            }
+            // It comes when it is its turn.
+            if right.contains(of_old) && next.is_some_and(|next| next != of_old) {
+                l += 1;
+                continue;
+            }
+        }
+        if let Some(of_old) = left.get(l) {
+            if !right.contains(of_old) {
+                result.push(old[l].clone());
+                l += 1;
+                continue;
+            }
+            if right[..r].contains(of_old) {
+                l += 1;
+            }
+        }
+        if let Some(of_new) = right.get(r) {
+            result.push(merged(r));
+            r += 1;
+            if next == Some(of_new) {
+                next = shared.next();
+            }
         }
     }
     result

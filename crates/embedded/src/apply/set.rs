@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::shape::{self, Parts};
-use crate::schema::Schema;
+use crate::schema::{ListType, Schema};
 
 /// A set of paths, as a tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,10 +23,16 @@ impl Set {
     pub(super) fn of_configuration(schema: &Schema, value: &Value) -> Self {
         let mut set = Self::default();
         set.collect(Some(schema), value, true);
+        set.tidy();
         set
     }
 
     fn collect(&mut self, schema: Option<&Schema>, value: &Value, root: bool) {
+        // A list of items that has none names nothing.
+        let of_items = schema.is_some_and(|s| s.list_type != ListType::Atomic);
+        if of_items && value.as_array().is_some_and(Vec::is_empty) {
+            return;
+        }
         let Parts::Parts(parts) = shape::parts(schema, value, root) else {
             self.member = true;
             return;

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{metadata, names, pod};
-use crate::status::Cause;
+use crate::{schema::path, status::Cause};
 
 const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 const NAME_LABEL: &str = "batch.kubernetes.io/job-name";
@@ -54,6 +54,11 @@ pub(super) fn prepare_create(job: &mut Value) {
     if job["spec"]["manualSelector"] != true {
         generate_selector(job);
     }
+    take_labels(job);
+}
+
+/// A Job without labels has those of its template.
+pub(super) fn take_labels(job: &mut Value) {
     let labels = job["spec"]["template"]["metadata"]["labels"].clone();
     let unlabelled = job["metadata"]["labels"]
         .as_object()
@@ -93,9 +98,18 @@ fn generate_selector(job: &mut Value) {
     }
 }
 
-/// Faults of a Job; `at` for its spec.
+/// Faults of a Job. The real server looks at the spec once for the Job and once more for its change.
 pub(super) fn check(job: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
-    let spec = &job["spec"];
+    check_generated(job, causes);
+    check_spec(&job["spec"], causes);
+    check_indexed_name(job, causes);
+    if let Some(old) = old {
+        check_spec(&job["spec"], causes);
+        check_update(job, old, causes);
+    }
+}
+
+fn check_spec(spec: &Value, causes: &mut Vec<Cause>) {
     for key in [
         "parallelism",
         "completions",
@@ -137,12 +151,8 @@ pub(super) fn check(job: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         let field = "spec.podReplacementPolicy";
         causes.push(Cause::not_supported(field, policy, allowed));
     }
-    if old.is_none() {
-        check_indexed_name(job, causes);
-        if let Some(manager) = spec["managedBy"].as_str() {
-            check_manager(manager, causes);
-        }
-        check_selector(job, causes);
+    if let Some(manager) = spec["managedBy"].as_str() {
+        check_manager(manager, causes);
     }
     let template = &spec["template"];
     metadata::check_labels(
@@ -156,9 +166,24 @@ pub(super) fn check(job: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         causes,
     );
     pod::check_template_spec(&template["spec"], "spec.template.spec", causes);
-    if let Some(old) = old {
-        check_update(job, old, causes);
+    if spec["selector"].is_null() {
+        causes.push(Cause::required("spec.selector", ""));
     }
+    let labels = &template["metadata"]["labels"];
+    if !matches(&spec["selector"], labels) {
+        causes.push(Cause::invalid(
+            "spec.template.metadata.labels",
+            labels,
+            "`selector` does not match template `labels`",
+        ));
+    }
+}
+
+/// Whether what a selector names is there; no selector matches nothing.
+fn matches(selector: &Value, labels: &Value) -> bool {
+    let wanted = selector["matchLabels"].as_object();
+    let mut wanted = wanted.into_iter().flatten();
+    selector.is_object() && wanted.all(|(key, value)| labels.get(key) == Some(value))
 }
 
 /// The Pods of an indexed Job are named after it.
@@ -193,31 +218,28 @@ fn check_manager(manager: &str, causes: &mut Vec<Cause>) {
     }
 }
 
-fn check_selector(job: &Value, causes: &mut Vec<Cause>) {
+/// A Job that does not bring its own selector keeps what was generated for it.
+fn check_generated(job: &Value, causes: &mut Vec<Cause>) {
     let selector = &job["spec"]["selector"];
+    if job["spec"]["manualSelector"] == true || selector.is_null() {
+        return;
+    }
+    let (uid, name) = (&job["metadata"]["uid"], &job["metadata"]["name"]);
+    let expected =
+        json!({OLD_UID_LABEL: uid, OLD_NAME_LABEL: name, UID_LABEL: uid, NAME_LABEL: name});
     let labels = &job["spec"]["template"]["metadata"]["labels"];
-    let manual = job["spec"]["manualSelector"] == true;
-    if !manual {
-        let generated = json!({"matchLabels": {UID_LABEL: job["metadata"]["uid"]}});
-        if *selector != generated {
-            causes.push(Cause::invalid(
-                "spec.selector",
-                selector,
-                "`selector` not auto-generated",
-            ));
+    for (label, value) in expected.as_object().into_iter().flatten() {
+        let why = format!("must be '{}'", value.as_str().unwrap_or_default());
+        let field = path::key("spec.template.metadata.labels", label);
+        match labels.get(label) {
+            Some(given) if given == value => {}
+            Some(_) => causes.push(Cause::invalid(field, labels, why)),
+            None => causes.push(Cause::required(field, why)),
         }
     }
-    let matches = selector["matchLabels"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .all(|(key, value)| labels.get(key) == Some(value));
-    if !matches {
-        causes.push(Cause::invalid(
-            "spec.template.metadata.labels",
-            labels,
-            "`selector` does not match template `labels`",
-        ));
+    if !matches(selector, &expected) || !selector["matchExpressions"].is_null() {
+        let why = "`selector` not auto-generated";
+        causes.push(Cause::invalid("spec.selector", selector, why));
     }
 }
 
@@ -228,12 +250,10 @@ fn check_update(job: &Value, old: &Value, causes: &mut Vec<Cause>) {
             causes.push(Cause::invalid(field, value, "field is immutable"));
         }
     };
-    let elastic = spec["completionMode"] == "Indexed"
-        && spec["completions"] == spec["parallelism"]
-        && spec["completions"].is_i64();
+    let indexed = spec["completionMode"] == "Indexed";
     immutable(
         "spec.completions",
-        elastic || spec["completions"] == before["completions"],
+        indexed || spec["completions"] == before["completions"],
         &spec["completions"],
     );
     immutable(
@@ -261,6 +281,12 @@ fn check_update(job: &Value, old: &Value, causes: &mut Vec<Cause>) {
             spec.get(key) == before.get(key),
             &spec[key],
         );
+    }
+    let completions = &spec["completions"];
+    let changed = completions.is_i64() && *completions != before["completions"];
+    if indexed && changed && *completions != spec["parallelism"] {
+        let why = "can only be modified in tandem with spec.parallelism";
+        causes.push(Cause::invalid("spec.completions", completions, why));
     }
 }
 
