@@ -158,11 +158,17 @@ fn valid(manifest: &Manifest) -> Result<Value, Vec<Problem>> {
     let decoded = kind
         .decode(manifest.object.clone().into(), FieldValidation::Warn)
         .map_err(|failure| refusal(manifest, &failure))?;
-    let mut problems: Vec<Problem> = decoded
+    let mut unknown: Vec<&str> = decoded
         .warnings
         .iter()
         .filter_map(|warning| warning.strip_prefix("unknown field "))
-        .map(|field| unknown_field(manifest, field.trim_matches('"')))
+        .map(|field| field.trim_matches('"'))
+        .collect();
+    // As the file is read, not as an API server lists them.
+    unknown.sort_by_key(|field| manifest.node.place_of(field));
+    let mut problems: Vec<Problem> = unknown
+        .into_iter()
+        .map(|field| unknown_field(manifest, field))
         .collect();
     let mut object = decoded.object;
     let mut admitted = object.clone();
