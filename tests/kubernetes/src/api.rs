@@ -54,7 +54,8 @@ pub(crate) async fn install(client: &Client, program: &Path) -> Result<()> {
     kubectl(
         &[
             "wait",
-            "--for=condition=Established",
+            // Not `condition=`: kubectl takes a definition that has no conditions yet for a fault.
+            "--for=jsonpath={.status.conditions[?(@.type==\"Established\")].status}=True",
             "--timeout=60s",
             "crd",
             "--all",

@@ -109,7 +109,8 @@ impl Session {
         ask(
             kubectl,
             &kubeconfig,
-            "wait --for=condition=Established crd --all --timeout=60s",
+            // Not `condition=`: kubectl takes a definition that has no conditions yet for a fault.
+            "wait --for=jsonpath={.status.conditions[?(@.type==\"Established\")].status}=True crd --all --timeout=60s",
         )?;
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let namespace = format!("session-{stem}");
