@@ -40,7 +40,7 @@ use kube::{
 };
 use kubeopencode_api::v1alpha1::{Agent, KubeOpenCodeConfig};
 use kubeopencode_engine::{
-    lower::{FrontEnd, ReferenceKind, Settings},
+    lower::{FrontEnd, Reference, ReferenceKind, Settings},
     state::Phase,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -51,6 +51,7 @@ use crate::{
     cache::Cache,
     clock::Clock,
     clock::Entropy,
+    combine::Combiner,
     error::RoundError,
     events::Events,
     health::Health,
@@ -131,6 +132,7 @@ pub(crate) struct Controller<F: FrontEnd<Resource: Owning>> {
     pods: Cache<Pod>,
     memory: Memory<F::Resource>,
     waiting: Waiting<Waiter>,
+    looked_up: Combiner<Reference, look_up::Answer>,
     ending: watch::Sender<bool>,
 }
 
@@ -153,6 +155,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             pods: Cache::new(),
             memory: Memory::new(),
             waiting: Waiting::new(),
+            looked_up: Combiner::new(),
             ending: watch::Sender::new(false),
         });
         let counted = Arc::downgrade(&this);

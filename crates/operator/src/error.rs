@@ -1,6 +1,6 @@
 //! What can go wrong in a round, by step, and what follows from it: when to look again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use kube::Error as KubeError;
 use kubeopencode_engine::lower::Reference;
@@ -58,14 +58,19 @@ pub(crate) enum ObserveError {
     },
 }
 
-/// Looking up what a resource refers to failed.
-#[derive(Debug, thiserror::Error)]
+/// Looking up what a resource refers to failed, for all who shared the request.
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum LookUpError {
     #[error("cannot get {reference}")]
     Get {
         reference: Reference,
         #[source]
-        source: Box<KubeError>,
+        source: Arc<KubeError>,
+    },
+    #[error("cannot get {reference}: no answer from the API server in {}s", .after.as_secs())]
+    NoAnswer {
+        reference: Reference,
+        after: Duration,
     },
     #[error("its references lead to ever more references")]
     Endless,
@@ -147,7 +152,6 @@ impl RoundError {
             Self::Observe(
                 ObserveError::GetJob { source, .. } | ObserveError::ListPods { source, .. },
             )
-            | Self::LookUp(LookUpError::Get { source, .. })
             | Self::Act(
                 ActError::Create { source, .. }
                 | ActError::LookAtTaken { source, .. }
@@ -157,7 +161,8 @@ impl RoundError {
                 | ActError::SetPodDeadline { source, .. },
             )
             | Self::Record(RecordError::Replace(source)) => Some(source),
-            Self::LookUp(LookUpError::Endless)
+            Self::LookUp(LookUpError::Get { source, .. }) => Some(source),
+            Self::LookUp(LookUpError::NoAnswer { .. } | LookUpError::Endless)
             | Self::Record(RecordError::Encode(_))
             | Self::NotLeading
             | Self::Restless(_)
@@ -191,7 +196,9 @@ impl RoundError {
         match (self.answer(), self) {
             (Some(answer), _) => Category::of(answer),
             (None, Self::NotLeading) => Category::Conflict,
-            (None, Self::NoAnswer(_)) => Category::TryAgain,
+            (None, Self::NoAnswer(_) | Self::LookUp(LookUpError::NoAnswer { .. })) => {
+                Category::TryAgain
+            }
             (None, _) => Category::Refused,
         }
     }

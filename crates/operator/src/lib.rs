@@ -16,6 +16,7 @@
 pub mod access;
 mod cache;
 mod clock;
+mod combine;
 mod controller;
 pub mod endpoint;
 mod error;

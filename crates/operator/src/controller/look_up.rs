@@ -1,8 +1,12 @@
 //! Looking up what a resource refers to, as the engine's lowering asks for it.
 //!
 //! Always from the API server: a Task that is created right after its Agent was changed runs with the change. No cache
-//! of Agents, configurations or ConfigMaps is held at all.
+//! of Agents, configurations or ConfigMaps is held at all; those who ask for the same at the same time share a request
+//! that was sent after they all had asked.
 
+use std::{sync::Arc, time::Duration};
+
+use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Resource,
@@ -17,6 +21,11 @@ use crate::error::LookUpError;
 
 /// A resource refers to an Agent, and that to contexts: a chain of references is shorter than this.
 const DEPTH: usize = 16;
+/// A request that is not answered by then got lost. Others wait for it: this is well below what a round may take.
+const LONGEST_REQUEST: Duration = Duration::from_secs(15);
+
+/// What everyone gets who shares a request.
+pub(super) type Answer = Result<Option<Found>, LookUpError>;
 
 impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
     pub(super) async fn look_up(&self, object: &F::Resource) -> Result<Lowered, LookUpError> {
@@ -29,15 +38,28 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             };
             // Before the look-up, so that what appears after it wakes this object.
             self.waiting.enter(&waiter, needed.iter().cloned());
-            for reference in needed {
-                let found = self.get(&reference).await?;
-                references.insert(reference, found);
+            let answers = needed.iter().map(|reference| {
+                self.looked_up
+                    .ask(reference, || self.get_in_time(reference))
+            });
+            for (reference, found) in needed.iter().zip(try_join_all(answers).await?) {
+                references.insert(reference.clone(), found);
             }
         }
         Err(LookUpError::Endless)
     }
 
-    async fn get(&self, reference: &Reference) -> Result<Option<Found>, LookUpError> {
+    async fn get_in_time(&self, reference: &Reference) -> Answer {
+        let answer = tokio::time::timeout(LONGEST_REQUEST, self.get(reference)).await;
+        answer.unwrap_or_else(|_| {
+            Err(LookUpError::NoAnswer {
+                reference: reference.clone(),
+                after: LONGEST_REQUEST,
+            })
+        })
+    }
+
+    async fn get(&self, reference: &Reference) -> Answer {
         match reference.kind {
             ReferenceKind::Agent => {
                 let found = |agent: Agent| Found::Agent(Box::new(agent));
@@ -57,11 +79,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
 
     /// An object that is there and cannot be read is an answer like any other: whoever refers to it has to be told, and
     /// asking again would change nothing.
-    async fn get_one<K>(
-        &self,
-        reference: &Reference,
-        found: impl FnOnce(K) -> Found,
-    ) -> Result<Option<Found>, LookUpError>
+    async fn get_one<K>(&self, reference: &Reference, found: impl FnOnce(K) -> Found) -> Answer
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -73,7 +91,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         let answer = api.get_opt(&reference.name).await;
         let answer = answer.map_err(|source| LookUpError::Get {
             reference: reference.clone(),
-            source: Box::new(source),
+            source: Arc::new(source),
         })?;
         Ok(answer.map(|guard| match guard.0 {
             Ok(object) => found(object),

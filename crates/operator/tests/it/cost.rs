@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kubeopencode_operator::access::ACCESS;
+use kubeopencode_operator::{OperatorOptions, access::ACCESS};
 
 use super::{
     faults::{Call, Fault, Faults},
@@ -75,6 +75,59 @@ async fn a_life_costs_the_same_when_all_watches_are_late() {
         _ => Fault::None,
     };
     cost_of_a_life(Faults::new(late)).await;
+}
+
+/// Their number of requests follows from how long an answer takes, not from how many Tasks there are.
+#[tokio::test]
+async fn tasks_that_begin_together_share_their_look_ups() {
+    const TASKS: usize = 30;
+    let mut world = World::new(Play::Ends(0)).await;
+    world.create(AGENT).await;
+    for number in 0..TASKS {
+        world
+            .create(&TASK.replace("{name: it}", &format!("{{name: it-{number}}}")))
+            .await;
+    }
+    let looks_up = |call: &Call| {
+        let kinds = ["agents", "kubeopencodeconfigs"];
+        call.verb == "get" && kinds.contains(&call.resource.as_str())
+    };
+    let faults = Faults::new(move |_, call: &Call| {
+        if looks_up(call) {
+            Fault::Slow(Duration::from_millis(300))
+        } else {
+            Fault::None
+        }
+    });
+    world.operate(&faults);
+    for number in 0..TASKS {
+        let status = world.ends(&format!("it-{number}")).await;
+        assert_eq!(status.reason.as_deref(), Some("Succeeded"));
+    }
+    world.end().await;
+    let requests = faults.calls().iter().filter(|call| looks_up(call)).count();
+    assert!(requests < TASKS, "{requests} requests for {TASKS} Tasks");
+}
+
+/// In the operator's own namespace there is one configuration, not two.
+#[tokio::test]
+async fn the_same_configuration_is_asked_for_once() {
+    let mut world = World::new(Play::Ends(0)).await;
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    let mut options = OperatorOptions::default();
+    options.settings.system_namespace = "default".to_owned();
+    let faults = Faults::none();
+    world.operate_with(&faults, &options);
+    world.ends("it").await;
+    world.end().await;
+    let calls = faults.calls();
+    let gets: Vec<&str> = calls
+        .iter()
+        .filter(|call| call.verb == "get")
+        .map(|call| call.resource.as_str())
+        .collect();
+    assert_eq!(gets, ["kubeopencodeconfigs", "agents"]);
 }
 
 #[tokio::test]

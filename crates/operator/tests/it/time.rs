@@ -8,9 +8,9 @@ use kubeopencode_operator::OperatorOptions;
 use tokio::time::Instant;
 
 use super::{
-    faults::Faults,
+    faults::{Call, Fault, Faults},
     kubelet::Play,
-    world::{TASK, World, condition},
+    world::{AGENT, TASK, World, condition},
 };
 
 /// The clock goes at the pace of tokio's timers, which stand still while something works and jump to the next one
@@ -51,5 +51,31 @@ async fn five_minutes_of_waiting_take_no_time() {
         .filter(|call| call.verb != "watch")
         .collect();
     assert!(meanwhile.len() <= 60, "{meanwhile:?}");
+    world.end().await;
+}
+
+/// Others wait for a request that gets lost, but not for as long as a round may take.
+#[tokio::test(start_paused = true)]
+async fn a_look_up_that_is_never_answered_is_sent_again() {
+    let mut world = World::new(Play::Ends(0)).await;
+    world.guard = Duration::from_hours(10_000);
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    world
+        .create(&TASK.replace("{name: it}", "{name: other}"))
+        .await;
+    let mut lost = false;
+    let faults = Faults::timed(move |_, call: &Call| {
+        let hangs = call.resource == "agents" && call.verb == "get" && !lost;
+        lost |= hangs;
+        if hangs { Fault::Hangs } else { Fault::None }
+    });
+    let begin = Instant::now();
+    world.operate_with(&faults, &virtual_time());
+    for task in ["it", "other"] {
+        let status = world.ends(task).await;
+        assert_eq!(status.reason.as_deref(), Some("Succeeded"));
+    }
+    assert!(begin.elapsed() < Duration::from_mins(1));
     world.end().await;
 }
