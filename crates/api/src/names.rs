@@ -30,6 +30,12 @@ pub const ANNOTATION_AGENT: &str = "kubeopencode.io/agent";
 /// Annotation on Job and Pod: the generation of that Agent; absent for the built-in default.
 pub const ANNOTATION_AGENT_GENERATION: &str = "kubeopencode.io/agent-generation";
 
+/// Annotation on Job and Pod: that Agent had a limit, so the Job is recorded only while its owner holds a slot.
+pub const ANNOTATION_LIMITED: &str = "kubeopencode.io/limited";
+
+/// Label on Job and Pod: the owner's UID. Finds them when the owner is gone.
+pub const LABEL_OWNER_UID: &str = "kubeopencode.io/owner-uid";
+
 /// Name of the Agent that a Task without `agentRef` uses, and of the configuration that applies.
 pub const DEFAULT: &str = "default";
 
@@ -45,7 +51,7 @@ pub mod condition {
     pub const READY: &str = "Ready";
     /// The Task waits for a free slot of its Agent.
     pub const QUEUED: &str = "Queued";
-    /// The Job exists and its UID is on record. Never goes back to False.
+    /// The Job exists and its UID is on record. Goes back to False only for a new attempt.
     pub const JOB_CREATED: &str = "JobCreated";
     /// A person stopped the Task.
     pub const STOPPED: &str = "Stopped";

@@ -14,7 +14,11 @@
 //!    as released, and marked so in the same write: it is never released a second time, even when somebody has suspended
 //!    it again. A Job of ours with another UID never runs and is deleted.
 //! 4. From then on a missing Job is lost, not forgotten: the Run fails, it is never started again.
+//!
+//! A new attempt begins only after the kubelet's own word that the agent of the last one was never started, and that
+//! nothing of it runs: see [`again`].
 
+mod again;
 mod ended;
 mod explain;
 mod outcome;
@@ -70,6 +74,16 @@ pub enum Step {
         state: Box<RunState>,
         /// What to tell people.
         events: Vec<Event>,
+    },
+    /// Ask for a slot of this Agent, and ask again with the answer in [`Observation::slot`].
+    Claim {
+        /// Its name.
+        agent: String,
+    },
+    /// Nothing of the Run can run any more: give back its slot of this Agent. Then observe and ask again.
+    GiveBack {
+        /// Its name.
+        agent: String,
     },
     /// What comes next would follow from something that only a cache does not show: ask the API server itself for Job and
     /// Pods, and ask again.
@@ -170,6 +184,9 @@ pub fn job_name(owner: &Owner, state: &RunState) -> String {
 /// be pulled, a node that cannot be found, a quota), before it fails.
 pub const STALL_LIMIT: Duration = Duration::from_mins(30);
 
+/// Attempts that a Run has at most. Another one begins only when the agent of the last one was never started.
+pub const MOST_ATTEMPTS: u32 = 3;
+
 /// How long after the time at which a Pod should have been gone it is given up as lost with its node.
 pub const LOST_LIMIT: Duration = Duration::from_mins(5);
 
@@ -195,9 +212,9 @@ impl Step {
             )
         };
         match self {
-            Self::Lower | Self::Confirm | Self::Rest { .. } => true,
+            Self::Lower | Self::Confirm | Self::Claim { .. } | Self::Rest { .. } => true,
             Self::Act(actions) => actions.iter().all(begins),
-            Self::Record { .. } => false,
+            Self::Record { .. } | Self::GiveBack { .. } => false,
         }
     }
 }
@@ -206,12 +223,12 @@ impl Step {
 fn as_seen(input: &Input<'_>) -> Step {
     let state = input.state;
     if input.deleting {
-        Step::Rest { again: None }
+        ended::give_back(input, rest())
     } else if state.phase.is_terminal() {
-        ended::decide(input)
+        ended::give_back(input, ended::decide(input))
     } else if let Some(job) = &state.job {
         running::decide(input, job)
-    } else if state.attempts > 0 {
+    } else if state.attempts as usize > state.failed_attempts.len() {
         // Somebody has edited the status. What was begun is not begun again.
         record::end(
             input,

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 /// Path of this program in the system image, and where the embedded node provides it.
 pub const PROGRAM: &str = "/kubeopencode";
+/// Exit code of an init container whose failure may pass by itself (`EX_TEMPFAIL` of sysexits.h): another attempt may
+/// end differently. Any other code says that it would not.
+pub const MAY_PASS: i32 = 75;
 /// Path in the system image of the Pod's programs alone. Where it is there, `context-init` hands on a copy of this one,
 /// which has a small part of the size: each Pod has a copy of its own, and many may begin at once.
 pub const POD_PROGRAM: &str = "/kubeopencode-pod";

@@ -14,6 +14,7 @@ pub mod decide;
 pub mod handover;
 pub mod lower;
 pub mod observe;
+pub mod queue;
 pub mod render;
 pub mod run;
 pub mod state;

@@ -10,9 +10,10 @@ pub mod kubeopencode;
 pub mod places;
 mod reference;
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use crate::{
+    queue::Slot,
     run::{Image, Owner, Run},
     state::RunState,
 };
@@ -162,4 +163,22 @@ pub trait FrontEnd {
 
     /// Whether a person asked for it to be stopped.
     fn stop_requested(resource: &Self::Resource) -> bool;
+
+    /// What limits how many of them run at once. Its status lists those that do.
+    type Agent;
+
+    /// Name of the Agent, in the resource's namespace, that it uses, or that it was started with.
+    fn agent(resource: &Self::Resource) -> &str;
+
+    /// Who comes first where there is a limit: the higher number.
+    fn priority(resource: &Self::Resource) -> i32;
+
+    /// How many may run at once; None is no limit.
+    fn limit(agent: &Self::Agent) -> Option<NonZeroUsize>;
+
+    /// Who holds its slots.
+    fn slots(agent: &Self::Agent) -> Vec<Slot>;
+
+    /// The same Agent with these holders in its status.
+    fn with_slots(agent: &Self::Agent, slots: &[Slot]) -> Self::Agent;
 }

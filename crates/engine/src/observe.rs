@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 use kubeopencode_api::names;
 
-use crate::run::AgentUsed;
+use crate::{queue::SlotView, run::AgentUsed};
 
 /// The world, as far as one Run is concerned.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -28,6 +28,9 @@ pub struct Observation {
     pub unseen: bool,
     /// An action of this round that the API server refused for good. It is forgotten with the round.
     pub refused: Option<Refusal>,
+    /// Where it stands with a slot of an Agent, as far as that is known without asking. A slot is held until nothing of
+    /// the Run can run any more, so one that is shown as held is held.
+    pub slot: Option<SlotView>,
 }
 
 /// An answer of the API server that trying again at once does not change. Conflicts (409 with another reason than
@@ -82,6 +85,8 @@ pub struct JobView {
     pub end: Option<JobEnd>,
     /// Name and generation of the Agent that it was rendered for.
     pub agent: Option<AgentUsed>,
+    /// Whether that Agent had a limit.
+    pub limited: bool,
 }
 
 /// How a Job ended.
@@ -145,6 +150,7 @@ impl JobView {
                 generation: annotation(names::ANNOTATION_AGENT_GENERATION)
                     .and_then(|generation| generation.parse().ok()),
             }),
+            limited: annotation(names::ANNOTATION_LIMITED).is_some(),
         }
     }
 }
@@ -187,6 +193,11 @@ pub struct PodView {
     pub message: Option<String>,
     /// Message of the condition `DisruptionTarget`, when it is true.
     pub disruption: Option<String>,
+    /// Whether it was marked as ended by the garbage collector for Pods, which does that to Pods whose node is gone:
+    /// no kubelet has said that nothing runs.
+    pub given_up: bool,
+    /// Whether it was given to a node. One that was not, and is being deleted, never will be.
+    pub bound: bool,
     /// Message of the condition `PodScheduled`, when it is false.
     pub unschedulable: Option<String>,
     /// The init containers that have a status, in order.
@@ -291,6 +302,11 @@ impl PodView {
                     words.or(condition.reason.clone()).unwrap_or_default()
                 })
         };
+        let given_up = status
+            .and_then(|status| status.conditions.as_ref())
+            .into_iter()
+            .flatten()
+            .any(|condition| condition.reason.as_deref() == Some("DeletionByPodGC"));
         Self {
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
@@ -326,6 +342,8 @@ impl PodView {
                 .and_then(|status| status.message.clone())
                 .filter(|message| !message.is_empty()),
             disruption: condition("DisruptionTarget", "True"),
+            given_up,
+            bound: spec.is_some_and(|spec| spec.node_name.is_some()),
             unschedulable: condition("PodScheduled", "False"),
             init: status
                 .and_then(|status| status.init_container_statuses.as_ref())

@@ -141,6 +141,7 @@ fn labels(owner: &Owner, agent: &str) -> BTreeMap<String, String> {
             label_value(&owner.name),
         ),
         (format!("{}/agent", owner.group), label_value(agent)),
+        (names::LABEL_OWNER_UID.to_owned(), owner.uid.clone()),
     ])
 }
 
@@ -162,6 +163,9 @@ fn annotations(run: &Run, attempt: u32) -> BTreeMap<String, String> {
             names::ANNOTATION_AGENT_GENERATION.to_owned(),
             generation.to_string(),
         );
+    }
+    if run.limit.is_some() {
+        annotations.insert(names::ANNOTATION_LIMITED.to_owned(), "true".to_owned());
     }
     annotations
 }

@@ -3,7 +3,7 @@
 //! A front end has resolved everything before a Run exists: defaults are applied, paths are absolute and free of `..`,
 //! ConfigMaps are read, `task.md` is written out. Rendering a Run needs nothing else.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
 
 use k8s_openapi::api::core::v1::{
     Affinity, LocalObjectReference, PodSecurityContext, ResourceRequirements, SecurityContext,
@@ -55,6 +55,8 @@ pub struct Run {
     pub pod: PodOptions,
     /// How long the Pod may be active.
     pub timeout: Option<Duration>,
+    /// How many Runs of its Agent may run at once. None: as many as there are, and no slot is needed.
+    pub limit: Option<NonZeroUsize>,
 }
 
 /// The Agent that a Run was lowered with.

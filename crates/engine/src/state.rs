@@ -18,6 +18,10 @@ pub struct RunState {
     pub job: Option<JobRecord>,
     /// Attempts begun, counted when their Job is recorded.
     pub attempts: u32,
+    /// Attempts that ended before the agent was started, and were followed by another one.
+    pub failed_attempts: Vec<FailedAttempt>,
+    /// Its place in the queue, while it is Queued.
+    pub queue: Option<QueuePlace>,
     /// The Agent it was started with.
     pub agent: Option<AgentUsed>,
     /// When the first Job was released.
@@ -89,10 +93,31 @@ pub struct JobRecord {
     pub uid: String,
 }
 
+/// An attempt that ended before the agent was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedAttempt {
+    /// Name of its Job.
+    pub job: String,
+    /// What went wrong.
+    pub message: String,
+    /// When that was seen.
+    pub time: Timestamp,
+}
+
+/// A place in the queue of an Agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuePlace {
+    /// The Agent.
+    pub agent: String,
+    /// Counted from 1, as it was when it was written.
+    pub position: usize,
+}
+
 /// Where a Run is in its life.
 ///
 /// What ends each state: Pending ends when the Job is recorded, the references time out or are found invalid, or a
-/// person stops it; Queued when a slot is free or a person stops it; Running when its Pod has ended or its Job is gone.
+/// person stops it; Queued when a slot is free, its Agent loses its limit or disappears, or a person stops it; Running
+/// when its Pod has ended or its Job is gone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Not started.

@@ -45,6 +45,12 @@ pub const ACCESS: &[Access] = &[
     },
     Access {
         group: "kubeopencode.io",
+        resource: "agents/status",
+        verbs: &["update"],
+        why: "which Tasks hold a slot of an Agent with a limit",
+    },
+    Access {
+        group: "kubeopencode.io",
         resource: "kubeopencodeconfigs",
         verbs: &["get", "list", "watch"],
         why: "settings",

@@ -6,11 +6,14 @@
 //! | what changed | who is looked at |
 //! |---|---|
 //! | the object | itself |
-//! | a Job or Pod that this system created | the owner that its annotation names |
-//! | an Agent, KubeOpenCodeConfig or ConfigMap (only metadata is watched) | those that refer to it and have not started |
+//! | a Job or Pod that this system created | the owner that its annotation names; its Agent, if there is no such owner |
+//! | an Agent's spec, a KubeOpenCodeConfig or ConfigMap (of these only metadata is watched) | those that refer to it and have not started |
+//! | an Agent | itself: who holds its slots, and who gets one next ([`admit`]) |
+//! | the slots of an Agent | those who got one |
 //! | this operator becomes the leader | all |
 
 mod act;
+mod admit;
 mod look_up;
 mod observe;
 mod record;
@@ -25,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, StreamExt as _, stream};
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{ConfigMap, Pod},
@@ -38,13 +41,19 @@ use kube::{
         reflector::{self, ObjectRef, Store},
     },
 };
-use kubeopencode_api::v1alpha1::{Agent, KubeOpenCodeConfig};
+use kubeopencode_api::v1alpha1::KubeOpenCodeConfig;
 use kubeopencode_engine::{
     lower::{FrontEnd, Reference, ReferenceKind, Settings},
     state::Phase,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{
+        mpsc::{self, UnboundedReceiver, UnboundedSender},
+        watch,
+    },
+    time::Instant,
+};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -52,13 +61,14 @@ use crate::{
     clock::Clock,
     clock::Entropy,
     combine::Combiner,
-    error::RoundError,
+    error::{AdmitError, RoundError},
     events::Events,
     health::Health,
     leadership::Leadership,
     memory::{Memory, Remembered},
     metrics::{Metrics, Phases},
     operator::Scope,
+    pools::{Key, Pools},
     waiting::Waiting,
 };
 
@@ -67,6 +77,9 @@ const CONCURRENCY: u16 = 32;
 /// How long a round may take: then a request of it got lost. A round may be cut off anywhere, which also happens when
 /// leadership ends.
 const LONGEST_ROUND: Duration = Duration::from_mins(2);
+
+/// After a round for an Agent failed, it is looked at again as if it had failed so many times: after a second or so.
+const AGENT_PATIENCE: u32 = 3;
 
 /// What a resource of a front end has to be, so that a controller can watch it and write its status.
 pub(crate) trait Owning:
@@ -102,6 +115,13 @@ fn waiter(object: &impl Resource) -> Waiter {
     (namespace, metadata.name.clone().unwrap_or_default())
 }
 
+fn received<T>(receiver: UnboundedReceiver<T>) -> impl Stream<Item = T> {
+    stream::unfold(receiver, |mut receiver| async move {
+        let item = receiver.recv().await?;
+        Some((item, receiver))
+    })
+}
+
 /// What a controller is made of.
 pub(crate) struct Parts {
     pub(crate) client: Client,
@@ -116,7 +136,7 @@ pub(crate) struct Parts {
 }
 
 /// The controller of one front end.
-pub(crate) struct Controller<F: FrontEnd<Resource: Owning>> {
+pub(crate) struct Controller<F: FrontEnd<Resource: Owning, Agent: Owning>> {
     client: Client,
     clock: Clock,
     entropy: Entropy,
@@ -133,13 +153,21 @@ pub(crate) struct Controller<F: FrontEnd<Resource: Owning>> {
     memory: Memory<F::Resource>,
     waiting: Waiting<Waiter>,
     looked_up: Combiner<Reference, look_up::Answer>,
+    agents: Store<F::Agent>,
+    pools: Pools<F::Agent>,
+    admissions: Combiner<Key, Result<(), AdmitError>>,
+    woken: UnboundedSender<ObjectRef<F::Resource>>,
+    agents_woken: UnboundedSender<ObjectRef<F::Agent>>,
     ending: watch::Sender<bool>,
 }
 
-impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
+impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     /// Runs until `shutdown`, and then to the end of the rounds that have begun.
     pub(crate) async fn run(parts: Parts, shutdown: impl Future<Output = ()> + Send + 'static) {
         let (store, writer) = reflector::store();
+        let (agents, agents_writer) = reflector::store();
+        let (woken, to_be_woken) = mpsc::unbounded_channel();
+        let (agents_woken, agents_to_be_woken) = mpsc::unbounded_channel();
         let this = Arc::new(Self {
             client: parts.client,
             clock: parts.clock,
@@ -156,6 +184,11 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             memory: Memory::new(),
             waiting: Waiting::new(),
             looked_up: Combiner::new(),
+            agents,
+            pools: Pools::new(),
+            admissions: Combiner::new(),
+            woken,
+            agents_woken,
             ending: watch::Sender::new(false),
         });
         let counted = Arc::downgrade(&this);
@@ -166,13 +199,11 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         };
         this.metrics.count_phases(count);
         this.health.begins();
-        let woken = stream::select_all([
+        let all_woken = stream::select_all([
             this.clone().owners(writer).boxed(),
             this.clone().children(|this| &this.jobs).boxed(),
             this.clone().children(|this| &this.pods).boxed(),
-            this.clone()
-                .references::<Agent>(ReferenceKind::Agent)
-                .boxed(),
+            this.clone().agents(agents_writer).boxed(),
             this.clone()
                 .references::<KubeOpenCodeConfig>(ReferenceKind::KubeOpenCodeConfig)
                 .boxed(),
@@ -180,26 +211,39 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
                 .references::<ConfigMap>(ReferenceKind::ConfigMap)
                 .boxed(),
             this.clone().elected().boxed(),
+            received(to_be_woken).boxed(),
         ]);
         let told = this.clone();
         let shutdown = async move {
             shutdown.await;
             told.health.ends();
             told.ending.send_replace(true);
-        };
+        }
+        .shared();
+        let agent_rounds = applier(
+            |agent, this: Arc<Self>| async move { this.look_at_agent(agent).await }.boxed(),
+            |agent, error, this: Arc<Self>| this.after_agent_failure(&agent, error),
+            this.clone(),
+            this.agents.clone(),
+            received(agents_to_be_woken)
+                .take_until(shutdown.clone())
+                .map(Ok::<_, Infallible>),
+            controller::Config::default().concurrency(CONCURRENCY),
+        )
+        .for_each(|_| ready(()));
         let rounds = applier(
             |object, this: Arc<Self>| async move { this.look_at(object).await }.boxed(),
             |object, error, this: Arc<Self>| this.after_failure(&object, error),
             this.clone(),
             this.store.clone(),
-            woken.take_until(shutdown).map(Ok::<_, Infallible>),
+            all_woken.take_until(shutdown).map(Ok::<_, Infallible>),
             controller::Config::default().concurrency(CONCURRENCY),
         )
         // What became of a round is logged where it is known.
         .for_each(|_| ready(()));
         tokio::select! {
             biased;
-            () = rounds => {}
+            _ = futures::future::join(rounds, agent_rounds) => {}
             () = this.ends_unready() => {}
             never = this.becomes_ready() => match never {},
         }
@@ -211,6 +255,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         let _ = self.store.wait_until_ready().await;
         self.jobs.ready().await;
         self.pods.ready().await;
+        let _ = self.agents.wait_until_ready().await;
         self.health.is_complete();
         info!("the caches are complete");
         pending().await
@@ -246,6 +291,9 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         let ready = async {
             self.jobs.ready().await;
             self.pods.ready().await;
+            // The writers of both live as long as the watches.
+            let _ = self.store.wait_until_ready().await;
+            let _ = self.agents.wait_until_ready().await;
         };
         tokio::select! {
             biased;
@@ -260,16 +308,53 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             return Ok(Action::await_change());
         }
         let begin = Instant::now();
-        let round = tokio::time::timeout(LONGEST_ROUND, self.round(object.clone()));
-        let result = match self.leadership.while_held(round).await {
-            Some(Ok(result)) => result,
-            Some(Err(_)) => Err(RoundError::NoAnswer(LONGEST_ROUND)),
-            None => Err(RoundError::NotLeading),
-        };
+        let result = self.in_time(self.round(object.clone())).await;
         self.metrics.round(&result, begin.elapsed());
+        let uid = object.meta().uid.as_deref().unwrap_or_default();
+        if let Some(agent) = self.pools.looked_at(uid) {
+            self.wake_agent(&agent);
+        }
         let again = result?;
         self.remember(&object, |remembered| remembered.failures = 0);
         Ok(again.map_or_else(Action::await_change, Action::requeue))
+    }
+
+    /// One round for an Agent, if this operator leads.
+    async fn look_at_agent(&self, agent: Arc<F::Agent>) -> Result<Action, RoundError> {
+        if !self.leadership.holds() || !self.caches_are_ready().await {
+            return Ok(Action::await_change());
+        }
+        self.in_time(self.agent_round(agent)).await
+    }
+
+    /// The work, unless leadership ends before, or it takes longer than anything can.
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, RoundError>>,
+    ) -> Result<T, RoundError> {
+        let work = tokio::time::timeout(LONGEST_ROUND, work);
+        match self.leadership.while_held(work).await {
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(RoundError::NoAnswer(LONGEST_ROUND)),
+            None => Err(RoundError::NotLeading),
+        }
+    }
+
+    fn after_agent_failure(&self, agent: &F::Agent, error: &RoundError) -> Action {
+        if error.is_not_leading() {
+            return Action::await_change();
+        }
+        let again = error.again(AGENT_PATIENCE, &self.entropy);
+        let cause = error as &dyn std::error::Error;
+        let (name, namespace) = (agent.name_any(), agent.namespace());
+        warn!(
+            agent = name,
+            namespace,
+            error = cause,
+            ?again,
+            "will look again"
+        );
+        Action::requeue(again)
     }
 
     /// Look at, or change, what is remembered of an object; of one that is gone, nothing stays.
@@ -291,11 +376,14 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
         self.waiting.leave(&waiter(object));
         if let Some(uid) = &object.meta().uid {
             self.memory.forget(uid);
+            for agent in self.pools.gone(uid) {
+                self.wake_agent(&agent);
+            }
         }
     }
 
     fn after_failure(&self, object: &F::Resource, error: &RoundError) -> Action {
-        if matches!(error, RoundError::NotLeading) {
+        if error.is_not_leading() {
             return Action::await_change();
         }
         let failures = self.remember(object, |remembered| {

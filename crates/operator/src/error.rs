@@ -117,6 +117,27 @@ pub(crate) enum ActError {
     },
 }
 
+/// Changing who holds the slots of an Agent failed, for all who shared it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum AdmitError {
+    #[error("cannot write the slots of Agent {agent}")]
+    Write {
+        agent: String,
+        #[source]
+        source: Arc<KubeError>,
+    },
+    #[error("cannot see whether {name}, which holds a slot, is gone")]
+    LookAtHolder {
+        name: String,
+        #[source]
+        source: Arc<KubeError>,
+    },
+    #[error("Agent {0} was changed again and again, or is gone")]
+    AgentChanged(String),
+    #[error("this operator does not lead any more")]
+    NotLeading,
+}
+
 /// Writing the status failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordError {
@@ -137,6 +158,8 @@ pub(crate) enum RoundError {
     Act(#[from] ActError),
     #[error("recording failed")]
     Record(#[from] RecordError),
+    #[error("admitting failed")]
+    Admit(#[from] AdmitError),
     #[error("this operator does not lead any more")]
     NotLeading,
     #[error("no rest after {0} steps: this is a defect of the engine")]
@@ -161,9 +184,13 @@ impl RoundError {
                 | ActError::SetPodDeadline { source, .. },
             )
             | Self::Record(RecordError::Replace(source)) => Some(source),
-            Self::LookUp(LookUpError::Get { source, .. }) => Some(source),
+            Self::LookUp(LookUpError::Get { source, .. })
+            | Self::Admit(
+                AdmitError::Write { source, .. } | AdmitError::LookAtHolder { source, .. },
+            ) => Some(source),
             Self::LookUp(LookUpError::NoAnswer { .. } | LookUpError::Endless)
             | Self::Record(RecordError::Encode(_))
+            | Self::Admit(AdmitError::AgentChanged(_) | AdmitError::NotLeading)
             | Self::NotLeading
             | Self::Restless(_)
             | Self::NoAnswer(_) => None,
@@ -184,18 +211,24 @@ impl RoundError {
 
     const CUT_OFF: &str = "cut-off";
 
+    /// Whether it was cut off because another operator may lead by now.
+    pub(crate) fn is_not_leading(&self) -> bool {
+        matches!(self, Self::NotLeading | Self::Admit(AdmitError::NotLeading))
+    }
+
     /// One of [`Self::OUTCOMES`].
     pub(crate) fn outcome(&self) -> &'static str {
-        match self {
-            Self::NotLeading => Self::CUT_OFF,
-            _ => self.category().as_str(),
+        if self.is_not_leading() {
+            Self::CUT_OFF
+        } else {
+            self.category().as_str()
         }
     }
 
     pub(crate) fn category(&self) -> Category {
         match (self.answer(), self) {
             (Some(answer), _) => Category::of(answer),
-            (None, Self::NotLeading) => Category::Conflict,
+            (None, Self::NotLeading | Self::Admit(_)) => Category::Conflict,
             (None, Self::NoAnswer(_) | Self::LookUp(LookUpError::NoAnswer { .. })) => {
                 Category::TryAgain
             }

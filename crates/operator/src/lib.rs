@@ -26,6 +26,7 @@ pub mod leadership;
 mod memory;
 mod metrics;
 mod operator;
+mod pools;
 pub mod request;
 mod waiting;
 

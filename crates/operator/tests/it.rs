@@ -11,6 +11,7 @@ mod it {
     mod leader;
     mod life;
     mod observed;
+    mod queue;
     mod scope;
     mod stop;
     mod time;

@@ -26,6 +26,7 @@ use super::{ContextItem, DURATION_PATTERN};
     shortname = "ag",
     category = "kubeopencode",
     namespaced,
+    status = "AgentStatus",
     derive = "PartialEq",
     doc = "Agent says how Tasks are executed.",
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.agentImage"),
@@ -34,6 +35,12 @@ use super::{ContextItem, DURATION_PATTERN};
         type_ = "integer",
         json_path = ".spec.maxConcurrentTasks",
         description = "Tasks that may run at once; empty or 0 means no limit"
+    ),
+    printcolumn(
+        name = "In-Use",
+        type_ = "integer",
+        json_path = ".status.slotsInUse",
+        description = "Tasks that count against that limit"
     ),
     printcolumn(
         name = "ServiceAccount",
@@ -75,14 +82,40 @@ pub struct AgentSpec {
     /// ServiceAccount of the agent's Pod.
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: String,
-    /// How many Tasks of this Agent may run at once. Absent or 0: no limit.
+    /// How many Tasks of this Agent may run at once; the others queue. Absent or 0: no limit. At most 1000, because
+    /// those that run are listed in the status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = 1000))]
     pub max_concurrent_tasks: Option<i32>,
     /// How long a Task may run, as in `1h30m`, when the Task itself does not say. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 32), regex(pattern = DURATION_PATTERN))]
     pub timeout: Option<String>,
+}
+
+/// Which Tasks hold a slot of an Agent with `maxConcurrentTasks`. Written by the operator alone.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentStatus {
+    /// How many slots are in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots_in_use: Option<i32>,
+    /// The Tasks that hold one. A Task starts only while it is in this list, and leaves it when nothing of it can run any
+    /// more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["uid".into()]))]
+    #[schemars(length(max = 10_000))]
+    pub slots: Vec<AgentSlot>,
+}
+
+/// A slot of an Agent.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentSlot {
+    /// Name of the Task that holds it.
+    pub task: String,
+    /// UID of that Task.
+    pub uid: String,
 }
 
 /// A Secret, or one key of it, given to the agent. The operator never reads it: it only names it in the Pod.

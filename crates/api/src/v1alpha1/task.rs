@@ -27,7 +27,7 @@ use super::{ContextItem, DURATION_PATTERN};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
-    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.jobName) || self.spec == oldSelf.spec").message("spec is immutable once the Task has started: create a new Task").field_path(".spec"),
+    validation = Rule::new("!has(oldSelf.status) || !(has(oldSelf.status.attempts) || has(oldSelf.status.completionTime)) || self.spec == oldSelf.spec").message("spec is immutable once the Task has started or ended: create a new Task").field_path(".spec"),
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TaskSpec {
@@ -46,6 +46,9 @@ pub struct TaskSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 32), regex(pattern = DURATION_PATTERN))]
     pub timeout: Option<String>,
+    /// Who comes first where an Agent has a limit: the higher number, then the older Task, then the name. Default: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
 }
 
 /// Where a Task stands. Written by the operator alone.
@@ -73,6 +76,13 @@ pub struct TaskStatus {
     /// How many Jobs this Task had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<i32>,
+    /// Attempts that ended before the agent was started, for a cause that may pass: each was followed by another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub failed_attempts: Vec<FailedAttempt>,
+    /// Where it stands in the queue of its Agent, while it is Queued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueStatus>,
     /// The Agent that the Task was started with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentUsed>,
@@ -105,6 +115,28 @@ pub enum TaskPhase {
     Completed,
     /// Ended badly.
     Failed,
+}
+
+/// An attempt that ended before the agent was started.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedAttempt {
+    /// Name of its Job.
+    pub job_name: String,
+    /// What went wrong.
+    pub message: String,
+    /// When that was seen.
+    pub time: Time,
+}
+
+/// A place in the queue of an Agent.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueStatus {
+    /// The place, counted from 1. Written when the Task is queued, and again when it reaches place 100 and place 10.
+    pub position: i32,
+    /// The Agent whose slots are in use.
+    pub agent: String,
 }
 
 /// The Agent that a Task was started with.

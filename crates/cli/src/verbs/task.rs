@@ -1,5 +1,6 @@
 //! `task …`: create, list, get, logs, stop, why, delete.
 
+mod queue;
 mod why;
 
 use jiff::Timestamp;

@@ -3,7 +3,39 @@
 use kubeopencode_api::names::condition;
 
 use super::{Action, Input, Step, rest, running};
-use crate::observe::{JobView, PodView};
+use crate::{
+    observe::{JobView, Observation, PodView},
+    queue::{Rest, Standing},
+};
+
+/// A slot is given back when nothing of the Run can run any more, and not before.
+pub fn give_back(input: &Input<'_>, step: Step) -> Step {
+    let slot = input.observation.slot.as_ref();
+    let held = slot.filter(|slot| slot.standing == Standing::Held);
+    let (Some(slot), Step::Rest { .. }) = (held, &step) else {
+        return step;
+    };
+    let Observation { job, pods, .. } = input.observation;
+    let ours = job
+        .iter()
+        .filter(|job| job.owner_uid.as_deref() == Some(&input.owner.uid));
+    match Rest::of(ours, pods, input.now) {
+        Rest::Nothing => Step::GiveBack {
+            agent: slot.agent.clone(),
+        },
+        Rest::Something(again) => Step::Rest { again },
+        Rest::Unreleased(job) if job.deleting || input.deleting => rest(),
+        Rest::Unreleased(job) => delete(&job),
+    }
+}
+
+fn delete(job: &JobView) -> Step {
+    Step::Act(vec![Action::DeleteJob {
+        name: job.name.clone(),
+        uid: job.uid.clone(),
+        resource_version: job.resource_version.clone(),
+    }])
+}
 
 pub fn decide(input: &Input<'_>) -> Step {
     let state = input.state;
@@ -14,15 +46,7 @@ pub fn decide(input: &Input<'_>) -> Step {
         && recorded.is_none_or(|recorded| recorded.uid != job.uid)
     {
         // Created by somebody who did not know that it was over. It never ran.
-        return if job.deleting {
-            rest()
-        } else {
-            Step::Act(vec![Action::DeleteJob {
-                name: job.name.clone(),
-                uid: job.uid.clone(),
-                resource_version: job.resource_version.clone(),
-            }])
-        };
+        return if job.deleting { rest() } else { delete(job) };
     }
     let Some(recorded) = recorded else {
         return rest();

@@ -6,6 +6,7 @@ use super::{Input, job_name, problem, running};
 use crate::{
     lower::{Lack, Lowered},
     observe::{ContainerState, PodView},
+    queue::{SlotView, Standing},
     render,
     state::{Phase, RunState},
 };
@@ -70,8 +71,16 @@ fn ended(state: &RunState, sentences: &mut Vec<String>) {
 }
 
 fn not_started(input: &Input<'_>, sentences: &mut Vec<String>) {
-    sentences.push("It has not started.".to_owned());
     let state = input.state;
+    sentences.push(match state.failed_attempts.last() {
+        None => "It has not started.".to_owned(),
+        Some(failed) => format!(
+            "Attempt {} ended before the agent was started ({}); attempt {} follows.",
+            state.attempts,
+            failed.message.trim_end_matches('.'),
+            state.attempts + 1
+        ),
+    });
     match input.lowered {
         Some(Lowered::Missing { missing, timeout }) => {
             for missing in missing {
@@ -107,13 +116,26 @@ fn not_started(input: &Input<'_>, sentences: &mut Vec<String>) {
         }
         Some(Lowered::Needs(_)) | None => {}
     }
-    if let Some(message) = &state.message {
+    let queued = state.phase == Phase::Queued || !state.failed_attempts.is_empty();
+    if let Some(message) = state.message.as_ref().filter(|_| !queued) {
         sentences.push(format!("The operator says: {}", sentence(message)));
     }
 }
 
 fn ready(input: &Input<'_>, sentences: &mut Vec<String>) {
     sentences.push("Everything that it refers to is there.".to_owned());
+    if let Some(SlotView { agent, standing }) = &input.observation.slot {
+        match standing {
+            Standing::Held => sentences.push(format!("It holds a slot of Agent {agent}.")),
+            Standing::Waits(position) => {
+                sentences.push(format!(
+                    "All slots of Agent {agent} are in use, and it is number {position} in the queue. \
+                     It starts by itself when its turn comes; `kubectl get agent {agent} -o yaml` says who holds them."
+                ));
+                return;
+            }
+        }
+    }
     let name = job_name(input.owner, input.state);
     sentences.push(if input.observation.job.is_some() {
         format!("Its Job {name} exists and waits to be recorded and released.")

@@ -45,11 +45,14 @@ fn never_started(reason: &str) -> bool {
 /// ended when the stop was first seen ended by itself.
 pub fn of_pod(pod: &PodView, input: &Input<'_>) -> Outcome {
     let result = report(pod);
-    let (reason, message) = if input.state.stop_is_recorded() {
+    let (reason, mut message) = if input.state.stop_is_recorded() {
         (Reason::UserStopped, "stopped by a person".to_owned())
     } else {
         judge(pod, result.as_ref())
     };
+    if reason == Reason::InfrastructureError && !input.state.failed_attempts.is_empty() {
+        message = format!("after {} attempts: {message}", input.state.attempts);
+    }
     Outcome {
         reason,
         message,

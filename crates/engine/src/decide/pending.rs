@@ -6,9 +6,10 @@ use super::{Action, Input, Outcome, STALL_LIMIT, Step, record, rest, rest_for};
 use crate::{
     lower::{Lowered, Missing},
     observe::{JobView, Refusal, RefusalKind},
+    queue::{SlotView, Standing, class},
     render::{Rendered, render},
     run::Run,
-    state::{Condition, Reason},
+    state::{Condition, Phase, QueuePlace, Reason},
 };
 
 /// How long until a refused creation is tried again.
@@ -26,9 +27,17 @@ pub fn decide(input: &Input<'_>) -> Step {
                 format!("a Job {} exists and belongs to somebody else", job.name),
             ),
         ),
-        None => match &input.observation.refused {
-            Some(refusal) => refused(input, refusal),
-            None => absent(input),
+        None => match (&input.observation.refused, &input.observation.slot) {
+            (Some(refusal), _) => refused(input, refusal),
+            // It is looked at anew when its turn has come, not each time that somebody before it moves on.
+            (
+                None,
+                Some(SlotView {
+                    agent,
+                    standing: Standing::Waits(position),
+                }),
+            ) if input.state.phase == Phase::Queued => waits(input, agent, *position),
+            (None, _) => absent(input),
         },
     }
 }
@@ -47,9 +56,34 @@ fn created(input: &Input<'_>, job: &JobView) -> Step {
         } else {
             record::stopping(input)
         }
+    } else if let Some(agent) = job.agent.as_ref().filter(|_| job.limited && job.suspended) {
+        // Created by somebody who may have known more than we do, or less.
+        match standing(input, &agent.name) {
+            Some(Standing::Held) => record::job(input, job),
+            Some(Standing::Waits(position)) => waits(input, &agent.name, position),
+            None => Step::Claim {
+                agent: agent.name.clone(),
+            },
+        }
     } else {
         // Also when somebody has released it by hand: then it runs, and has to be followed.
         record::job(input, job)
+    }
+}
+
+fn standing(input: &Input<'_>, agent: &str) -> Option<Standing> {
+    let slot = input.observation.slot.as_ref();
+    slot.filter(|slot| slot.agent == agent)
+        .map(|slot| slot.standing)
+}
+
+fn waits(input: &Input<'_>, agent: &str, position: usize) -> Step {
+    let told =
+        |place: &QueuePlace| place.agent == agent && class(place.position) <= class(position);
+    if input.state.phase == Phase::Queued && input.state.queue.as_ref().is_some_and(told) {
+        rest()
+    } else {
+        record::queued(input, agent, position)
     }
 }
 
@@ -72,7 +106,7 @@ fn absent(input: &Input<'_>) -> Step {
             if waited.is_some_and(|ready| !ready.status) {
                 record::ready(input)
             } else {
-                create(input, run)
+                admit(input, run)
             }
         }
     }
@@ -98,7 +132,22 @@ fn wait_for(input: &Input<'_>, missing: &[Missing], timeout: std::time::Duration
         .unwrap_or_else(|| rest_for(left))
 }
 
-/// This is where a limit on the Tasks of an Agent belongs: a Run that is ready but has no slot goes to Queued.
+/// Where its Agent has a limit, it goes on only with a slot.
+fn admit(input: &Input<'_>, run: &Run) -> Step {
+    let agent = &run.agent.name;
+    match (run.limit, standing(input, agent)) {
+        (None, _) | (Some(_), Some(Standing::Held)) => create(input, run),
+        (Some(_), Some(Standing::Waits(position))) => waits(input, agent, position),
+        // What cannot be rendered never takes a slot.
+        (Some(_), None) => match render(run, input.state.attempts + 1) {
+            Err(error) => record::end(input, Outcome::new(Reason::InvalidSpec, error.to_string())),
+            Ok(_) => Step::Claim {
+                agent: agent.clone(),
+            },
+        },
+    }
+}
+
 fn create(input: &Input<'_>, run: &Run) -> Step {
     match render(run, input.state.attempts + 1) {
         Err(error) => record::end(input, Outcome::new(Reason::InvalidSpec, error.to_string())),

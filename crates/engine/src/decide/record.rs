@@ -6,7 +6,7 @@ use kubeopencode_api::names::condition;
 use super::{Event, EventType, Input, Outcome, Step};
 use crate::{
     observe::JobView,
-    state::{Condition, JobRecord, Phase, Reason, RunState},
+    state::{Condition, FailedAttempt, JobRecord, Phase, QueuePlace, Reason, RunState},
 };
 
 /// Messages are cut to this many bytes: a status has to stay small, and what others write has no limit.
@@ -36,6 +36,7 @@ pub fn end(input: &Input<'_>, outcome: Outcome) -> Step {
     state.reason = Some(reason);
     state.message = Some(message.clone());
     state.result = result;
+    leaves_the_queue(input, &mut state, "Ended");
     let word = reason.as_str();
     match reason {
         Reason::InvalidSpec | Reason::ReferenceNotFound => {
@@ -72,6 +73,7 @@ pub fn job(input: &Input<'_>, job: &JobView) -> Step {
     state.agent.clone_from(&job.agent);
     state.start_time = state.start_time.or(Some(whole_seconds(input.now)));
     state.message = None;
+    leaves_the_queue(input, &mut state, "Admitted");
     let found = "everything that it refers to was found";
     set(input, &mut state, condition::READY, true, "Resolved", found);
     let note = format!("Job {} runs attempt {}", job.name, state.attempts);
@@ -84,6 +86,58 @@ pub fn job(input: &Input<'_>, job: &JobView) -> Step {
         &note,
     );
     record(state, vec![event(EventType::Normal, "Running", &note)])
+}
+
+/// The attempt ended before its agent was started; another one follows.
+pub fn again(input: &Input<'_>, job: &JobRecord, why: &str) -> Step {
+    let mut state = next(input);
+    let note = cut(&format!(
+        "attempt {} ended before the agent was started: {}",
+        state.attempts, why
+    ));
+    state.phase = Phase::Pending;
+    state.job = None;
+    state.message = Some(note.clone());
+    state.failed_attempts.push(FailedAttempt {
+        job: job.name.clone(),
+        message: cut(why),
+        time: whole_seconds(input.now),
+    });
+    set(
+        input,
+        &mut state,
+        condition::JOB_CREATED,
+        false,
+        "NewAttempt",
+        &note,
+    );
+    record(state, vec![event(EventType::Warning, "NewAttempt", &note)])
+}
+
+/// All slots of its Agent are in use.
+pub fn queued(input: &Input<'_>, agent: &str, position: usize) -> Step {
+    let mut state = next(input);
+    let began = state.phase != Phase::Queued;
+    state.phase = Phase::Queued;
+    state.queue = Some(QueuePlace {
+        agent: agent.to_owned(),
+        position,
+    });
+    let message = format!("waits for a free slot of Agent {agent}");
+    state.message = Some(message.clone());
+    let found = "everything that it refers to was found";
+    set(input, &mut state, condition::READY, true, "Resolved", found);
+    set(
+        input,
+        &mut state,
+        condition::QUEUED,
+        true,
+        "AtCapacity",
+        &message,
+    );
+    let note = format!("{message}, at place {position}");
+    let events = began.then(|| event(EventType::Normal, "Queued", &note));
+    record(state, events.into_iter().collect())
 }
 
 /// A person asked for a stop, and it is on its way: the condition is there, and becomes true with the end.
@@ -118,6 +172,10 @@ pub fn waiting(
     }
     let message = cut(&format!("{subject}{detail}"));
     let mut state = next(input);
+    if state.phase == Phase::Queued {
+        state.phase = Phase::Pending;
+        leaves_the_queue(input, &mut state, reason);
+    }
     set(input, &mut state, type_, false, reason, &message);
     state.message = Some(message.clone());
     (state != *input.state)
@@ -150,6 +208,20 @@ pub fn problem(input: &Input<'_>, message: Option<String>) -> Step {
         .map(|message| event(EventType::Warning, "Waiting", message))
         .collect();
     record(state, events)
+}
+
+fn leaves_the_queue(input: &Input<'_>, state: &mut RunState, reason: &str) {
+    state.queue = None;
+    if state.is_true(condition::QUEUED) {
+        set(
+            input,
+            state,
+            condition::QUEUED,
+            false,
+            reason,
+            "it does not wait for a slot",
+        );
+    }
 }
 
 fn next(input: &Input<'_>) -> RunState {

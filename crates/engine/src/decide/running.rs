@@ -5,7 +5,9 @@ use std::time::Duration;
 use kubeopencode_api::names::condition;
 
 use super::{
-    Action, Input, LOST_LIMIT, Outcome, STALL_LIMIT, Step, outcome, problem, record, rest, rest_for,
+    Action, Input, LOST_LIMIT, Outcome, STALL_LIMIT, Step,
+    again::{self, After},
+    outcome, problem, record, rest, rest_for,
 };
 use crate::{
     observe::{JobEnd, JobView, PodView},
@@ -25,7 +27,21 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
         let with_its_job = job.is_none_or(|job| job.deleting);
         let lost = with_its_job && outcome::ended_by_deletion(pod) && !marked;
         if !lost {
-            return record::end(input, outcome::of_pod(pod, input));
+            match again::after(input, job, &pods, pod) {
+                After::End => return record::end(input, outcome::of_pod(pod, input)),
+                After::Again => {
+                    return record::again(input, recorded, &outcome::of_pod(pod, input).message);
+                }
+                After::Wait if pods.iter().all(|pod| pod.ended()) => {
+                    let since = input.state.start_time.unwrap_or(input.now);
+                    return match input.left(since, STALL_LIMIT) {
+                        Some(left) => rest_for(left),
+                        None => record::end(input, outcome::of_pod(pod, input)),
+                    };
+                }
+                // Another one may be at work.
+                After::Wait => {}
+            }
         }
     }
     let Some(job) = job else {

@@ -5,11 +5,13 @@ mod contexts;
 mod git;
 mod status;
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use kubeopencode_api::{
     names,
-    v1alpha1::{Agent, ImageConfig, KubeOpenCodeConfigSpec, PullPolicy, Task},
+    v1alpha1::{
+        Agent, AgentSlot, AgentStatus, ImageConfig, KubeOpenCodeConfigSpec, PullPolicy, Task,
+    },
 };
 
 use self::contexts::Contexts;
@@ -20,6 +22,7 @@ use super::{
     reference::{NO_OBJECT_NAME, is_object_name},
 };
 use crate::{
+    queue::Slot,
     run::{AgentUsed, File, Image, Images, Owner, Run},
     state::RunState,
 };
@@ -30,6 +33,7 @@ pub struct TaskFrontEnd;
 
 impl FrontEnd for TaskFrontEnd {
     type Resource = Task;
+    type Agent = Agent;
 
     fn owner(task: &Task) -> Option<Owner> {
         let metadata = &task.metadata;
@@ -91,6 +95,52 @@ impl FrontEnd for TaskFrontEnd {
             .as_ref()
             .and_then(|annotations| annotations.get(names::ANNOTATION_STOP))
             .is_some_and(|value| value == "true")
+    }
+
+    fn agent(task: &Task) -> &str {
+        let used = task
+            .status
+            .as_ref()
+            .and_then(|status| status.agent.as_ref());
+        match used {
+            Some(used) => &used.name,
+            None => named_agent(task).unwrap_or(names::DEFAULT),
+        }
+    }
+
+    fn priority(task: &Task) -> i32 {
+        task.spec.priority.unwrap_or_default()
+    }
+
+    fn limit(agent: &Agent) -> Option<NonZeroUsize> {
+        agent::limit(&agent.spec)
+    }
+
+    fn slots(agent: &Agent) -> Vec<Slot> {
+        let slots = agent.status.iter().flat_map(|status| &status.slots);
+        slots
+            .map(|slot| Slot {
+                name: slot.task.clone(),
+                uid: slot.uid.clone(),
+            })
+            .collect()
+    }
+
+    fn with_slots(agent: &Agent, slots: &[Slot]) -> Agent {
+        let status = AgentStatus {
+            slots_in_use: Some(i32::try_from(slots.len()).unwrap_or(i32::MAX)),
+            slots: slots
+                .iter()
+                .map(|slot| AgentSlot {
+                    task: slot.name.clone(),
+                    uid: slot.uid.clone(),
+                })
+                .collect(),
+        };
+        Agent {
+            status: Some(status),
+            ..agent.clone()
+        }
     }
 }
 
@@ -209,17 +259,19 @@ fn configured(image: Option<&ImageConfig>, built_in: &Image) -> Image {
     }
 }
 
+/// The Agent that the Task names.
+fn named_agent(task: &Task) -> Option<&str> {
+    let named = task.spec.agent_ref.as_deref();
+    named.filter(|name| !name.is_empty())
+}
+
 /// The Agent, and what to remember of it. Without `agentRef` and without an Agent `default`, the built-in one.
 fn find_agent<'a>(
     lookup: &mut Lookup<'a>,
     task: &Task,
     namespace: &str,
 ) -> Result<(Option<&'a Agent>, AgentUsed), LowerError> {
-    let named = task
-        .spec
-        .agent_ref
-        .as_deref()
-        .filter(|name| !name.is_empty());
+    let named = named_agent(task);
     let name = named.unwrap_or(names::DEFAULT);
     if !is_object_name(name) {
         return Err(LowerError::BadField {
@@ -312,5 +364,6 @@ fn run(
         credentials,
         pod: agent::pod_options(spec, gathered.runtime),
         timeout,
+        limit: agent::limit(spec),
     })
 }

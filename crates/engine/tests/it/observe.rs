@@ -61,6 +61,8 @@ status:
             "Pod was active on the node longer than the specified deadline",
         ),
         disruption: None,
+        given_up: false,
+        bound: false,
         unschedulable: None,
         init: [],
         agent: Some(

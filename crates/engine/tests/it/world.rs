@@ -175,12 +175,14 @@ impl World {
     /// From what its caches show; from more, if it wants that.
     fn decide(&self, who: usize) -> Step {
         let view = &self.views[who];
-        let unseen = view.job.is_none() || view.pods.is_empty();
-        let step = self.decide_from(who, view.job.clone(), view.pods.clone(), unseen);
+        let name = job_name(&self.owner, &view.state);
+        let named = |job: &Option<JobView>| job.clone().filter(|job| job.name == name);
+        let unseen = named(&view.job).is_none() || view.pods.is_empty();
+        let step = self.decide_from(who, named(&view.job), view.pods.clone(), unseen);
         if step != Step::Confirm {
             return step;
         }
-        let job = view.job.clone().or_else(|| self.job.clone());
+        let job = named(&view.job).or_else(|| named(&self.job));
         let pods = if view.pods.is_empty() {
             self.pods.clone()
         } else {
@@ -202,6 +204,7 @@ impl World {
             pods,
             unseen,
             refused: None,
+            slot: None,
         };
         let lowered = if self.agent_exists {
             &self.run
@@ -223,6 +226,7 @@ impl World {
         match step {
             Step::Lower => panic!("asks to lower although it was given the outcome"),
             Step::Confirm => panic!("asks for more although it was given all"),
+            Step::Claim { .. } | Step::GiveBack { .. } => panic!("the Agent has no limit"),
             Step::Rest { .. } => {}
             Step::Record { state, .. } => self.record(who, &state),
             Step::Act(actions) => {
@@ -258,9 +262,14 @@ impl World {
         match action {
             Action::CreateConfigMap(_) => true,
             Action::CreateJob(job) => {
-                if self.job.is_none() {
+                let mut view = JobView::of(&job);
+                // That of an attempt before has ended, and stays; this model forgets it.
+                let other = self.job.as_ref().is_none_or(|job| job.name != view.name);
+                if other {
+                    if let Some(before) = &self.job {
+                        assert!(before.end.is_some(), "two Jobs that can run");
+                    }
                     let version = self.version();
-                    let mut view = JobView::of(&job);
                     assert!(view.suspended && !view.released, "not created suspended");
                     assert_eq!(view.owner_uid.as_deref(), Some(self.owner.uid.as_str()));
                     view.uid = format!("job-{version}");
@@ -365,6 +374,8 @@ impl World {
                 reason: None,
                 message: None,
                 disruption: None,
+                given_up: false,
+                bound: false,
                 unschedulable: None,
                 init: Vec::new(),
                 agent: None,
@@ -409,11 +420,13 @@ impl World {
             match how % 8 {
                 0 => pod.unschedulable = Some("0/1 nodes are available".into()),
                 1 => {
+                    pod.bound = true;
                     pod.phase = PodPhase::Failed;
                     pod.reason = Some("OutOfcpu".into());
                 }
                 _ => {
                     pod.started = Some(now);
+                    pod.bound = true;
                     pod.unschedulable = None;
                 }
             }
@@ -523,7 +536,11 @@ proptest! {
             world
         );
         let recorded = world.state.job.as_ref().map(|job| job.uid.as_str());
-        if let Some(job) = &world.job {
+        let of_attempt = |job: &&JobView| {
+            let mut before = world.state.failed_attempts.iter();
+            !before.any(|attempt| attempt.job == job.name)
+        };
+        if let Some(job) = world.job.as_ref().filter(of_attempt) {
             prop_assert_eq!(Some(job.uid.as_str()), recorded, "a Job that nobody knows stays");
         }
     }

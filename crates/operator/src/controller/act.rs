@@ -52,7 +52,7 @@ fn not_as_tested(error: &KubeError) -> bool {
     matches!(error, KubeError::Api(status) if status.code == 422)
 }
 
-impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
+impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     /// Performs these in order, up to the first that is refused or finds the world changed.
     pub(super) async fn act(
         &self,

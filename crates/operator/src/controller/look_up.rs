@@ -27,7 +27,7 @@ const LONGEST_REQUEST: Duration = Duration::from_secs(15);
 /// What everyone gets who shares a request.
 pub(super) type Answer = Result<Option<Found>, LookUpError>;
 
-impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
+impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     pub(super) async fn look_up(&self, object: &F::Resource) -> Result<Lowered, LookUpError> {
         let waiter = waiter(object);
         let mut references = References::new();

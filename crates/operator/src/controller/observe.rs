@@ -22,7 +22,7 @@ use crate::{
     error::ObserveError,
 };
 
-impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
+impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     /// What the caches show.
     pub(super) fn observe(&self, owner: &Owner, state: &RunState) -> Observation {
         let job = self.cached_job(owner, &job_name(owner, state));
@@ -30,14 +30,17 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             Some(uid) => self.cached_pods(owner, uid),
             None => Vec::new(),
         };
-        // After the end nothing follows from absence, and its Job may be long gone. A Pod may have outlived it.
-        let over = job.is_none() && state.phase.is_terminal();
+        // After the end nothing follows from absence but that a slot is free, and its Job may be long gone. A Pod may have
+        // outlived it.
+        let holds = self.pools.held_by(&owner.uid).is_some();
+        let over = job.is_none() && state.phase.is_terminal() && !holds;
         let unseen = !over && (job.is_none() || may_have_others(state, job.as_ref(), &pods));
         Observation {
             job,
             pods,
             unseen,
             refused: None,
+            slot: None,
         }
     }
 
@@ -63,6 +66,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             pods,
             unseen: false,
             refused: None,
+            slot: None,
         })
     }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{Controller, Owning};
 use crate::error::{RecordError, RoundError};
 
-impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
+impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     /// Returns the object as it is then. It is sent with the resourceVersion that it was read with, so of all operators
     /// that decided on the same version, one succeeds.
     pub(super) async fn record(

@@ -15,7 +15,7 @@ use crate::error::RoundError;
 /// Steps of one round. A whole life takes about ten, and most of them lie in other rounds.
 const STEPS: usize = 32;
 
-impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
+impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     /// Observe, decide, act, until the engine rests. Returns when to look again without an event.
     pub(super) async fn round(
         &self,
@@ -47,6 +47,7 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             span.record("job", state.job.as_ref().map(|job| &job.name));
             span.record("phase", field::debug(state.phase));
             span.record("attempt", state.attempts);
+            observation.slot = self.slot(&owner, &object, &state, &observation);
             let input = Input {
                 owner: &owner,
                 state: &state,
@@ -64,6 +65,11 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
                     let refused = observation.refused.take();
                     observation = self.confirm(&owner, &state).await?;
                     observation.refused = refused;
+                }
+                Step::Claim { agent } => self.claim(&owner, &object, agent).await?,
+                Step::GiveBack { agent } => {
+                    self.give_back(&owner, agent).await?;
+                    observation = self.observe(&owner, &state);
                 }
                 Step::Act(actions) => self.act(&owner, actions, &mut observation).await?,
                 Step::Record {

@@ -18,15 +18,16 @@ use kubeopencode_engine::lower::{FrontEnd, Reference, ReferenceKind};
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
-use super::{Controller, Owning, waiter};
+use super::{Controller, Owning, admit::facts, waiter};
 use crate::{
     cache::{Cache, Cached},
     clock::Entropy,
     metrics::Metrics,
     operator::Scope,
+    pools::Key,
 };
 
-impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
+impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     /// The objects themselves. What is remembered of one goes when it goes.
     pub(super) fn owners(
         self: Arc<Self>,
@@ -40,7 +41,10 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             .reflect(writer);
         logged::<F::Resource, _>(&self.metrics, watch).flat_map(move |event| {
             stream::iter(match event {
-                Event::Apply(object) => vec![ObjectRef::from_obj(&object)],
+                Event::Apply(object) => {
+                    self.enlist(&object);
+                    vec![ObjectRef::from_obj(&object)]
+                }
                 Event::Delete(object) => {
                     self.forget(&object);
                     Vec::new()
@@ -55,12 +59,19 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
     /// All objects that there are, after what is remembered of others is forgotten.
     fn all(&self) -> Vec<ObjectRef<F::Resource>> {
         let mut all = self.store.state();
-        all.sort_by_key(|object| waiter(object.as_ref()));
+        // The oldest first: where there is a queue, they are.
+        all.sort_by_key(|object| (object.creation_timestamp(), waiter(object.as_ref())));
         let known: HashSet<Option<String>> = all.iter().map(|object| object.uid()).collect();
         let names: HashSet<_> = all.iter().map(|object| waiter(object.as_ref())).collect();
         self.memory
             .keep(|uid| known.contains(&Some(uid.to_owned())));
         self.waiting.keep(|waiter| names.contains(waiter));
+        for object in &all {
+            self.enlist(object);
+        }
+        for agent in self.pools.keep(|uid| known.contains(&Some(uid.to_owned()))) {
+            self.wake_agent(&agent);
+        }
         all.iter()
             .map(|object| ObjectRef::from_obj(object.as_ref()))
             .collect()
@@ -96,8 +107,96 @@ impl<F: FrontEnd<Resource: Owning> + 'static> Controller<F> {
             .modify(C::trim);
         logged::<C, _>(&self.metrics, watch).flat_map(move |event| {
             let about = cache(&self).take_in(event);
-            stream::iter(about).filter_map(|child| ready(owner_of(child.as_ref())))
+            let mut owners = Vec::with_capacity(about.len());
+            for child in about {
+                let Some(owner) = owner_of::<F::Resource>(child.as_ref()) else {
+                    continue;
+                };
+                if self.store.get(&owner).is_none() {
+                    self.owner_is_gone(child.as_ref());
+                }
+                owners.push(owner);
+            }
+            stream::iter(owners)
         })
+    }
+
+    /// Its slot is free when this was the last of it.
+    fn owner_is_gone(&self, child: &impl Resource) {
+        let metadata = child.meta();
+        let annotation = |name: &str| metadata.annotations.as_ref()?.get(name).cloned();
+        if annotation(names::ANNOTATION_LIMITED).is_some()
+            && let Some(agent) = annotation(names::ANNOTATION_AGENT)
+        {
+            self.wake_agent(&(metadata.namespace.clone().unwrap_or_default(), agent));
+        }
+    }
+
+    /// The Agents. A change of what one says wakes those that refer to it and have not started; a change of its status
+    /// alone does not, because there may be many.
+    pub(super) fn agents(
+        self: Arc<Self>,
+        writer: Writer<F::Agent>,
+    ) -> impl Stream<Item = ObjectRef<F::Resource>> {
+        let api = self.api::<DeserializeGuard<F::Agent>>();
+        let watch = watcher(api, watcher::Config::default())
+            .backoff(self.patience())
+            .filter_map(|event| ready(event.map(readable).transpose()))
+            .modify(|agent| agent.managed_fields_mut().clear())
+            .reflect(writer);
+        logged::<F::Agent, _>(&self.metrics, watch).flat_map(move |event| {
+            let waiters = match event {
+                Event::Apply(agent) | Event::InitApply(agent) => {
+                    let key = waiter(&agent);
+                    let changed = self.pools.agent(&key, Arc::new(agent), facts::<F>);
+                    self.wake_agent(&key);
+                    if changed {
+                        self.waiters(key)
+                    } else {
+                        Vec::new()
+                    }
+                }
+                Event::Delete(agent) => {
+                    let key = waiter(&agent);
+                    self.pools.no_agent(&key);
+                    self.waiters(key)
+                }
+                Event::Init => Vec::new(),
+                Event::InitDone => self.all_agents(),
+            };
+            stream::iter(waiters)
+        })
+    }
+
+    fn waiters(&self, (namespace, name): Key) -> Vec<ObjectRef<F::Resource>> {
+        let waiters = self.waiting.of(&Reference {
+            kind: ReferenceKind::Agent,
+            namespace,
+            name,
+        });
+        let waiters = waiters.into_iter();
+        waiters
+            .map(|(namespace, name)| ObjectRef::new(&name).within(&namespace))
+            .collect()
+    }
+
+    /// The store shows the Agents of a list when it is complete. Those that vanished meanwhile wake their Tasks.
+    fn all_agents(&self) -> Vec<ObjectRef<F::Resource>> {
+        let mut woken = Vec::new();
+        for key in self.pools.agents() {
+            let (namespace, name) = &key;
+            if self
+                .agents
+                .get(&ObjectRef::new(name).within(namespace))
+                .is_none()
+            {
+                self.pools.no_agent(&key);
+                woken.extend(self.waiters(key));
+            } else {
+                self.wake_agent(&key);
+            }
+        }
+        woken
     }
 
     /// Those that refer to an object of this kind, and have not started.

@@ -55,6 +55,7 @@ pub struct World {
     cluster: Cluster,
     end: CancellationToken,
     running: JoinSet<()>,
+    operators: (CancellationToken, JoinSet<()>),
 }
 
 impl World {
@@ -91,6 +92,7 @@ impl World {
             kubelet,
             guard: GUARD,
             cluster,
+            operators: (end.child_token(), JoinSet::new()),
             end,
             running,
         }
@@ -109,9 +111,9 @@ impl World {
     }
 
     pub fn operate_with(&mut self, faults: &Faults, options: &OperatorOptions) {
-        let (api, end) = (self.cluster.api(), self.end.clone());
+        let (api, end) = (self.cluster.api(), self.operators.0.clone());
         let (faults, options) = (faults.clone(), options.clone());
-        self.running.spawn(async move {
+        self.operators.1.spawn(async move {
             let operator = |faults: &Faults| {
                 let counted = options.metrics.requests().layer(faults.layer(api.clone()));
                 let client = Client::new(counted, "default");
@@ -123,6 +125,23 @@ impl World {
                 () = faults.died() => operator(&Faults::none()).await.unwrap(),
             }
         });
+    }
+
+    /// All operators that run end. Others may begin.
+    pub async fn stop_operators(&mut self) {
+        let (end, mut running) = std::mem::replace(
+            &mut self.operators,
+            (self.end.child_token(), JoinSet::new()),
+        );
+        end.cancel();
+        let all = async {
+            while let Some(ended) = running.join_next().await {
+                ended.unwrap();
+            }
+        };
+        tokio::time::timeout(self.guard, all)
+            .await
+            .expect("an operator ends when it is told to");
     }
 
     /// A client whose calls suffer these faults.
@@ -275,6 +294,7 @@ impl World {
 
     /// Everything ends, and is waited for.
     pub async fn end(mut self) {
+        self.stop_operators().await;
         self.end.cancel();
         let all = async {
             while let Some(ended) = self.running.join_next().await {

@@ -13,6 +13,7 @@ use kubeopencode_engine::{
     observe::{ContainerState, JobView, Observation, PodView},
 };
 
+use super::queue;
 use crate::{
     cli::NamedArgs,
     create,
@@ -43,6 +44,7 @@ pub(super) async fn why(arguments: &NamedArgs, printer: &Printer) -> Result<(), 
     let observation = Observation {
         job: jobs.get_opt(&job_name).await?.as_ref().map(JobView::of),
         pods: pods.list(&of_job).await?.iter().map(PodView::of).collect(),
+        slot: queue::slot(&target, &task).await?,
         ..Observation::default()
     };
     let mut sentences = decide::explain(&Input {

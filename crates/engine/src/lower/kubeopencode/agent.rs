@@ -1,6 +1,6 @@
 //! What an Agent says: command, image, credentials, the Pod around it.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use kubeopencode_api::v1alpha1::{self as api, AgentSpec};
 
@@ -51,6 +51,12 @@ pub fn command(spec: &AgentSpec) -> Vec<String> {
 /// Whether the command names OpenCode in the tools volume; only then is it copied there.
 pub fn uses_opencode(command: &[String]) -> bool {
     command.iter().any(|word| word.contains(handover::OPENCODE))
+}
+
+/// How many Tasks may run at once; 0 is as good as nothing said.
+pub fn limit(spec: &AgentSpec) -> Option<NonZeroUsize> {
+    let most = usize::try_from(spec.max_concurrent_tasks?).ok()?;
+    NonZeroUsize::new(most)
 }
 
 /// The image of the agent container.

@@ -6,7 +6,7 @@ use kubeopencode_api::v1alpha1 as api;
 use crate::{
     handover::{CheckoutReport, Report},
     run::AgentUsed,
-    state::{Condition, JobRecord, Phase, Reason, RunState},
+    state::{Condition, FailedAttempt, JobRecord, Phase, QueuePlace, Reason, RunState},
 };
 
 /// What the status remembers.
@@ -31,6 +31,19 @@ pub fn to_state(status: &api::TaskStatus) -> RunState {
             .attempts
             .and_then(|attempts| u32::try_from(attempts).ok())
             .unwrap_or_default(),
+        failed_attempts: status
+            .failed_attempts
+            .iter()
+            .map(|failed| FailedAttempt {
+                job: failed.job_name.clone(),
+                message: failed.message.clone(),
+                time: failed.time.0,
+            })
+            .collect(),
+        queue: status.queue.as_ref().map(|queue| QueuePlace {
+            agent: queue.agent.clone(),
+            position: usize::try_from(queue.position).unwrap_or_default(),
+        }),
         agent: status.agent.as_ref().map(|agent| AgentUsed {
             name: agent.name.clone(),
             generation: agent.generation,
@@ -60,6 +73,19 @@ pub fn of_state(state: &RunState) -> api::TaskStatus {
         job_name: state.job.as_ref().map(|job| job.name.clone()),
         job_uid: state.job.as_ref().map(|job| job.uid.clone()),
         attempts: (state.attempts > 0).then(|| i32::try_from(state.attempts).unwrap_or(i32::MAX)),
+        failed_attempts: state
+            .failed_attempts
+            .iter()
+            .map(|failed| api::FailedAttempt {
+                job_name: failed.job.clone(),
+                message: failed.message.clone(),
+                time: Time(failed.time),
+            })
+            .collect(),
+        queue: state.queue.as_ref().map(|queue| api::QueueStatus {
+            agent: queue.agent.clone(),
+            position: i32::try_from(queue.position).unwrap_or(i32::MAX),
+        }),
         agent: state.agent.as_ref().map(|agent| api::AgentUsed {
             name: agent.name.clone(),
             generation: agent.generation,

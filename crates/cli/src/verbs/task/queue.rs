@@ -1,0 +1,50 @@
+//! Where a Task stands in the queue of its Agent, right now: its status says so only now and then.
+
+use jiff::Timestamp;
+use kube::{Api, ResourceExt as _, api::ListParams};
+use kubeopencode_api::v1alpha1::{Agent, Task};
+use kubeopencode_engine::{
+    lower::{FrontEnd as _, kubeopencode::TaskFrontEnd},
+    queue::{Place, Slot, SlotView, Standing},
+    state::Phase,
+};
+
+use crate::{failure::Failure, target::Target};
+
+/// None where its Agent has no limit, or it is not in the queue.
+pub(super) async fn slot(target: &Target, task: &Task) -> Result<Option<SlotView>, Failure> {
+    let name = TaskFrontEnd::agent(task);
+    let agents: Api<Agent> = Api::namespaced(target.client.clone(), &target.namespace);
+    let Some(agent) = agents.get_opt(name).await? else {
+        return Ok(None);
+    };
+    let holds = |slot: &Slot| Some(&slot.uid) == task.metadata.uid.as_ref();
+    let standing = if TaskFrontEnd::slots(&agent).iter().any(holds) {
+        Standing::Held
+    } else if TaskFrontEnd::state(task).phase == Phase::Queued {
+        let tasks: Api<Task> = Api::namespaced(target.client.clone(), &target.namespace);
+        let mine = place(task);
+        let tasks = tasks.list(&ListParams::default()).await?;
+        let before = tasks.iter().filter(|other| {
+            TaskFrontEnd::state(other).phase == Phase::Queued
+                && TaskFrontEnd::agent(other) == name
+                && place(other) < mine
+        });
+        Standing::Waits(before.count() + 1)
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(SlotView {
+        agent: name.to_owned(),
+        standing,
+    }))
+}
+
+fn place(task: &Task) -> Place {
+    let created: Option<Timestamp> = task.creation_timestamp().map(|time| time.0);
+    let slot = Slot {
+        name: task.name_any(),
+        uid: task.uid().unwrap_or_default(),
+    };
+    Place::new(TaskFrontEnd::priority(task), created, slot)
+}

@@ -1,0 +1,198 @@
+//! The queue of an Agent with a limit: who holds a slot, and who gets one next.
+//!
+//! The holders are a list in the Agent's status, written with its resourceVersion as precondition. So of all operators
+//! that compute the next list from one version, one succeeds, and the list is exact. A Run creates its Job only while it
+//! is in the list.
+//!
+//! A slot is given back on facts that stay true: its Run has ended or is gone, and nothing of it can run any more. Of a
+//! Run that may still start it is never taken away. That is why a view of the list that is old is right about a Run that
+//! it shows, as long as that Run has not ended.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashSet},
+    num::NonZeroUsize,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use crate::{
+    decide::LOST_LIMIT,
+    observe::{JobView, PodView},
+};
+
+/// A slot, by who holds it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    /// Name of the resource.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+/// Where a Run stands with a slot of an Agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotView {
+    /// Name of the Agent.
+    pub agent: String,
+    /// Whether it has one.
+    pub standing: Standing,
+}
+
+/// Whether a Run has a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It has.
+    Held,
+    /// It waits, at this place, counted from 1.
+    Waits(usize),
+}
+
+/// A place in the order in which Runs get slots: the higher priority first, then the older one, then the name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    priority: Reverse<i32>,
+    created: Option<Timestamp>,
+    slot: Slot,
+}
+
+impl Place {
+    /// The place of a resource that was created then.
+    #[must_use]
+    pub fn new(priority: i32, created: Option<Timestamp>, slot: Slot) -> Self {
+        Self {
+            priority: Reverse(priority),
+            created,
+            slot,
+        }
+    }
+
+    /// Whose place it is.
+    #[must_use]
+    pub fn slot(&self) -> &Slot {
+        &self.slot
+    }
+}
+
+/// Somebody in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiter<'a> {
+    /// Everything that it needs is there, but a slot.
+    Ready(&'a Place),
+    /// It was not looked at yet, so it may be ready. Nobody behind it gets the slot that it would get; that ends when it
+    /// has been looked at.
+    Newcomer(&'a Place),
+}
+
+/// What is known of an Agent and of those who want its slots.
+#[derive(Debug)]
+pub struct Pool<'a, W> {
+    /// How many slots there are; None is no limit.
+    pub limit: Option<NonZeroUsize>,
+    /// Who holds one, in the version of the Agent that is to be replaced.
+    pub slots: &'a [Slot],
+    /// UIDs of the holders of which nothing can run any more.
+    pub leaving: &'a BTreeSet<String>,
+    /// Runs of this Agent that have started, some of them perhaps when there was no limit: they count too.
+    pub running: &'a BTreeSet<Slot>,
+    /// Who waits, in order.
+    pub waiting: W,
+}
+
+impl<'a, W: Iterator<Item = Waiter<'a>>> Pool<'a, W> {
+    /// The next list: without those who leave, with those who run, and with those who come next as far as there is
+    /// room. A limit that was lowered takes nothing away from anybody.
+    #[must_use]
+    pub fn next(self) -> Vec<Slot> {
+        let stays = |slot: &&Slot| !self.leaving.contains(&slot.uid);
+        let mut next: Vec<Slot> = self.slots.iter().filter(stays).cloned().collect();
+        let Some(limit) = self.limit else { return next };
+        let mut known: HashSet<String> = self.slots.iter().map(|slot| slot.uid.clone()).collect();
+        for slot in self.running {
+            if !self.leaving.contains(&slot.uid) && known.insert(slot.uid.clone()) {
+                next.push(slot.clone());
+            }
+        }
+        let mut free = limit.get().saturating_sub(next.len());
+        for waiter in self.waiting {
+            if free == 0 {
+                break;
+            }
+            let (Waiter::Ready(place) | Waiter::Newcomer(place)) = waiter;
+            if known.insert(place.slot.uid.clone()) {
+                free -= 1;
+                if matches!(waiter, Waiter::Ready(_)) {
+                    next.push(place.slot.clone());
+                }
+            }
+        }
+        next
+    }
+}
+
+/// What the record of a place in the queue is good for: it is written again when the place has become of another class,
+/// so that a Run in a long queue costs three writes and not one for each step.
+#[must_use]
+pub fn class(position: usize) -> u8 {
+    match position {
+        0..=10 => 0,
+        11..=100 => 1,
+        _ => 2,
+    }
+}
+
+/// The places at which a class ends.
+pub const CLASSES: [usize; 2] = [10, 100];
+
+/// What can still run of a Run that has ended or is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing.
+    Nothing,
+    /// This Job was never released, and could be by an operator that is late: it has to be deleted.
+    Unreleased(JobView),
+    /// A Pod, or a Job that may make one. An event tells when that changes; at the latest it is to be asked again then.
+    Something(Option<Duration>),
+}
+
+impl Rest {
+    /// Of these Jobs and Pods, which are all that there are. A Pod that should be gone for [`LOST_LIMIT`] counts as lost
+    /// with its node: nobody will ever say that it ended.
+    #[must_use]
+    pub fn of<'a>(
+        jobs: impl IntoIterator<Item = &'a JobView>,
+        pods: impl IntoIterator<Item = &'a PodView>,
+        now: Timestamp,
+    ) -> Self {
+        let mut again: Option<Duration> = None;
+        let mut something = false;
+        for pod in pods.into_iter().filter(|pod| !pod.ended()) {
+            let passed = pod.deletion.map(|deletion| {
+                Duration::try_from(now.duration_since(deletion)).unwrap_or_default()
+            });
+            match passed.map(|passed| LOST_LIMIT.saturating_sub(passed)) {
+                Some(Duration::ZERO) => {}
+                Some(left) => {
+                    something = true;
+                    again = Some(again.map_or(left, |again| again.min(left)));
+                }
+                None => something = true,
+            }
+        }
+        for job in jobs {
+            if job.end.is_some() || (job.released && job.suspended && job.active == 0) {
+                continue;
+            }
+            if job.suspended && !job.released {
+                return Self::Unreleased(job.clone());
+            }
+            something = true;
+        }
+        if something {
+            Self::Something(again)
+        } else {
+            Self::Nothing
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! admit: changes who holds the slots of an Agent. The only place that writes to one.
+//!
+//! Whoever wants a slot, or gives one back, says so in the [`Pools`](crate::pools::Pools) and asks for an admission. Those
+//! who ask while one is on its way share the next: one write lets many in and out.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use kube::{
+    Api, Error as KubeError, Resource as _, ResourceExt as _,
+    api::{DeleteParams, ListParams, PostParams, Preconditions},
+    runtime::{controller::Action, reflector::ObjectRef},
+};
+use kubeopencode_api::names;
+use kubeopencode_engine::{
+    lower::FrontEnd,
+    observe::{JobView, Observation, PodView},
+    queue::{Place, Rest, Slot, SlotView, Standing},
+    run::Owner,
+    state::{Phase, RunState},
+};
+use tracing::{debug, info};
+
+use super::{Controller, Owning};
+use crate::{
+    error::{AdmitError, RoundError},
+    pools::{Facts, Key, Next, Seen},
+};
+
+/// Versions of an Agent that an admission is tried on, one after the other, before its askers come back later.
+const VERSIONS: usize = 4;
+
+impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
+    /// Where a Run stands with the slots of the Agent that it uses, or, after its end, of any.
+    pub(super) fn slot(
+        &self,
+        owner: &Owner,
+        object: &F::Resource,
+        state: &RunState,
+        observation: &Observation,
+    ) -> Option<SlotView> {
+        if state.phase.is_terminal() || object.meta().deletion_timestamp.is_some() {
+            let (_, agent) = self.pools.held_by(&owner.uid)?;
+            return Some(SlotView {
+                agent,
+                standing: Standing::Held,
+            });
+        }
+        let made_for = observation.job.as_ref().filter(|_| state.job.is_none());
+        let agent = match made_for.and_then(|job| job.agent.as_ref()) {
+            Some(agent) => &agent.name,
+            None => F::agent(object),
+        };
+        let key = (owner.namespace.clone(), agent.to_owned());
+        let standing = self.pools.standing(&key, &owner.uid)?;
+        Some(SlotView {
+            agent: key.1,
+            standing,
+        })
+    }
+
+    /// Ask for a slot. What came of it, [`Self::slot`] says.
+    pub(super) async fn claim(
+        &self,
+        owner: &Owner,
+        object: &F::Resource,
+        agent: String,
+    ) -> Result<(), RoundError> {
+        let key = (owner.namespace.clone(), agent);
+        self.pools.wants(&key, &place::<F>(object));
+        self.admission(&key).await?;
+        match self.pools.standing(&key, &owner.uid) {
+            Some(_) => Ok(()),
+            // It is gone, or has no limit any more: the round begins anew.
+            None => Err(AdmitError::AgentChanged(key.1).into()),
+        }
+    }
+
+    /// Give a slot back.
+    pub(super) async fn give_back(&self, owner: &Owner, agent: String) -> Result<(), RoundError> {
+        let key = (owner.namespace.clone(), agent);
+        self.pools.leaves(&key, &owner.uid);
+        Ok(self.admission(&key).await?)
+    }
+
+    /// What a Task's own status says of it, for the queue.
+    pub(super) fn enlist(&self, object: &F::Resource) {
+        let agent = (
+            object.namespace().unwrap_or_default(),
+            F::agent(object).to_owned(),
+        );
+        self.pools
+            .task(agent, place::<F>(object), seen::<F>(object));
+    }
+
+    /// Look at an Agent: take the slots of those who are gone, and let in who comes next.
+    pub(super) async fn agent_round(&self, agent: Arc<F::Agent>) -> Result<Action, RoundError> {
+        let key = (agent.namespace().unwrap_or_default(), agent.name_any());
+        let mut again: Option<Duration> = None;
+        for slot in self.pools.slots(&key) {
+            let reference = ObjectRef::new(&slot.name).within(&key.0);
+            let holder = self.store.get(&reference);
+            match holder.filter(|holder| holder.meta().uid.as_ref() == Some(&slot.uid)) {
+                // It gives it back itself.
+                Some(holder) if seen::<F>(&holder) == Seen::Over => self.wake(&key.0, &slot),
+                Some(_) => {}
+                None => match self.what_is_left(&key.0, &slot).await? {
+                    Rest::Nothing => self.pools.leaves(&key, &slot.uid),
+                    Rest::Unreleased(job) => self.delete_unreleased(&key.0, &job).await?,
+                    Rest::Something(wait) => again = again.into_iter().chain(wait).min(),
+                },
+            }
+        }
+        self.admission(&key).await?;
+        Ok(again.map_or_else(Action::await_change, Action::requeue))
+    }
+
+    pub(super) fn wake(&self, namespace: &str, slot: &Slot) {
+        // Its receiver lives as long as the rounds do.
+        let _ = self
+            .woken
+            .send(ObjectRef::new(&slot.name).within(namespace));
+    }
+
+    /// An Agent has to be looked at.
+    pub(super) fn wake_agent(&self, (namespace, name): &Key) {
+        let _ = self
+            .agents_woken
+            .send(ObjectRef::new(name).within(namespace));
+    }
+
+    async fn admission(&self, key: &Key) -> Result<(), AdmitError> {
+        self.admissions.ask(key, || self.admit(key)).await
+    }
+
+    async fn admit(&self, key: &Key) -> Result<(), AdmitError> {
+        let (namespace, name) = key;
+        let api: Api<F::Agent> = Api::namespaced(self.client.clone(), namespace);
+        let parameters = PostParams {
+            field_manager: Some(names::MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let failed = |source: KubeError| AdmitError::Write {
+            agent: name.clone(),
+            source: Arc::new(source),
+        };
+        for _ in 0..VERSIONS {
+            let (agent, slots) = match self.pools.next(key) {
+                Next::Nothing => return Ok(()),
+                Next::Slots(agent, slots) => (agent, slots),
+                Next::Unknown => match api.get_opt(name).await.map_err(failed)? {
+                    Some(agent) => {
+                        self.pools.agent(key, Arc::new(agent), facts::<F>);
+                        continue;
+                    }
+                    None => return Ok(()),
+                },
+            };
+            if !self.leadership.holds() {
+                return Err(AdmitError::NotLeading);
+            }
+            let next = F::with_slots(&agent, &slots);
+            match api.replace_status(name, &parameters, &next).await {
+                Ok(written) => {
+                    info!(agent = name, in_use = slots.len(), "slots");
+                    for slot in self.pools.wrote(key, Arc::new(written), facts::<F>) {
+                        self.wake(namespace, &slot);
+                    }
+                    return Ok(());
+                }
+                Err(KubeError::Api(status)) if status.is_conflict() || status.is_not_found() => {
+                    debug!(agent = name, "was changed meanwhile");
+                    match api.get_opt(name).await.map_err(failed)? {
+                        Some(agent) => {
+                            self.pools.agent(key, Arc::new(agent), facts::<F>);
+                        }
+                        None => self.pools.no_agent(key),
+                    }
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Err(AdmitError::AgentChanged(name.clone()))
+    }
+
+    /// What can still run of a Task that no cache shows: the API server itself is asked, for the Task first. A Task that
+    /// is gone does not come back, so no Job of it is recorded any more.
+    async fn what_is_left(&self, namespace: &str, slot: &Slot) -> Result<Rest, AdmitError> {
+        let failed = |source: KubeError| AdmitError::LookAtHolder {
+            name: slot.name.clone(),
+            source: Arc::new(source),
+        };
+        let tasks: Api<F::Resource> = Api::namespaced(self.client.clone(), namespace);
+        let task = tasks.get_metadata_opt(&slot.name).await.map_err(failed)?;
+        if task.is_some_and(|task| task.metadata.uid.as_ref() == Some(&slot.uid)) {
+            return Ok(Rest::Something(None));
+        }
+        let of_task = format!("{}={}", names::LABEL_OWNER_UID, slot.uid);
+        let of_task = ListParams::default().labels(&of_task);
+        let jobs: Api<Job> = Api::namespaced(self.client.clone(), namespace);
+        let jobs = jobs.list(&of_task).await.map_err(failed)?;
+        let jobs: Vec<JobView> = jobs.iter().map(JobView::of).collect();
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let pods = pods.list(&of_task).await.map_err(failed)?;
+        let pods: Vec<PodView> = pods.iter().map(PodView::of).collect();
+        Ok(Rest::of(&jobs, &pods, (self.clock)()))
+    }
+
+    async fn delete_unreleased(&self, namespace: &str, job: &JobView) -> Result<(), AdmitError> {
+        if job.deleting {
+            return Ok(());
+        }
+        let api: Api<Job> = Api::namespaced(self.client.clone(), namespace);
+        let exactly = DeleteParams::background().preconditions(Preconditions {
+            uid: Some(job.uid.clone()),
+            resource_version: Some(job.resource_version.clone()),
+        });
+        match api.delete(&job.name, &exactly).await {
+            Ok(_) => Ok(()),
+            Err(KubeError::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+            Err(source) => Err(AdmitError::LookAtHolder {
+                name: job.name.clone(),
+                source: Arc::new(source),
+            }),
+        }
+    }
+}
+
+/// What the queue has to know of an Agent.
+pub(super) fn facts<F: FrontEnd>(agent: &F::Agent) -> Facts {
+    Facts {
+        limit: F::limit(agent),
+        slots: F::slots(agent),
+    }
+}
+
+fn place<F: FrontEnd<Resource: Owning>>(object: &F::Resource) -> Place {
+    let created = object.creation_timestamp().map(|time| time.0);
+    let slot = Slot {
+        name: object.name_any(),
+        uid: object.uid().unwrap_or_default(),
+    };
+    Place::new(F::priority(object), created, slot)
+}
+
+fn seen<F: FrontEnd<Resource: Owning>>(object: &F::Resource) -> Seen {
+    let state = F::state(object);
+    if state.phase.is_terminal() || object.meta().deletion_timestamp.is_some() {
+        Seen::Over
+    } else if state.job.is_some() {
+        Seen::Running
+    } else if state.phase == Phase::Queued {
+        Seen::Queued
+    } else if state.observed_generation.is_none() {
+        Seen::New
+    } else {
+        Seen::Pending
+    }
+}

@@ -1,0 +1,255 @@
+//! The queue of an Agent with a limit.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use kubeopencode_api::v1alpha1::{Agent, Task, TaskPhase};
+use serde_json::json;
+
+use super::{
+    faults::Faults,
+    kubelet::Play,
+    world::{AGENT, World, condition},
+};
+
+fn limited(limit: usize) -> String {
+    AGENT.replace("spec: {", &format!("spec: {{maxConcurrentTasks: {limit}, "))
+}
+
+fn task(name: &str) -> String {
+    format!(
+        "apiVersion: kubeopencode.io/v1alpha1\nkind: Task\nmetadata: {{name: {name}}}\nspec: {{description: Do it.}}"
+    )
+}
+
+async fn is(world: &World, name: &str, phase: TaskPhase) {
+    world
+        .status(name, "in its phase", |status| status.phase == Some(phase))
+        .await;
+}
+
+async fn holders(world: &World, expected: &[&str]) {
+    world
+        .until::<Agent>("default", "with these holders", |agent| {
+            let slots = agent.and_then(|agent| agent.status.as_ref());
+            let slots = slots.map(|status| status.slots.iter().map(|slot| slot.task.as_str()));
+            slots.is_some_and(|slots| slots.eq(expected.iter().copied()))
+        })
+        .await;
+}
+
+async fn set_limit(world: &World, limit: Option<i32>) {
+    let change = json!({"spec": {"maxConcurrentTasks": limit}});
+    let agents = world.api::<Agent>();
+    agents
+        .patch("default", &PatchParams::default(), &Patch::Merge(change))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn first_come_first_served() {
+    let world = World::start(Play::Works).await;
+    world.create(&limited(1)).await;
+    world.create(&task("a")).await;
+    is(&world, "a", TaskPhase::Running).await;
+    world.create(&task("b")).await;
+    is(&world, "b", TaskPhase::Queued).await;
+    world.create(&task("c")).await;
+    let status = world
+        .status("c", "queued", |status| {
+            status.phase == Some(TaskPhase::Queued)
+        })
+        .await;
+    assert_eq!(condition(&status, "Queued"), Some("True"));
+    assert_eq!(status.queue.unwrap().position, 2);
+    world.kubelet.now(Play::Ends(0));
+    for name in ["a", "b", "c"] {
+        let status = world.ends(name).await;
+        assert_eq!(status.phase, Some(TaskPhase::Completed));
+        assert!(status.queue.is_none());
+    }
+    holders(&world, &[]).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_higher_priority_comes_first() {
+    let world = World::start(Play::Works).await;
+    world.create(&limited(1)).await;
+    world.create(&task("a")).await;
+    is(&world, "a", TaskPhase::Running).await;
+    world.create(&task("b")).await;
+    is(&world, "b", TaskPhase::Queued).await;
+    world
+        .create(&task("c").replace("spec: {", "spec: {priority: 5, "))
+        .await;
+    is(&world, "c", TaskPhase::Queued).await;
+    world.stop("a").await;
+    is(&world, "c", TaskPhase::Running).await;
+    holders(&world, &["c"]).await;
+    is(&world, "b", TaskPhase::Queued).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_limit_that_is_raised_acts_at_once_and_a_lowered_one_ends_nothing() {
+    let world = World::start(Play::Works).await;
+    world.create(&limited(1)).await;
+    for name in ["a", "b", "c", "d"] {
+        world.create(&task(name)).await;
+        let expected = if name == "a" {
+            TaskPhase::Running
+        } else {
+            TaskPhase::Queued
+        };
+        is(&world, name, expected).await;
+    }
+    set_limit(&world, Some(3)).await;
+    holders(&world, &["a", "b", "c"]).await;
+    is(&world, "c", TaskPhase::Running).await;
+    set_limit(&world, Some(1)).await;
+    world.stop("a").await;
+    holders(&world, &["b", "c"]).await;
+    is(&world, "d", TaskPhase::Queued).await;
+    set_limit(&world, None).await;
+    is(&world, "d", TaskPhase::Running).await;
+    holders(&world, &["b", "c"]).await;
+    world.end().await;
+}
+
+/// Those that run already count against a limit that is set later.
+#[tokio::test]
+async fn a_limit_that_is_added_counts_what_runs() {
+    let world = World::start(Play::Works).await;
+    world.create(AGENT).await;
+    world.create(&task("a")).await;
+    is(&world, "a", TaskPhase::Running).await;
+    set_limit(&world, Some(1)).await;
+    holders(&world, &["a"]).await;
+    world.create(&task("b")).await;
+    is(&world, "b", TaskPhase::Queued).await;
+    world.stop("a").await;
+    is(&world, "b", TaskPhase::Running).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_queued_task_can_be_stopped_and_deleted() {
+    let world = World::start(Play::Works).await;
+    world.create(&limited(1)).await;
+    for name in ["a", "b", "c", "d"] {
+        world.create(&task(name)).await;
+        world
+            .status(name, "looked at", |status| status.phase.is_some())
+            .await;
+    }
+    world.stop("b").await;
+    let status = world.ends("b").await;
+    assert_eq!(status.reason.as_deref(), Some("UserStopped"));
+    assert_eq!(condition(&status, "Queued"), Some("False"));
+    world
+        .api::<Task>()
+        .delete("c", &DeleteParams::default())
+        .await
+        .unwrap();
+    world.stop("a").await;
+    is(&world, "d", TaskPhase::Running).await;
+    assert_eq!(world.kubelet.starts("b") + world.kubelet.starts("c"), 0);
+    world.end().await;
+}
+
+/// However a holder goes, its slot is free when nothing of it runs any more, and not before.
+#[tokio::test]
+async fn a_holder_that_is_deleted_gives_its_slot_back() {
+    for parameters in [
+        DeleteParams::background(),
+        DeleteParams::foreground(),
+        DeleteParams::orphan(),
+    ] {
+        let world = World::start(Play::Works).await;
+        world.create(&limited(1)).await;
+        world.create(&task("a")).await;
+        let job = world.job_of("a").await;
+        let pod = world
+            .pod_of(&job, |pod| super::life::phase(pod) == "Running")
+            .await;
+        world.create(&task("b")).await;
+        is(&world, "b", TaskPhase::Queued).await;
+        world.api::<Task>().delete("a", &parameters).await.unwrap();
+        let orphaned = parameters == DeleteParams::orphan();
+        if orphaned {
+            world
+                .until::<Task>("a", "gone", |task| task.is_none())
+                .await;
+            holders(&world, &["a"]).await;
+            world.kubelet.now(Play::Ends(0));
+        }
+        world
+            .status("b", "started", |status| status.job_name.is_some())
+            .await;
+        let left = world.api::<Pod>().get_opt(&pod.name_any()).await.unwrap();
+        assert!(left.is_none_or(|pod| super::life::phase(&pod) != "Running"));
+        world.end().await;
+    }
+}
+
+#[tokio::test]
+async fn what_happened_while_no_operator_ran_is_made_up_for() {
+    let mut world = World::start(Play::Works).await;
+    world.create(&limited(1)).await;
+    world.create(&task("a")).await;
+    is(&world, "a", TaskPhase::Running).await;
+    world.create(&task("b")).await;
+    is(&world, "b", TaskPhase::Queued).await;
+    world.stop_operators().await;
+    world
+        .api::<Task>()
+        .delete("a", &DeleteParams::default())
+        .await
+        .unwrap();
+    world
+        .until::<Task>("a", "gone", |task| task.is_none())
+        .await;
+    world.create(&task("c")).await;
+    world.operate(&Faults::none());
+    is(&world, "b", TaskPhase::Running).await;
+    holders(&world, &["b"]).await;
+    is(&world, "c", TaskPhase::Queued).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_deleted_is_waited_for() {
+    let world = World::start(Play::Works).await;
+    world
+        .create(&limited(1).replace("name: default", "name: it"))
+        .await;
+    let of_it = |name: &str| task(name).replace("spec: {", "spec: {agentRef: it, ");
+    world.create(&of_it("a")).await;
+    is(&world, "a", TaskPhase::Running).await;
+    world.create(&of_it("b")).await;
+    is(&world, "b", TaskPhase::Queued).await;
+    world
+        .api::<Agent>()
+        .delete("it", &DeleteParams::default())
+        .await
+        .unwrap();
+    let status = world
+        .status("b", "waiting for its Agent", |status| {
+            condition(status, "Ready") == Some("False")
+        })
+        .await;
+    assert_eq!(status.phase, Some(TaskPhase::Pending));
+    assert_eq!(condition(&status, "Queued"), Some("False"));
+    // What runs counts for the one that takes its place.
+    world
+        .create(&limited(1).replace("name: default", "name: it"))
+        .await;
+    is(&world, "b", TaskPhase::Queued).await;
+    world.stop("a").await;
+    is(&world, "b", TaskPhase::Running).await;
+    world.end().await;
+}
