@@ -2,11 +2,14 @@
 
 #[cfg(test)]
 mod it {
+    mod attempts;
     mod decide;
     mod examples;
     mod fixture;
     mod lower;
+    mod moment;
     mod observe;
+    mod queue;
     mod render;
     mod world;
 }

@@ -55,7 +55,7 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
         };
         return record::end(input, outcome);
     };
-    let pod = newest(&pods).filter(|pod| !pod.ended());
+    let pod = newest_alive(&pods);
     match (pod, &job.end) {
         (None, Some(end)) => record::end(input, of_job_end(job, end, marked)),
         _ if input.stopping() && !marked => record::stopping(input),
@@ -86,9 +86,10 @@ fn last_ended<'a>(pods: &[&'a PodView]) -> Option<&'a PodView> {
         .max_by_key(|pod| (outcome::agent_ran(pod), pod.created, &pod.uid))
 }
 
-fn newest<'a>(pods: &[&'a PodView]) -> Option<&'a PodView> {
+fn newest_alive<'a>(pods: &[&'a PodView]) -> Option<&'a PodView> {
     pods.iter()
         .copied()
+        .filter(|pod| !pod.ended())
         .max_by_key(|pod| (pod.created, &pod.uid))
 }
 

@@ -1,139 +1,14 @@
 //! Single decisions: what was observed, and what comes next.
 
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
 use kubeopencode_engine::{
-    decide::{Action, Input, STALL_LIMIT, Step, decide, explain},
-    lower::{FrontEnd as _, Lowered, kubeopencode::TaskFrontEnd},
-    observe::{ContainerState, JobEnd, JobView, Observation, PodView, Refusal, RefusalKind},
-    run::Owner,
-    state::{Phase, Reason, RunState},
+    decide::{Action, STALL_LIMIT, Step, explain},
+    lower::{FrontEnd as _, kubeopencode::TaskFrontEnd},
+    observe::{ContainerState, JobEnd, Refusal, RefusalKind},
+    state::{Phase, Reason},
 };
 
-use super::fixture::{Cluster, documents, parse};
-
-/// One Task in one moment.
-struct Moment {
-    owner: Owner,
-    state: RunState,
-    lowered: Lowered,
-    observation: Observation,
-    stop: bool,
-    deleting: bool,
-    now: i64,
-}
-
-const AGENT: &str =
-    "kind: Agent\nmetadata: {name: a}\nspec: {serviceAccountName: s, command: [work]}\n---\n";
-const TASK: &str = "kind: Task\nmetadata: {name: fix}\nspec: {agentRef: a, description: x}";
-
-impl Moment {
-    fn of(manifests: &str) -> Self {
-        let cluster = Cluster::of(manifests);
-        Self {
-            owner: TaskFrontEnd::owner(cluster.task()).expect("admitted"),
-            state: RunState::default(),
-            lowered: cluster.lower(),
-            observation: Observation::default(),
-            stop: false,
-            deleting: false,
-            now: 1_767_225_600,
-        }
-    }
-
-    fn new() -> Self {
-        Self::of(&format!("{AGENT}{TASK}"))
-    }
-
-    /// The Job is on record and released.
-    fn running() -> Self {
-        let mut moment = Self::new();
-        moment.create();
-        moment.record();
-        let job = moment.job();
-        (job.suspended, job.released) = (false, true);
-        moment
-    }
-
-    fn input(&self) -> Input<'_> {
-        Input {
-            owner: &self.owner,
-            state: &self.state,
-            lowered: Some(&self.lowered),
-            observation: &self.observation,
-            stop_requested: self.stop,
-            deleting: self.deleting,
-            now: Timestamp::from_second(self.now).expect("a time"),
-        }
-    }
-
-    fn decide(&self) -> Step {
-        decide(&self.input())
-    }
-
-    fn actions(&self) -> Vec<Action> {
-        match self.decide() {
-            Step::Act(actions) => actions,
-            other => panic!("no actions: {other:?}"),
-        }
-    }
-
-    fn create(&mut self) {
-        for action in self.actions() {
-            if let Action::CreateJob(job) = action {
-                let job: &Job = &job;
-                self.observation.job = Some(JobView {
-                    uid: "job-uid".into(),
-                    resource_version: "7".into(),
-                    ..JobView::of(job)
-                });
-            }
-        }
-    }
-
-    fn record(&mut self) {
-        match self.decide() {
-            Step::Record { state, .. } => self.state = *state,
-            other => panic!("nothing to record: {other:?}"),
-        }
-    }
-
-    fn job(&mut self) -> &mut JobView {
-        self.observation.job.as_mut().expect("a Job")
-    }
-
-    /// The Pod of the Job, with this as the rest of it.
-    fn pod(&mut self, yaml: &str) {
-        let yaml = format!(
-            "metadata: {{name: p, uid: pod-uid, creationTimestamp: '2026-01-01T00:00:00Z', labels: {{batch.kubernetes.io/controller-uid: job-uid}}}}\n{yaml}"
-        );
-        let mut pod = documents(&yaml).remove(0);
-        pod["spec"]["containers"] = serde_json::json!([]);
-        self.observation.pods = vec![PodView::of(&parse(&pod))];
-    }
-
-    fn agent_ended(&mut self, phase: &str, more: &str, terminated: &str) {
-        self.pod(&format!(
-            "spec: {{activeDeadlineSeconds: 5400}}\nstatus:\n  phase: {phase}\n  startTime: '2026-01-01T00:00:00Z'\n  {more}\n  containerStatuses: [{{name: agent, image: i, imageID: x, ready: false, restartCount: 0, state: {{terminated: {terminated}}}}}]"
-        ));
-    }
-
-    /// How it ended: phase, reason, message.
-    fn end(&mut self) -> (Phase, Reason, String) {
-        self.record();
-        let state = &self.state;
-        assert!(state.phase.is_terminal(), "{state:?}");
-        (
-            state.phase,
-            state.reason.expect("a reason"),
-            state.message.clone().expect("a message"),
-        )
-    }
-
-    fn reason(&mut self) -> Reason {
-        self.end().1
-    }
-}
+use super::moment::{AGENT, Moment, TASK};
 
 #[test]
 fn the_job_is_created_suspended_recorded_and_only_then_released() {

@@ -1,0 +1,170 @@
+//! When an attempt is followed by another one: only on the kubelet's word that the agent was never started.
+
+use jiff::Timestamp;
+use kubeopencode_engine::{
+    decide::{MOST_ATTEMPTS, Step, explain},
+    observe::JobEnd,
+    state::{Phase, Reason},
+};
+
+use super::moment::Moment;
+
+const REFUSED: &str = "
+status: {phase: Failed, reason: OutOfcpu, message: no room, startTime: '2026-01-01T00:00:00Z'}
+";
+
+fn failed_job(moment: &mut Moment) {
+    moment.job().end = Some(JobEnd::Failed {
+        reason: "BackoffLimitExceeded".into(),
+        message: String::new(),
+    });
+}
+
+/// One that failed in this way.
+fn failed(pod: &str) -> Moment {
+    let mut moment = Moment::running();
+    moment.pod(pod);
+    moment.observation.pods[0].bound = true;
+    failed_job(&mut moment);
+    moment
+}
+
+fn follows(moment: &mut Moment) {
+    moment.record();
+    assert_eq!(moment.state.phase, Phase::Pending, "{:?}", moment.state);
+    assert_eq!(moment.state.job, None);
+    moment.observation.job = None;
+    moment.observation.pods.clear();
+}
+
+#[test]
+fn there_are_three_of_them_and_each_is_on_record() {
+    let mut moment = failed(REFUSED);
+    let first = moment.state.job.clone().expect("a Job").name;
+    for attempt in 1..MOST_ATTEMPTS {
+        assert_eq!(moment.state.attempts, attempt);
+        follows(&mut moment);
+        let why = explain(&moment.input()).join(" ");
+        assert!(
+            why.contains(&format!("attempt {} follows", attempt + 1)),
+            "{why}"
+        );
+        moment.create();
+        moment.record();
+        let job = moment.job();
+        (job.suspended, job.released) = (false, true);
+        moment.pod(REFUSED);
+        moment.observation.pods[0].bound = true;
+        failed_job(&mut moment);
+    }
+    let (_, reason, message) = moment.end();
+    assert_eq!(reason, Reason::InfrastructureError);
+    assert_eq!(message, "after 3 attempts: OutOfcpu: no room");
+    let jobs: Vec<_> = moment
+        .state
+        .failed_attempts
+        .iter()
+        .map(|it| it.job.clone())
+        .collect();
+    assert_eq!(jobs.len(), 2);
+    assert_eq!(jobs[0], first);
+    assert_ne!(jobs[1], first);
+}
+
+#[test]
+fn it_waits_until_the_job_has_ended() {
+    let mut moment = failed(REFUSED);
+    moment.job().end = None;
+    assert!(matches!(moment.decide(), Step::Rest { again: Some(_) }));
+}
+
+/// Another Pod of the same Job may be at work.
+#[test]
+fn it_waits_until_every_pod_has_ended() {
+    let mut moment = failed(REFUSED);
+    let mut other = moment.observation.pods[0].clone();
+    other.uid = "other".into();
+    other.phase = kubeopencode_engine::observe::PodPhase::Running;
+    moment.observation.pods.push(other);
+    assert!(matches!(moment.decide(), Step::Rest { .. }));
+}
+
+#[test]
+fn an_init_container_says_what_may_pass() {
+    let init = |code: i32| {
+        format!(
+            "status: {{phase: Failed, startTime: '2026-01-01T00:00:00Z', initContainerStatuses: [{{name: git-init, image: i, imageID: x, ready: false, restartCount: 0, state: {{terminated: {{exitCode: {code}, message: why}}}}}}]}}"
+        )
+    };
+    follows(&mut failed(&init(75)));
+    assert_eq!(failed(&init(1)).reason(), Reason::InfrastructureError);
+}
+
+#[test]
+fn nobody_but_the_kubelet_says_that_the_agent_was_not_started() {
+    let mut moment = failed(REFUSED);
+    moment.observation.pods[0].given_up = true;
+    assert_eq!(
+        moment.reason(),
+        Reason::InfrastructureError,
+        "its node is gone"
+    );
+
+    let mut moment = Moment::running();
+    failed_job(&mut moment);
+    assert_eq!(
+        moment.reason(),
+        Reason::InfrastructureError,
+        "its Pod is gone"
+    );
+}
+
+#[test]
+fn a_pod_that_was_deleted_before_it_had_a_node_never_ran() {
+    let mut moment = failed("status: {phase: Pending}");
+    let pod = &mut moment.observation.pods[0];
+    pod.bound = false;
+    pod.deletion = Timestamp::from_second(moment.now).ok();
+    pod.deletion_requested = pod.deletion;
+    pod.phase = kubeopencode_engine::observe::PodPhase::Failed;
+    follows(&mut moment);
+}
+
+#[test]
+fn what_a_person_ended_is_not_begun_again() {
+    let mut moment = failed(REFUSED);
+    moment.stop = true;
+    assert_eq!(
+        moment.reason(),
+        Reason::InfrastructureError,
+        "it had ended before"
+    );
+    let mut moment = failed(REFUSED);
+    moment.observation.job = None;
+    assert_eq!(
+        moment.reason(),
+        Reason::InfrastructureError,
+        "its Job was deleted"
+    );
+}
+
+#[test]
+fn an_agent_that_has_begun_is_never_begun_again() {
+    let mut moment = Moment::running();
+    moment.agent_ended(
+        "Failed",
+        "reason: Evicted",
+        "{exitCode: 137, reason: Error}",
+    );
+    failed_job(&mut moment);
+    assert_eq!(moment.reason(), Reason::InfrastructureError);
+    // The runtime says that it could not start it. It may have got further than it knows.
+    let mut moment = Moment::running();
+    moment.agent_ended(
+        "Failed",
+        "reason: Evicted",
+        "{exitCode: 128, reason: StartError}",
+    );
+    failed_job(&mut moment);
+    assert_eq!(moment.reason(), Reason::InfrastructureError);
+}

@@ -1,0 +1,159 @@
+//! The queue as a rule, and where a decision meets it.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use kubeopencode_engine::{
+    decide::{LOST_LIMIT, Step, explain},
+    observe::JobEnd,
+    queue::{Place, Pool, Slot, SlotView, Standing, Waiter},
+    state::Phase,
+};
+use proptest::prelude::*;
+
+use super::moment::{AGENT, Moment, TASK};
+
+fn slot(number: usize) -> Slot {
+    Slot {
+        name: format!("task-{number}"),
+        uid: format!("uid-{number}"),
+    }
+}
+
+fn limited() -> Moment {
+    let agent = AGENT.replace("spec: {", "spec: {maxConcurrentTasks: 1, ");
+    Moment::of(&format!("{agent}{TASK}"))
+}
+
+fn stands(moment: &mut Moment, standing: Standing) {
+    moment.observation.slot = Some(SlotView {
+        agent: "a".into(),
+        standing,
+    });
+}
+
+#[test]
+fn nothing_is_created_without_a_slot() {
+    let mut moment = limited();
+    assert_eq!(moment.decide(), Step::Claim { agent: "a".into() });
+    stands(&mut moment, Standing::Waits(12));
+    moment.record();
+    assert_eq!(moment.state.phase, Phase::Queued);
+    assert_eq!(moment.decide(), Step::Rest { again: None });
+    let why = explain(&moment.input()).join(" ");
+    assert!(why.contains("number 12 in the queue"), "{why}");
+    stands(&mut moment, Standing::Held);
+    moment.create();
+    moment.record();
+    assert_eq!(
+        (moment.state.phase, &moment.state.queue),
+        (Phase::Running, &None)
+    );
+}
+
+/// A Job that somebody created who lost the race for the slot is not recorded, so it never runs.
+#[test]
+fn a_job_without_a_slot_is_not_recorded() {
+    let mut moment = limited();
+    stands(&mut moment, Standing::Held);
+    moment.create();
+    moment.observation.slot = None;
+    assert_eq!(moment.decide(), Step::Claim { agent: "a".into() });
+    stands(&mut moment, Standing::Waits(1));
+    moment.record();
+    assert_eq!(moment.state.phase, Phase::Queued);
+    assert_eq!(moment.decide(), Step::Rest { again: None });
+}
+
+/// Ten thousand in a queue cost three records each, not one for each step.
+#[test]
+fn a_place_is_written_again_when_it_is_of_another_class() {
+    let mut moment = limited();
+    let mut records = 0;
+    for position in (1..=10_000).rev() {
+        stands(&mut moment, Standing::Waits(position));
+        if let Step::Record { state, .. } = moment.decide() {
+            moment.state = *state;
+            records += 1;
+        }
+    }
+    assert_eq!(records, 3);
+}
+
+#[test]
+fn a_slot_is_given_back_when_nothing_can_run_any_more() {
+    let mut moment = limited();
+    stands(&mut moment, Standing::Held);
+    moment.create();
+    moment.record();
+    let job = moment.job();
+    (job.suspended, job.released) = (false, true);
+    moment.pod("status: {phase: Running, startTime: '2026-01-01T00:00:00Z'}");
+    // It is being deleted for so long that the Task has ended.
+    moment.observation.pods[0].deletion = Timestamp::from_second(moment.now).ok();
+    moment.now += i64::try_from(LOST_LIMIT.as_secs()).expect("short") - 1;
+    moment.deleting = true;
+    assert!(matches!(moment.decide(), Step::Rest { again: Some(left) } if left.as_secs() == 1));
+    moment.job().end = Some(JobEnd::Complete);
+    assert!(
+        matches!(moment.decide(), Step::Rest { again: Some(_) }),
+        "its Pod is still there"
+    );
+    moment.observation.unseen = true;
+    moment.observation.pods.clear();
+    assert_eq!(moment.decide(), Step::Confirm, "its Pod is only not seen");
+    moment.observation.unseen = false;
+    assert_eq!(moment.decide(), Step::GiveBack { agent: "a".into() });
+}
+
+proptest! {
+    /// Whatever is asked for, in whatever order: never more than the limit, unless more ran already; nobody loses a slot
+    /// but those who leave; nobody gets one before somebody who came before.
+    #[test]
+    fn the_next_list_is_exact_and_fair(
+        limit in 1..6_usize,
+        held in prop::collection::btree_set(0..20_usize, 0..8),
+        leaving in prop::collection::btree_set(0..20_usize, 0..8),
+        running in prop::collection::btree_set(0..20_usize, 0..4),
+        waiting in prop::collection::btree_map(0..40_usize, (-1..2_i32, any::<bool>()), 0..12),
+    ) {
+        let slots: Vec<Slot> = held.iter().copied().map(slot).collect();
+        let leaving: BTreeSet<String> = leaving.iter().map(|number| slot(*number).uid).collect();
+        let running: BTreeSet<Slot> = running.iter().copied().map(slot).collect();
+        let mut places: Vec<(Place, bool)> = waiting
+            .iter()
+            .map(|(number, (priority, ready))| (Place::new(*priority, None, slot(*number)), *ready))
+            .collect();
+        places.sort();
+        let waiters = places.iter().map(|(place, ready)| {
+            if *ready { Waiter::Ready(place) } else { Waiter::Newcomer(place) }
+        });
+        let next = Pool {
+            limit: std::num::NonZeroUsize::new(limit),
+            slots: &slots,
+            leaving: &leaving,
+            running: &running,
+            waiting: waiters,
+        }
+        .next();
+        let has = |slot: &Slot| next.contains(slot);
+        let unique: BTreeSet<&Slot> = next.iter().collect();
+        prop_assert_eq!(unique.len(), next.len(), "somebody holds two");
+        for slot in &slots {
+            prop_assert_eq!(has(slot), !leaving.contains(&slot.uid));
+        }
+        let were = |slot: &Slot| slots.contains(slot) || running.contains(slot);
+        let stayed = next.iter().filter(|slot| were(slot)).count();
+        prop_assert!(next.len() <= limit.max(stayed));
+        let admitted: Vec<&Place> = places.iter().map(|(place, _)| place).filter(|place| has(place.slot()) && !were(place.slot())).collect();
+        if let Some(last) = admitted.last() {
+            for (place, ready) in &places {
+                let passed = *ready && place < *last && !were(place.slot());
+                prop_assert!(!passed || has(place.slot()), "{:?} was passed over", place);
+            }
+        }
+        for (place, ready) in &places {
+            prop_assert!(*ready || !has(place.slot()) || were(place.slot()), "a newcomer was let in");
+        }
+    }
+}
