@@ -5,6 +5,7 @@
 //! for byte but for names and versions, as many at once as the operator has.
 
 mod bare;
+mod queue;
 mod table;
 
 use std::{
@@ -50,6 +51,9 @@ pub(crate) struct LoadArgs {
     /// How many Tasks are created; more than one number: one measurement each
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1000, 5000])]
     tasks: Vec<usize>,
+    /// How many Tasks one Agent has, 50 of which may run at once, for the time from a freed slot to the next Job
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [300, 2000])]
+    queued: Vec<usize>,
     /// Fail if the operator makes less than this part of the rate of bare clients, to the last Job released, with the
     /// smallest number of Tasks
     #[arg(long, value_name = "RATIO", overrides_with = "at_least")]
@@ -91,13 +95,15 @@ impl Measured {
     }
 }
 
-/// Everything that was measured. The time from a freed slot to the next Job belongs here when there is a queue.
+/// Everything that was measured.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Figures {
     measured: Vec<Measured>,
     /// Requests of the operator for one Task, from its creation until it runs, without watches.
     requests: BTreeMap<String, f64>,
+    /// From a freed slot to the next Job, by the length of the queue.
+    queues: Vec<queue::Queue>,
 }
 
 /// What all measurements share.
@@ -129,7 +135,17 @@ pub(crate) async fn load(arguments: LoadArgs) -> Result<bool> {
         measured.push(by_operator);
     }
     let requests = bench.requests().await?;
-    let figures = Figures { measured, requests };
+    let mut queues = Vec::new();
+    for tasks in arguments.queued {
+        let queue = bench.queue(tasks).await?;
+        report::aside(format!("{tasks} Tasks of one Agent: {queue:?}"));
+        queues.push(queue);
+    }
+    let figures = Figures {
+        measured,
+        requests,
+        queues,
+    };
     if arguments.json {
         report::line(serde_json::to_string_pretty(&figures)?);
     } else {

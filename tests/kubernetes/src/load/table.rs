@@ -32,7 +32,21 @@ pub(super) fn print(figures: &Figures) {
         &format!("{:.2}", figures.requests.values().sum::<f64>()),
     );
     line("");
-    line("from a freed slot to the next Job: not measured, there is no queue yet");
+    line(format!(
+        "{:<36} {:>10} {:>10} {:>12} {:>12} {:>10}",
+        "from a freed slot to the next Job", "median", "p99", "one write", "all queued", "memory"
+    ));
+    for queue in &figures.queues {
+        line(format!(
+            "{:<36} {:>7.1} ms {:>7.1} ms {:>9.1} ms {:>10.1} s {:>6.1} MiB",
+            format!("  {} Tasks, 50 slots", queue.tasks),
+            queue.median,
+            queue.p99,
+            queue.write,
+            queue.queued,
+            mebibytes(queue.peak_kib),
+        ));
+    }
 }
 
 fn row(what: &str, operator: &str) {
