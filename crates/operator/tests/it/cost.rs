@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kubeopencode_api::v1alpha1::{Agent, TaskPhase};
 use kubeopencode_operator::{OperatorOptions, access::ACCESS};
 
 use super::{
@@ -158,4 +159,115 @@ async fn every_call_is_covered_by_an_access_rule() {
         });
         assert!(allowed, "no access rule covers {call:?}");
     }
+}
+
+fn limited(limit: usize) -> String {
+    AGENT.replace("spec: {", &format!("spec: {{maxConcurrentTasks: {limit}, "))
+}
+
+fn named(name: &str) -> String {
+    TASK.replace("{name: it}", &format!("{{name: {name}}}"))
+}
+
+#[tokio::test]
+async fn a_slot_costs_two_writes_more() {
+    let mut world = World::new(Play::Ends(0)).await;
+    let faults = Faults::none();
+    world.operate(&faults);
+    world.create(&limited(1)).await;
+    world.create(TASK).await;
+    world.ends("it").await;
+    world
+        .until::<Agent>("default", "with a free slot", |agent| {
+            let status = agent.and_then(|agent| agent.status.as_ref());
+            status.is_some_and(|status| status.slots_in_use == Some(0))
+        })
+        .await;
+    world.end().await;
+    assert_eq!(
+        writes(&faults.calls()),
+        [
+            "update agents/status",
+            "create configmaps",
+            "create jobs",
+            "update tasks/status",
+            "patch jobs",
+            "update tasks/status",
+            "update agents/status",
+        ],
+    );
+}
+
+/// Each Task of a queue costs one write when it is queued, and nothing while others move: no list is longer than a
+/// hundred here. All of it together stays within eight writes for a Task.
+#[tokio::test]
+async fn those_who_wait_are_written_once() {
+    const TASKS: usize = 24;
+    let mut world = World::new(Play::Works).await;
+    let (faults, options) = (Faults::none(), OperatorOptions::default());
+    world.operate_with(&faults, &options);
+    world.create(&limited(1)).await;
+    for number in 0..TASKS {
+        let name = format!("t{number:02}");
+        world.create(&named(&name)).await;
+        let status = world
+            .status(&name, "looked at", |status| status.phase.is_some())
+            .await;
+        assert_eq!(status.phase == Some(TaskPhase::Queued), number > 0);
+    }
+    let of_tasks = |calls: &[Call]| {
+        let writes = writes(calls);
+        writes
+            .iter()
+            .filter(|write| *write == "update tasks/status")
+            .count()
+    };
+    assert_eq!(of_tasks(&faults.calls()), TASKS, "one for each");
+    world.kubelet.now(Play::Ends(0));
+    for number in 0..TASKS {
+        world.ends(&format!("t{number:02}")).await;
+    }
+    world
+        .until::<Agent>("default", "with a free slot", |agent| {
+            let status = agent.and_then(|agent| agent.status.as_ref());
+            status.is_some_and(|status| status.slots_in_use == Some(0))
+        })
+        .await;
+    world.end().await;
+    let calls = faults.calls();
+    // Queued, started, ended; at place 10 those who came later are told once more.
+    let told_again = TASKS - 1 - 10;
+    assert_eq!(of_tasks(&calls), 3 * TASKS - 1 + told_again);
+    let all = writes(&calls).len() - told_again;
+    assert!(all <= 8 * TASKS, "{all} writes");
+    assert!(
+        (1..=8 * TASKS).contains(&rounds(&options)),
+        "{} rounds",
+        rounds(&options)
+    );
+}
+
+fn rounds(options: &OperatorOptions) -> usize {
+    let text = options.metrics.text();
+    let counts = text.lines().filter_map(|line| {
+        let count = line.strip_prefix("kubeopencode_round_duration_seconds_count{")?;
+        count.rsplit(' ').next()?.parse::<usize>().ok()
+    });
+    counts.sum()
+}
+
+#[tokio::test]
+async fn a_life_takes_at_most_eight_rounds() {
+    let mut world = World::new(Play::Ends(0)).await;
+    let options = OperatorOptions::default();
+    world.operate_with(&Faults::none(), &options);
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    world.ends("it").await;
+    world.end().await;
+    assert!(
+        (1..=8).contains(&rounds(&options)),
+        "{} rounds",
+        rounds(&options)
+    );
 }

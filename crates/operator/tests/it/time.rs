@@ -79,3 +79,45 @@ async fn a_look_up_that_is_never_answered_is_sent_again() {
     assert!(begin.elapsed() < Duration::from_mins(1));
     world.end().await;
 }
+
+/// One Task runs, one waits in the queue, one for something that is not there yet and one has ended: an hour in which
+/// nothing happens costs no request, but that watches begin anew.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_asked_while_nothing_happens() {
+    let mut world = World::new(Play::Works).await;
+    world.guard = Duration::from_hours(10_000);
+    let faults = Faults::none();
+    world.operate_with(&faults, &virtual_time());
+    world
+        .create(&AGENT.replace("spec: {", "spec: {maxConcurrentTasks: 1, "))
+        .await;
+    let named = |name: &str| TASK.replace("{name: it}", &format!("{{name: {name}}}"));
+    for (name, phase) in [
+        ("ended", TaskPhase::Running),
+        ("runs", TaskPhase::Queued),
+        ("waits", TaskPhase::Queued),
+    ] {
+        world.create(&named(name)).await;
+        world
+            .status(name, "begun", |status| status.phase == Some(phase))
+            .await;
+    }
+    world.stop("ended").await;
+    world.ends("ended").await;
+    let job = world.job_of("runs").await;
+    world
+        .pod_of(&job, |pod| super::life::phase(pod) == "Running")
+        .await;
+    // What was still on its way arrives.
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    let so_far = faults.calls().len();
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    let calls = faults.calls();
+    let requests: Vec<_> = calls
+        .iter()
+        .skip(so_far)
+        .filter(|call| call.verb != "watch")
+        .collect();
+    assert!(requests.is_empty(), "{requests:?}");
+    world.end().await;
+}
