@@ -6,6 +6,7 @@ use kube::{Resource as _, ResourceExt as _};
 use kubeopencode_engine::{
     decide::{Input, Step, decide, job_name},
     lower::FrontEnd,
+    state::Reason,
 };
 use tracing::{Instrument as _, Span, debug, field, info, info_span};
 
@@ -45,7 +46,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         for _ in 0..STEPS {
             let span = Span::current();
             span.record("job", state.job.as_ref().map(|job| &job.name));
-            span.record("phase", field::debug(state.phase));
+            span.record("phase", state.phase.as_str());
             span.record("attempt", state.attempts);
             observation.slot = self.slot(&owner, &object, &state, &observation);
             let input = Input {
@@ -86,7 +87,12 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                     {
                         self.metrics.ended(reason);
                     }
-                    info!(phase = ?state.phase, reason = ?state.reason, message = state.message, "recorded");
+                    info!(
+                        phase = state.phase.as_str(),
+                        reason = state.reason.map(Reason::as_str),
+                        message = state.message,
+                        "recorded"
+                    );
                     for event in events {
                         self.events.publish(&owner, state.attempts, &event);
                     }
