@@ -11,6 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use base64::Engine as _;
@@ -40,32 +41,36 @@ struct Site {
     old: bool,
     /// Requests below `/moved/` are sent here.
     moved_to: Option<String>,
+    /// How long the first request waits for its answer.
+    pause: Mutex<Duration>,
     credentials: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
     /// Serves the repositories below `root` on loopback.
     pub fn start(root: PathBuf, login: Option<&str>, moved_to: Option<String>) -> Self {
-        Self::serve(LOOPBACK, root, login, moved_to, false)
+        let mut site = Site::of(root);
+        site.login = login.map(str::to_owned);
+        site.moved_to = moved_to;
+        Self::serve(LOOPBACK, site)
     }
 
     /// The same, as a server of long ago.
     pub fn old(root: PathBuf) -> Self {
-        Self::serve(LOOPBACK, root, None, None, true)
+        let mut site = Site::of(root);
+        site.old = true;
+        Self::serve(LOOPBACK, site)
     }
 
-    /// Serves them on this address, to whoever has the login (`user:password`).
-    pub fn at(address: IpAddr, root: PathBuf, login: &str) -> Self {
-        Self::serve(address, root, Some(login), None, false)
+    /// Serves them on this address, to whoever has the login (`user:password`). The first answer takes this long.
+    pub fn at(address: IpAddr, root: PathBuf, login: &str, pause: Duration) -> Self {
+        let mut site = Site::of(root);
+        site.login = Some(login.to_owned());
+        site.pause = Mutex::new(pause);
+        Self::serve(address, site)
     }
 
-    fn serve(
-        address: IpAddr,
-        root: PathBuf,
-        login: Option<&str>,
-        moved_to: Option<String>,
-        old: bool,
-    ) -> Self {
+    fn serve(address: IpAddr, site: Site) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         // Two CAs of one name cannot be told apart by every TLS library.
         let listener = TcpListener::bind((address, 0)).unwrap();
@@ -90,14 +95,8 @@ impl Server {
             .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
         let config = Arc::new(config);
-        let credentials = Arc::new(Mutex::new(Vec::new()));
-        let site = Arc::new(Site {
-            root,
-            login: login.map(str::to_owned),
-            old,
-            moved_to,
-            credentials: Arc::clone(&credentials),
-        });
+        let credentials = Arc::clone(&site.credentials);
+        let site = Arc::new(site);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
@@ -203,9 +202,23 @@ impl Request {
 }
 
 impl Site {
+    /// For everybody, at once, as of today.
+    fn of(root: PathBuf) -> Self {
+        Self {
+            root,
+            login: None,
+            old: false,
+            moved_to: None,
+            pause: Mutex::default(),
+            credentials: Arc::default(),
+        }
+    }
+
     fn answer(&self, stream: StreamOwned<ServerConnection, TcpStream>) -> std::io::Result<()> {
         let mut reader = BufReader::new(stream);
         let request = Request::read(&mut reader)?;
+        let pause = std::mem::take(&mut *self.pause.lock().unwrap());
+        std::thread::sleep(pause);
         let answer = self.respond(&request);
         let stream = reader.get_mut();
         stream.write_all(&answer)?;

@@ -53,6 +53,12 @@ pub const SECRETS_DIR: &str = "/kubeopencode-secrets";
 pub const CREDENTIALS_DIR: &str = "/kubeopencode-credentials";
 /// Environment variable of the agent container: the Pod's `terminationGracePeriodSeconds`, for `supervise`.
 pub const GRACE_VARIABLE: &str = "KUBEOPENCODE_GRACE_SECONDS";
+/// Environment variable of the agent container: for how many seconds the agent may run, for `supervise`; absent, for ever.
+/// Not the kubelet's business: its deadline counts pulling images and the init containers too.
+pub const TIMEOUT_VARIABLE: &str = "KUBEOPENCODE_TIMEOUT_SECONDS";
+/// Exit code of `supervise` when the agent's time was over, whatever the agent answered to SIGTERM: with a 0 the Job would
+/// be complete. As `timeout` of the GNU coreutils has it.
+pub const TIMED_OUT: u8 = 124;
 /// Where `supervise` writes its [`Report`]: Kubernetes' default `terminationMessagePath`.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
 /// The termination message is not longer than this many bytes. The kubelet gives all containers of a Pod 12 KiB in equal
@@ -165,6 +171,9 @@ pub struct Report {
     /// Why it could not be started, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The timeout that was over, in seconds, when that is why it was told to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timed_out_after_seconds: Option<u64>,
     /// From start to end, in milliseconds.
     #[serde(default)]
     pub duration_millis: u64,

@@ -53,7 +53,7 @@ pub struct Run {
     pub credentials: Vec<Credential>,
     /// The Pod around it.
     pub pod: PodOptions,
-    /// How long the Pod may be active.
+    /// How long the agent may run, once it has started.
     pub timeout: Option<Duration>,
     /// How many Runs of its Agent may run at once. None: as many as there are, and no slot is needed.
     pub limit: Option<NonZeroUsize>,

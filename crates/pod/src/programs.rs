@@ -19,7 +19,7 @@ const USAGE: u8 = 2;
 ///
 /// Call it before any thread exists: `supervise` and `git-init` block signals for the threads that come after.
 /// Options, all optional: `--context-dir DIR` (all but `supervise`), `--tools-dir DIR` (all but `credentials-init`),
-/// `--termination-log FILE` and `--grace-seconds N` (`supervise`, before `--` and the command).
+/// `--termination-log FILE`, `--grace-seconds N` and `--timeout-seconds N` (`supervise`, before `--` and the command).
 #[must_use]
 pub fn main() -> Option<ExitCode> {
     if let Some(code) = askpass::main() {
@@ -53,11 +53,12 @@ impl Options {
 }
 
 fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Options, String> {
-    const KNOWN: [&str; 4] = [
+    const KNOWN: [&str; 5] = [
         "--context-dir",
         "--tools-dir",
         "--termination-log",
         "--grace-seconds",
+        "--timeout-seconds",
     ];
     let mut options = Options::default();
     while let Some(argument) = arguments.next() {
@@ -108,12 +109,11 @@ fn run(name: &str, mut options: Options) -> Result<u8, String> {
             if let Some(file) = options.take("--termination-log") {
                 settings.termination_log = file.into();
             }
-            if let Some(seconds) = options.take("--grace-seconds") {
-                settings.grace = seconds
-                    .to_str()
-                    .and_then(|seconds| seconds.parse().ok())
-                    .map(Duration::from_secs)
-                    .ok_or("--grace-seconds needs a number")?;
+            if let Some(grace) = seconds(&mut options, "--grace-seconds")? {
+                settings.grace = grace;
+            }
+            if let Some(timeout) = seconds(&mut options, "--timeout-seconds")? {
+                settings.timeout = Some(timeout);
             }
             let command = std::mem::take(&mut options.command);
             nothing_left(&options)?;
@@ -124,6 +124,19 @@ fn run(name: &str, mut options: Options) -> Result<u8, String> {
         }
     };
     Ok(code)
+}
+
+fn seconds(options: &mut Options, name: &str) -> Result<Option<Duration>, String> {
+    let given = options.take(name);
+    given
+        .map(|given| {
+            given
+                .to_str()
+                .and_then(|seconds| seconds.parse().ok())
+                .map(Duration::from_secs)
+                .ok_or_else(|| format!("{name} needs a number"))
+        })
+        .transpose()
 }
 
 fn nothing_left(options: &Options) -> Result<(), String> {

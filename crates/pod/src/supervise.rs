@@ -2,7 +2,7 @@
 //!
 //! In: a command, its environment and its standard streams, which it inherits: nothing is in between, so every byte
 //! arrives as written. Out: the agent's exit code (128 + the number of the signal that ended it; 127 not found, 126 not
-//! executable), and a [`Report`] in the termination message.
+//! executable; [`TIMED_OUT`] when its time was over), and a [`Report`] in the termination message.
 //!
 //! It works as PID 1 of a container and below another one (it becomes a subreaper). It sleeps until a signal arrives or
 //! a deadline passes; it looks at nothing in between.
@@ -20,7 +20,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kubeopencode_engine::handover::{GRACE_VARIABLE, Report, TERMINATION_LOG, TOOLS_DIR};
+use kubeopencode_engine::handover::{
+    GRACE_VARIABLE, Report, TERMINATION_LOG, TIMED_OUT, TIMEOUT_VARIABLE, TOOLS_DIR,
+};
 use nix::sys::{
     prctl,
     signal::{SigSet, Signal},
@@ -66,6 +68,8 @@ const NOT_FOUND: u8 = 127;
 pub struct Settings {
     /// The Pod's grace period: after it the kubelet kills the container, so everything has to be over a little earlier.
     pub grace: Duration,
+    /// How long the agent may run before it is told to end; `None` is for ever. Whole seconds.
+    pub timeout: Option<Duration>,
     /// Where the report goes.
     pub termination_log: PathBuf,
     /// Where `git-init` left its records.
@@ -73,15 +77,16 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The constants of the handover, and the grace period from [`GRACE_VARIABLE`].
+    /// The constants of the handover, the grace period from [`GRACE_VARIABLE`] and the timeout from [`TIMEOUT_VARIABLE`].
     #[must_use]
     pub fn from_environment() -> Self {
-        let grace = std::env::var(GRACE_VARIABLE)
-            .ok()
-            .and_then(|seconds| seconds.parse().ok())
-            .map_or(DEFAULT_GRACE, Duration::from_secs);
+        let seconds = |variable| {
+            let seconds = std::env::var(variable).ok()?.parse().ok()?;
+            Some(Duration::from_secs(seconds))
+        };
         Self {
-            grace,
+            grace: seconds(GRACE_VARIABLE).unwrap_or(DEFAULT_GRACE),
+            timeout: seconds(TIMEOUT_VARIABLE),
             termination_log: TERMINATION_LOG.into(),
             tools_dir: TOOLS_DIR.into(),
         }
@@ -115,6 +120,11 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
                 signals,
                 agent,
                 patience: settings.patience(),
+                // Too far to be a point in time is never.
+                agent_may_run_until: settings
+                    .timeout
+                    .and_then(|timeout| began.checked_add(timeout)),
+                timed_out: false,
                 ended: None,
                 deadline: None,
                 told_to_end: None,
@@ -123,7 +133,12 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
             let (status, at) = watch.wait_for_the_end().unzip();
             let ran = at.unwrap_or_else(Instant::now).duration_since(began);
             report.duration_millis = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
-            let code = code_of(status);
+            let code = if watch.timed_out {
+                report.timed_out_after_seconds = settings.timeout.map(|timeout| timeout.as_secs());
+                TIMED_OUT
+            } else {
+                code_of(status)
+            };
             report.exit_code = status.and_then(WaitStatus::exit_status);
             report.signal = status.and_then(WaitStatus::terminating_signal).map(name_of);
             (code, watch.told_to_end.map(|told| told + settings.asking()))
@@ -168,6 +183,7 @@ fn start(command: &[OsString]) -> io::Result<Pid> {
     let child = Command::new(program)
         .args(arguments)
         .env_remove(GRACE_VARIABLE)
+        .env_remove(TIMEOUT_VARIABLE)
         .process_group(0)
         .spawn()?;
     let agent = Pid::from_child(&child);
@@ -190,11 +206,15 @@ struct Watch {
     signals: Signals,
     agent: Pid,
     patience: Duration,
+    /// When the agent has run for as long as it may.
+    agent_may_run_until: Option<Instant>,
+    /// That came before the agent had ended, and before anybody else told it to end.
+    timed_out: bool,
     /// How the agent ended, and when.
     ended: Option<(WaitStatus, Instant)>,
     /// When the rest is killed, or, once `killing`, given up.
     deadline: Option<Instant>,
-    /// When the first signal that means "end" came.
+    /// When the first signal that means "end" came from outside.
     told_to_end: Option<Instant>,
     killing: bool,
 }
@@ -204,6 +224,7 @@ impl Watch {
     fn wait_for_the_end(&mut self) -> Option<(WaitStatus, Instant)> {
         while self.reap() {
             self.wait();
+            self.look_at_the_time();
             if self.deadline.is_some_and(|at| at <= Instant::now()) {
                 if self.killing {
                     say::line("supervise: a process cannot be killed; leaving it behind");
@@ -225,6 +246,8 @@ impl Watch {
         loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) if pid == self.agent => {
+                    // It may have ended by itself, but too late: then nobody told it to.
+                    self.look_at_the_time();
                     self.ended = Some((status, Instant::now()));
                     self.end_leftovers();
                 }
@@ -237,18 +260,45 @@ impl Watch {
 
     /// The agent has ended: what it left behind is asked to end, and has a short time for it.
     fn end_leftovers(&mut self) {
-        if self.killing {
-            return;
+        if !self.killing {
+            tree::signal_all(Signal::SIGTERM);
+            self.end_within(LEFTOVERS);
         }
-        tree::signal_all(Signal::SIGTERM);
-        let by = Instant::now() + LEFTOVERS;
-        self.deadline = Some(self.deadline.map_or(by, |deadline| deadline.min(by)));
     }
 
-    /// Sleeps until a signal or the deadline, and passes signals on.
+    /// Tells the agent to end when its time is over, as a stop from outside would.
+    fn look_at_the_time(&mut self) {
+        if self
+            .agents_deadline()
+            .is_some_and(|at| at <= Instant::now())
+        {
+            self.timed_out = true;
+            tree::signal_all(Signal::SIGTERM);
+            self.end_within(self.patience);
+        }
+    }
+
+    /// When the agent's time is over, if that still means anything: it runs, and was not told to end.
+    fn agents_deadline(&self) -> Option<Instant> {
+        let open = self.ended.is_none() && self.told_to_end.is_none() && !self.timed_out;
+        self.agent_may_run_until.filter(|_| open)
+    }
+
+    /// Whoever is still there after this time is killed, unless that is to happen earlier.
+    fn end_within(&mut self, patience: Duration) {
+        if !self.killing {
+            let by = Instant::now() + patience;
+            self.deadline = Some(self.deadline.map_or(by, |deadline| deadline.min(by)));
+        }
+    }
+
+    /// Sleeps until a signal, the deadline or the end of the agent's time, and passes signals on.
     fn wait(&mut self) {
         let timeout = self
             .deadline
+            .into_iter()
+            .chain(self.agents_deadline())
+            .min()
             .and_then(|at| timespec(at.saturating_duration_since(Instant::now())));
         let _ = poll(
             &mut [PollFd::new(self.signals.get_read(), PollFlags::IN)],
@@ -265,12 +315,8 @@ impl Watch {
     fn pass_on(&mut self, signal: Signal) {
         tree::signal_all(signal);
         if ENDING.contains(&signal) && self.told_to_end.is_none() {
-            let now = Instant::now();
-            self.told_to_end = Some(now);
-            if !self.killing {
-                let by = now + self.patience;
-                self.deadline = Some(self.deadline.map_or(by, |deadline| deadline.min(by)));
-            }
+            self.told_to_end = Some(Instant::now());
+            self.end_within(self.patience);
         }
     }
 }

@@ -87,7 +87,8 @@ pub struct AgentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub max_concurrent_tasks: Option<i32>,
-    /// How long a Task may run, as in `1h30m`, when the Task itself does not say. Default: no limit.
+    /// How long the agent may run once it has started, as in `1h30m`, when the Task itself does not say: waiting, pulling
+    /// images and the init containers do not count. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 32), regex(pattern = DURATION_PATTERN))]
     pub timeout: Option<String>,

@@ -42,7 +42,8 @@ pub struct TaskSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub agent_ref: Option<String>,
-    /// How long the agent may run, as in `1h30m`. Default: the Agent's timeout.
+    /// How long the agent may run once it has started, as in `1h30m`: waiting, pulling images and the init containers do
+    /// not count. Default: the Agent's timeout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 32), regex(pattern = DURATION_PATTERN))]
     pub timeout: Option<String>,

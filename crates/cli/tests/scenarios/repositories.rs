@@ -4,6 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -46,8 +47,9 @@ impl Repositories {
             };
             let url = match repository.over {
                 Some(Over::Https) => {
-                    let server =
-                        Server::at(address, folder.to_owned(), &format!("{USER}:{PASSWORD}"));
+                    let pause = Duration::from_secs(repository.first_answer_after);
+                    let login = format!("{USER}:{PASSWORD}");
+                    let server = Server::at(address, folder.to_owned(), &login, pause);
                     let url = server.url(&format!("{}/.git", repository.name));
                     set("user", USER.to_owned());
                     set("password", PASSWORD.to_owned());

@@ -52,6 +52,9 @@ pub struct Repository {
     /// How Pods get it. Default: as is easiest for the cluster, without a login.
     #[serde(default)]
     pub over: Option<Over>,
+    /// How many seconds an HTTPS server lets whoever asks first wait.
+    #[serde(default)]
+    pub first_answer_after: u64,
     /// Commits, oldest first.
     pub commits: Vec<Commit>,
 }

@@ -44,11 +44,15 @@ fn never_started(reason: &str) -> bool {
 /// A Run whose stop was on record when its Pod ended is stopped, with the result that the agent left; one whose Pod had
 /// ended when the stop was first seen ended by itself.
 pub fn of_pod(pod: &PodView, input: &Input<'_>) -> Outcome {
-    let result = report(pod);
+    let mut result = report(pod);
+    // The reason says it; the status has no other place for it.
+    let timed_out = result
+        .as_mut()
+        .and_then(|report| report.timed_out_after_seconds.take());
     let (reason, mut message) = if input.state.stop_is_recorded() {
         (Reason::UserStopped, "stopped by a person".to_owned())
     } else {
-        judge(pod, result.as_ref())
+        judge(pod, result.as_ref(), timed_out)
     };
     if reason == Reason::InfrastructureError && !input.state.failed_attempts.is_empty() {
         message = format!("after {} attempts: {message}", input.state.attempts);
@@ -60,11 +64,17 @@ pub fn of_pod(pod: &PodView, input: &Input<'_>) -> Outcome {
     }
 }
 
-fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {
+fn judge(pod: &PodView, report: Option<&Report>, timed_out: Option<u64>) -> (Reason, String) {
     if ended_by_deletion(pod) {
         return (
             Reason::InfrastructureError,
             "its Pod was deleted before the agent had ended".to_owned(),
+        );
+    }
+    if let Some(seconds) = timed_out {
+        return (
+            Reason::Timeout,
+            format!("it ran longer than its timeout of {}", duration(seconds)),
         );
     }
     if pod.phase == PodPhase::Succeeded {
@@ -81,10 +91,13 @@ fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {
         Some("DeadlineExceeded") => {
             let allowed = pod
                 .active_deadline_seconds
-                .map_or_else(String::new, |seconds| format!(" of {}", duration(seconds)));
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .map_or_else(String::new, |seconds| format!(" {}", duration(seconds)));
             return (
                 Reason::Timeout,
-                format!("it ran longer than its timeout{allowed}"),
+                format!(
+                    "its Pod had not ended{allowed} after its node took it, which is all that its timeout allows"
+                ),
             );
         }
         Some(reason) => return (Reason::InfrastructureError, words(reason)),
@@ -176,7 +189,7 @@ fn judge_agent(
 }
 
 /// As the API writes durations: `1h30m`.
-fn duration(seconds: i64) -> String {
+fn duration(seconds: u64) -> String {
     let units = [
         (seconds / 3600, 'h'),
         (seconds / 60 % 60, 'm'),

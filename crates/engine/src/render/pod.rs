@@ -15,6 +15,14 @@ use crate::{
 /// Kubernetes' own default, in seconds.
 const GRACE_SECONDS: i64 = 30;
 
+/// How much longer than the agent's timeout the Pod may be active. `supervise` holds the timeout itself; this ends a Pod
+/// that never gets to its agent, such as one whose clone hangs. Images are waited for half as long before the Run fails
+/// ([`STALL_LIMIT`](crate::decide::STALL_LIMIT)), and the clone of a large repository takes minutes.
+const AROUND_THE_AGENT: u64 = 3600;
+
+/// Kubernetes keeps `activeDeadlineSeconds` in 32 bits.
+const LONGEST_DEADLINE: u64 = i32::MAX as u64;
+
 /// The Pod of a Run.
 pub fn spec(run: &Run, volumes: volumes::Plan, config_maps: &[String]) -> PodSpec {
     let pod = &run.pod;
@@ -23,10 +31,7 @@ pub fn spec(run: &Run, volumes: volumes::Plan, config_maps: &[String]) -> PodSpe
         init_containers: Some(init_containers(run, &volumes)),
         containers: vec![agent(run, volumes.agent)],
         restart_policy: Some("Never".to_owned()),
-        active_deadline_seconds: run.timeout.map(|timeout| {
-            let whole = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
-            i64::try_from(whole.max(1)).unwrap_or(i64::from(i32::MAX))
-        }),
+        active_deadline_seconds: active_deadline(run),
         automount_service_account_token: Some(pod.service_account_token),
         service_account_name: pod.service_account_name.clone(),
         enable_service_links: Some(false),
@@ -43,6 +48,22 @@ pub fn spec(run: &Run, volumes: volumes::Plan, config_maps: &[String]) -> PodSpe
         termination_grace_period_seconds: pod.termination_grace_period_seconds,
         ..PodSpec::default()
     }
+}
+
+/// The timeout in whole seconds, at least one.
+fn timeout_seconds(run: &Run) -> Option<u64> {
+    run.timeout.map(|timeout| {
+        let whole = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
+        whole.max(1)
+    })
+}
+
+/// When the kubelet ends the Pod, counted from when it took it. Where nothing supervises the agent, the kubelet alone can
+/// hold its timeout.
+fn active_deadline(run: &Run) -> Option<i64> {
+    let around = run.command.as_ref().map_or(0, |_| AROUND_THE_AGENT);
+    let deadline = timeout_seconds(run)?.saturating_add(around);
+    i64::try_from(deadline.min(LONGEST_DEADLINE)).ok()
 }
 
 /// In the order in which they run: git before context, so that files win over a checkout; credentials last, because it
@@ -212,6 +233,9 @@ fn environment(run: &Run) -> Vec<EnvVar> {
             handover::GRACE_VARIABLE,
             &grace.unwrap_or(GRACE_SECONDS).to_string(),
         ));
+        if let Some(seconds) = timeout_seconds(run) {
+            after.push(value(handover::TIMEOUT_VARIABLE, &seconds.to_string()));
+        }
     }
     let ours = |variable: &EnvVar| {
         !credentials

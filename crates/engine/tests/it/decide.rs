@@ -193,7 +193,28 @@ fn how_the_pod_ended_is_how_the_task_ended() {
             "reason: DeadlineExceeded",
             "{exitCode: 143}",
             Reason::Timeout,
+            "its Pod had not ended 1h30m after its node took it",
+        ),
+        (
+            "Failed",
+            "",
+            r#"{exitCode: 124, message: '{"exitCode":0,"timedOutAfterSeconds":5400}'}"#,
+            Reason::Timeout,
+            "it ran longer than its timeout of 1h30m",
+        ),
+        (
+            "Failed",
+            "reason: Evicted",
+            r#"{exitCode: 124, message: '{"timedOutAfterSeconds":5400}'}"#,
+            Reason::Timeout,
             "1h30m",
+        ),
+        (
+            "Failed",
+            "",
+            r#"{exitCode: 124, message: '{"exitCode":124}'}"#,
+            Reason::AgentExitNonZero,
+            "exit code 124",
         ),
         (
             "Failed",
@@ -224,6 +245,48 @@ fn how_the_pod_ended_is_how_the_task_ended() {
         assert_eq!(ended, reason, "{terminated}: {said}");
         assert!(said.contains(message), "{said}");
     }
+}
+
+/// `supervise` says so and cannot be wrong; whose exit code came through all the same is an agent of an older version.
+#[test]
+fn an_agent_that_ends_with_0_when_its_time_is_over_has_not_succeeded_and_keeps_its_result() {
+    let mut moment = Moment::running();
+    let report = r#"{"exitCode":0,"timedOutAfterSeconds":60,"durationMillis":60100,"checkouts":[{"path":"/workspace/r","commits":2}]}"#;
+    moment.agent_ended(
+        "Succeeded",
+        "",
+        &format!("{{exitCode: 0, message: '{report}'}}"),
+    );
+    assert_eq!(
+        moment.end(),
+        (
+            Phase::Failed,
+            Reason::Timeout,
+            "it ran longer than its timeout of 1m".to_owned()
+        )
+    );
+    let result = moment.state.result.expect("a result");
+    assert_eq!(
+        (result.exit_code, result.duration_millis),
+        (Some(0), 60_100)
+    );
+    assert_eq!(result.checkouts[0].commits, Some(2));
+}
+
+#[test]
+fn a_stop_on_record_and_a_deletion_of_the_pod_come_before_the_timeout() {
+    let late = r#"{exitCode: 124, finishedAt: '2026-01-01T01:00:00Z', message: '{"exitCode":0,"timedOutAfterSeconds":60}'}"#;
+    let mut moment = Moment::running();
+    moment.stop = true;
+    moment.record();
+    moment.agent_ended("Failed", "", late);
+    assert_eq!(moment.reason(), Reason::UserStopped);
+
+    let mut moment = Moment::running();
+    moment.agent_ended("Failed", "", late);
+    let requested = "2026-01-01T00:59:59Z".parse().expect("a time");
+    moment.observation.pods[0].deletion_requested = Some(requested);
+    assert_eq!(moment.reason(), Reason::InfrastructureError);
 }
 
 #[test]

@@ -340,12 +340,45 @@ fn without_a_known_command_the_image_runs_its_own_entrypoint_unsupervised() {
     assert_eq!(pod.containers[0].args, None);
 }
 
+/// What the supervisor is told, and when the kubelet ends the Pod.
+fn timeout(run: &Run) -> (Option<String>, Option<i64>) {
+    let pod = pod(&render(run, 1).expect("rendered"));
+    let variables = pod.containers[0].env.clone().unwrap_or_default();
+    let told = variables
+        .into_iter()
+        .find(|variable| variable.name == "KUBEOPENCODE_TIMEOUT_SECONDS");
+    (
+        told.and_then(|variable| variable.value),
+        pod.active_deadline_seconds,
+    )
+}
+
 #[test]
-fn the_timeout_is_on_the_pod_and_at_least_a_second() {
+fn the_supervisor_holds_the_timeout_and_the_kubelet_ends_a_pod_that_never_gets_to_its_agent() {
     let mut run = run("work");
+    assert_eq!(timeout(&run), (None, None));
     run.timeout = Some(Duration::from_millis(200));
+    assert_eq!(timeout(&run), (Some("1".to_owned()), Some(3601)));
+    run.timeout = Some(Duration::from_secs(2_147_483_647));
+    assert_eq!(
+        timeout(&run),
+        (Some("2147483647".to_owned()), Some(2_147_483_647))
+    );
+}
+
+#[test]
+fn without_a_supervisor_the_kubelet_holds_the_timeout() {
+    let mut run = run("work");
+    run.command = None;
+    run.timeout = Some(Duration::from_mins(1));
+    assert_eq!(timeout(&run), (None, Some(60)));
+}
+
+#[test]
+fn nothing_limits_or_repeats_the_job_itself() {
+    let mut run = run("work");
+    run.timeout = Some(Duration::from_mins(1));
     let rendered = render(&run, 1).expect("rendered");
-    assert_eq!(pod(&rendered).active_deadline_seconds, Some(1));
     let spec = rendered.job.spec.expect("spec");
     assert_eq!(
         spec.active_deadline_seconds, None,

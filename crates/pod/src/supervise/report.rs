@@ -72,6 +72,7 @@ mod tests {
         };
         let report = Report {
             exit_code: Some(3),
+            timed_out_after_seconds: Some(u64::MAX),
             error: Some("\u{1}".repeat(4000)),
             checkouts: vec![checkout; 50],
             ..Report::default()
@@ -80,6 +81,7 @@ mod tests {
         assert!(json.len() <= MAX_TERMINATION_MESSAGE, "{}", json.len());
         let read: Report = serde_json::from_slice(&json).unwrap();
         assert_eq!(read.exit_code, Some(3));
+        assert_eq!(read.timed_out_after_seconds, Some(u64::MAX));
         assert!(read.error.is_some());
 
         let report = Report {

@@ -34,6 +34,13 @@ fn script(world: &World, script: &str) -> Ran {
     run(&mut supervised(world, 30, &["sh", "-c", script]))
 }
 
+/// With a timeout of so many seconds.
+fn limited(world: &World, timeout: u32, grace: u32, script: &str) -> Command {
+    let mut supervise = supervised(world, grace, &["sh", "-c", script]);
+    supervise.env("KUBEOPENCODE_TIMEOUT_SECONDS", timeout.to_string());
+    supervise
+}
+
 fn report(world: &World) -> Value {
     serde_json::from_str(&world.read("report")).unwrap()
 }
@@ -45,9 +52,11 @@ fn started(
     script: &str,
     ready: usize,
 ) -> (Child, BufReader<ChildStdout>) {
-    let mut child = supervised(world, grace, &["sh", "-c", script])
-        .spawn()
-        .unwrap();
+    when_ready(&mut supervised(world, grace, &["sh", "-c", script]), ready)
+}
+
+fn when_ready(supervise: &mut Command, ready: usize) -> (Child, BufReader<ChildStdout>) {
+    let mut child = supervise.spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     for _ in 0..ready {
         let mut line = String::new();
@@ -202,6 +211,91 @@ fn who_ignores_sigterm_is_killed_before_the_grace_is_over() {
 }
 
 #[test]
+fn an_agent_whose_time_is_over_is_told_to_end_in_every_process_group() {
+    let world = World::new();
+    let script = r#"
+        setsid sh -c 'trap "echo session; exit 0" TERM; echo ready; while :; do sleep 1000 & wait; done' &
+        trap "echo agent; exit 0" TERM
+        echo ready
+        while :; do sleep 1000 & wait $!; done"#;
+    let began = Instant::now();
+    let (child, stdout) = when_ready(&mut limited(&world, 1, 30, script), 2);
+    let rest = rest(stdout);
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    let mut lines: Vec<_> = rest.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["agent", "session"]);
+    assert_eq!(
+        finish(child).status.code(),
+        Some(124),
+        "with the agent's 0 the Job would be complete"
+    );
+    let report = report(&world);
+    assert_eq!(report["timedOutAfterSeconds"], 1);
+    assert_eq!(report["exitCode"], 0);
+}
+
+#[test]
+fn an_agent_whose_time_is_over_is_killed_after_the_grace_and_cannot_hide_it() {
+    let world = World::new();
+    let script = format!(
+        r#"trap "" TERM; echo '{{"exitCode":0}}' > {}; echo ready; sleep 1000; sleep 1000"#,
+        world.text("report")
+    );
+    let began = Instant::now();
+    let (child, stdout) = when_ready(&mut limited(&world, 1, 2, &script), 1);
+    assert_eq!(rest(stdout), "");
+    let took = began.elapsed();
+    assert!(
+        took >= Duration::from_millis(2400),
+        "{took:?}: the grace was not given"
+    );
+    assert_eq!(finish(child).status.code(), Some(124));
+    let report = report(&world);
+    assert_eq!(report["timedOutAfterSeconds"], 1);
+    assert_eq!(report["signal"], "SIGKILL");
+}
+
+#[test]
+fn an_agent_that_ended_in_time_is_not_late_because_of_what_it_left_behind() {
+    let world = World::new();
+    // What is left behind ignores SIGTERM: it is killed after two seconds, and the time is over after one.
+    let script = r#"(setsid sh -c 'trap "" TERM; echo ready; sleep 1000' &) | read -r line"#;
+    let began = Instant::now();
+    let ran = run(&mut limited(&world, 1, 30, script));
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    assert_eq!(ran.code, 0);
+    assert_eq!(report(&world).get("timedOutAfterSeconds"), None);
+}
+
+#[test]
+fn an_agent_that_somebody_else_told_to_end_first_is_not_late() {
+    let world = World::new();
+    let script = r#"trap "sleep 2; exit 5" TERM; echo ready; sleep 1000 & wait; wait"#;
+    let (child, stdout) = when_ready(&mut limited(&world, 1, 30, script), 1);
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(rest(stdout), "");
+    assert_eq!(finish(child).status.code(), Some(5));
+    assert_eq!(report(&world).get("timedOutAfterSeconds"), None);
+}
+
+/// A machine that was paused, or that is slow, does not make too long short enough.
+#[test]
+fn an_agent_that_ended_too_late_by_itself_is_late() {
+    let world = World::new();
+    let script = "echo ready; sleep 1.2; echo late";
+    let (child, mut stdout) = when_ready(&mut limited(&world, 1, 30, script), 1);
+    signal(&child, Signal::SIGSTOP);
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, "late\n");
+    signal(&child, Signal::SIGCONT);
+    assert_eq!(rest(stdout), "");
+    assert_eq!(finish(child).status.code(), Some(124));
+    assert_eq!(report(&world)["timedOutAfterSeconds"], 1);
+}
+
+#[test]
 fn what_the_agent_leaves_behind_ends_with_it() {
     let world = World::new();
     // One ends when it is told to, one only when it is killed. Both have the pipe that the test reads to its end.
@@ -283,12 +377,10 @@ fn as_pid_1_it_does_the_same() {
 #[test]
 fn the_agent_starts_as_it_would_without_a_supervisor() {
     let world = World::new();
-    let ran = script(
-        &world,
-        "grep -E '^Sig(Blk|Ign)' /proc/self/status; echo ${KUBEOPENCODE_GRACE_SECONDS-none}; cat",
-    );
+    let script = "grep -E '^Sig(Blk|Ign)' /proc/self/status; env | grep ^KUBEOPENCODE_; cat";
+    let ran = run(limited(&world, 1000, 30, script).env("KUBEOPENCODE_GRACE_SECONDS", "30"));
     let plain = Command::new("sh")
-        .args(["-c", "grep -E '^Sig(Blk|Ign)' /proc/self/status; echo none"])
+        .args(["-c", "grep -E '^Sig(Blk|Ign)' /proc/self/status"])
         .output()
         .unwrap();
     assert_eq!(

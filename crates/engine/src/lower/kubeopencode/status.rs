@@ -102,6 +102,7 @@ fn to_report(result: &api::TaskResult) -> Report {
         exit_code: result.exit_code,
         signal: result.signal.clone(),
         error: result.error.clone(),
+        timed_out_after_seconds: None,
         duration_millis: result
             .duration_millis
             .and_then(|millis| u64::try_from(millis).ok())
