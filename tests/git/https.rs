@@ -41,6 +41,8 @@ struct Site {
     old: bool,
     /// Requests below `/moved/` are sent here.
     moved_to: Option<String>,
+    /// Answers everything with this.
+    status: Option<&'static str>,
     /// How long the first request waits for its answer.
     pause: Mutex<Duration>,
     credentials: Arc<Mutex<Vec<String>>>,
@@ -59,6 +61,13 @@ impl Server {
     pub fn old(root: PathBuf) -> Self {
         let mut site = Site::of(root);
         site.old = true;
+        Self::serve(LOOPBACK, site)
+    }
+
+    /// A server that answers with nothing but this status, such as `503 Service Unavailable`.
+    pub fn broken(root: PathBuf, status: &'static str) -> Self {
+        let mut site = Site::of(root);
+        site.status = Some(status);
         Self::serve(LOOPBACK, site)
     }
 
@@ -209,6 +218,7 @@ impl Site {
             login: None,
             old: false,
             moved_to: None,
+            status: None,
             pause: Mutex::default(),
             credentials: Arc::default(),
         }
@@ -231,6 +241,9 @@ impl Site {
             format!("HTTP/1.1 {status}\r\n{header}Content-Length: 0\r\nConnection: close\r\n\r\n")
                 .into_bytes()
         };
+        if let Some(status) = self.status {
+            return plain(status, "");
+        }
         if let (Some(to), Some(rest)) = (&self.moved_to, request.path.strip_prefix("/moved/")) {
             let query = &request.query;
             return plain("302 Found", &format!("Location: {to}{rest}?{query}\r\n"));

@@ -9,9 +9,6 @@ use serde::{Deserialize, Serialize};
 
 /// Path of this program in the system image, and where the embedded node provides it.
 pub const PROGRAM: &str = "/kubeopencode";
-/// Exit code of an init container whose failure may pass by itself (`EX_TEMPFAIL` of sysexits.h): another attempt may
-/// end differently. Any other code says that it would not.
-pub const MAY_PASS: i32 = 75;
 /// Path in the system image of the Pod's programs alone. Where it is there, `context-init` hands on a copy of this one,
 /// which has a small part of the size: each Pod has a copy of its own, and many may begin at once.
 pub const POD_PROGRAM: &str = "/kubeopencode-pod";
@@ -59,6 +56,10 @@ pub const TIMEOUT_VARIABLE: &str = "KUBEOPENCODE_TIMEOUT_SECONDS";
 /// Exit code of `supervise` when the agent's time was over, whatever the agent answered to SIGTERM: with a 0 the Job would
 /// be complete. As `timeout` of the GNU coreutils has it.
 pub const TIMED_OUT: u8 = 124;
+/// Exit code of an init container whose failure may pass by itself: nobody answers, a server has a problem of its own, a
+/// disk is full. The agent has not run then, so another attempt repeats nothing, and may succeed; after any other code
+/// somebody has to change something first. `EX_TEMPFAIL` of sysexits.h.
+pub const MAY_PASS: u8 = 75;
 /// Where `supervise` writes its [`Report`]: Kubernetes' default `terminationMessagePath`.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
 /// The termination message is not longer than this many bytes. The kubelet gives all containers of a Pod 12 KiB in equal

@@ -18,7 +18,7 @@ use kubeopencode_engine::handover::{
 
 use crate::{
     beneath::{self, PlaceError},
-    exclude, say,
+    exclude, may_pass, say,
 };
 
 /// Where things are.
@@ -110,7 +110,7 @@ pub(crate) fn main(places: &Places) -> u8 {
         Ok(()) => 0,
         Err(error) => {
             say::line(&format!("context-init: {error}"));
-            1
+            may_pass::exit_code(&error)
         }
     }
 }

@@ -17,7 +17,7 @@ use kubeopencode_engine::handover::{
 
 use crate::{
     context_init::{ContextError, read_plan},
-    say,
+    may_pass, say,
 };
 
 /// Why the files are not all there.
@@ -44,7 +44,7 @@ pub(crate) fn main(context_dir: Option<PathBuf>) -> u8 {
         Ok(()) => 0,
         Err(error) => {
             say::line(&format!("credentials-init: {error}"));
-            1
+            may_pass::exit_code(&error)
         }
     }
 }

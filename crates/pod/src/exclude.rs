@@ -123,7 +123,11 @@ fn output(command: &mut Command) -> io::Result<Vec<u8>> {
         End::Exited(_) => {
             let text = String::from_utf8_lossy(&output.stderr);
             let line = text.lines().next().unwrap_or("git failed and said nothing");
-            Err(io::Error::other(line.to_owned()))
+            Err(if text.contains("No space left on device") {
+                io::Error::new(io::ErrorKind::StorageFull, line.to_owned())
+            } else {
+                io::Error::other(line.to_owned())
+            })
         }
         End::TimedOut => Err(io::Error::other("git took too long")),
         End::TooMuch => Err(io::Error::other("git answered too much")),

@@ -25,8 +25,8 @@ use std::{
 };
 
 use kubeopencode_engine::handover::{
-    CHECKOUTS_FILE, CONTEXT_DIR, CheckoutRecord, GIT_CONFIG, GIT_PLAN, GitPlan, PlannedCheckout,
-    TOOLS_DIR,
+    CHECKOUTS_FILE, CONTEXT_DIR, CheckoutRecord, GIT_CONFIG, GIT_PLAN, GitPlan, MAY_PASS,
+    PlannedCheckout, TOOLS_DIR,
 };
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
@@ -37,7 +37,7 @@ pub use self::failure::{Failure, Kind};
 use self::interrupt::Running;
 use crate::{
     context_init::{ContextError, read_plan},
-    say,
+    may_pass, say,
 };
 
 /// Where things are.
@@ -78,6 +78,19 @@ pub enum GitInitError {
     },
 }
 
+impl GitInitError {
+    /// One that does not pass by itself is enough: the next attempt would fail in the same way.
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Checkouts(failures) => {
+                let passes = failures.iter().all(|(_, failure)| failure.kind.may_pass());
+                if passes { MAY_PASS } else { 1 }
+            }
+            Self::Plan(_) | Self::Write { .. } => may_pass::exit_code(self),
+        }
+    }
+}
+
 /// The program: [`git_init`] with its error on standard error and in the exit code, ended early by a signal.
 pub(crate) fn main(places: &Places) -> u8 {
     rustix::process::umask(rustix::fs::Mode::empty());
@@ -112,7 +125,7 @@ pub(crate) fn main(places: &Places) -> u8 {
             for line in error.to_string().lines() {
                 say::line(&format!("git-init: {line}"));
             }
-            1
+            error.exit_code()
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod supervise;
 
 mod beneath;
 mod exclude;
+mod may_pass;
 mod programs;
 mod run;
 mod say;

@@ -70,7 +70,7 @@ fn may_pass(pod: &PodView) -> bool {
         // Evicted, refused by its node, ended with its node.
         Some(_) => true,
         None => pod.init.iter().any(|container| {
-            matches!(container.state, ContainerState::Terminated { exit_code, .. } if exit_code == MAY_PASS)
+            matches!(container.state, ContainerState::Terminated { exit_code, .. } if exit_code == i32::from(MAY_PASS))
         }),
     }
 }

@@ -7,13 +7,14 @@ use std::{
     ffi::OsStr,
     fs, io,
     io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::{fs::OpenOptionsExt as _, process::ExitStatusExt as _},
     path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 
 use kubeopencode_engine::handover::PlannedCheckout;
+use nix::sys::signal::Signal;
 
 use super::{
     address::{Address, Transport},
@@ -79,7 +80,7 @@ impl<'a> Access<'a> {
         running: &'a Running,
     ) -> Result<Self, Failure> {
         Self::prepare(planned, address, running)
-            .map_err(|error| Kind::Place(format!("cannot prepare the access: {error}")).into())
+            .map_err(|error| Kind::of_place("cannot prepare the access", &error).into())
     }
 
     fn prepare(
@@ -266,6 +267,10 @@ impl<'a> Access<'a> {
                 Ok(String::from_utf8_lossy(&output.stdout).into_owned())
             }
             End::TimedOut => Err(Kind::TimedOut.into()),
+            // It says nothing then. Whatever else it writes to, we read to the end.
+            End::Exited(status) if status.signal() == Some(Signal::SIGPIPE as i32) => {
+                Err(Kind::Unreachable.into())
+            }
             End::TooMuch | End::Exited(_) => {
                 let said = self.scrub.clean(&String::from_utf8_lossy(&output.stderr));
                 Err(classify(&said, self.has_secret))

@@ -86,7 +86,7 @@ pub(super) fn check_out(
         let staging = tempfile::Builder::new()
             .prefix(".git-init-")
             .tempdir_in(tools_dir)
-            .map_err(|error| Kind::Place(format!("cannot make a directory for it: {error}")))?;
+            .map_err(|error| Kind::of_place("cannot make a directory for it", &error))?;
         clone.clone_to(staging.path())?;
         sub_path::put(staging.path(), part, path, planned.mode, enclosing)?;
         None
@@ -99,10 +99,10 @@ pub(super) fn check_out(
     };
     if let Some(outer) = enclosing.iter().rev().find(|outer| path.starts_with(outer)) {
         exclude::add(path, outer).map_err(|error| {
-            Kind::Place(format!(
-                "cannot exclude it from {}: {error}",
-                outer.display()
-            ))
+            Kind::of_place(
+                &format!("cannot exclude it from {}", outer.display()),
+                &error,
+            )
         })?;
     }
     Ok(record)
@@ -111,7 +111,7 @@ pub(super) fn check_out(
 /// Makes the directory, and makes sure that no other repository is in it. True: an earlier attempt of this program was,
 /// and its files may be overwritten.
 fn place(path: &Path, enclosing: &[PathBuf]) -> Result<bool, Failure> {
-    beneath::directory(path, enclosing).map_err(|error| Kind::Place(error.to_string()))?;
+    beneath::directory(path, enclosing).map_err(|error| Kind::of_place("", &error))?;
     let git_dir = path.join(".git");
     if fs::symlink_metadata(&git_dir).is_err() {
         return Ok(false);
@@ -120,7 +120,7 @@ fn place(path: &Path, enclosing: &[PathBuf]) -> Result<bool, Failure> {
         return Err(Kind::Place("there already is a repository".to_owned()).into());
     }
     fs::remove_dir_all(&git_dir)
-        .map_err(|error| Kind::Place(format!("cannot remove an earlier attempt: {error}")))?;
+        .map_err(|error| Kind::of_place("cannot remove an earlier attempt", &error))?;
     Ok(true)
 }
 
@@ -197,9 +197,7 @@ impl Clone<'_> {
             fs::write(&config, before + &text)?;
             fs::write(git_dir.join(MARK), "")
         };
-        write().map_err(|error| {
-            Kind::Place(format!("cannot configure the repository: {error}")).into()
-        })
+        write().map_err(|error| Kind::of_place("cannot configure the repository", &error).into())
     }
 
     /// Fetches what is wanted and answers a name for the commit.

@@ -1,5 +1,7 @@
 //! What went wrong, in one sentence: git's many ways of saying it, sorted into the few that a person can act on.
 
+use crate::may_pass;
+
 /// Why there is no checkout.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind}{}", .said.as_ref().map(|said| format!(" (git: {said})")).unwrap_or_default())]
@@ -36,6 +38,12 @@ pub enum Kind {
     /// It stopped answering.
     #[error("the server took too long to answer")]
     TimedOut,
+    /// It answered that it cannot answer.
+    #[error("the server has a problem of its own, or too much to do")]
+    ServerError,
+    /// There is no space left.
+    #[error("the disk of the node is full")]
+    DiskFull,
     /// Its certificate is not trusted.
     #[error(
         "the server's certificate is not trusted: put the certificate of its CA into the Secret as ca.crt"
@@ -64,6 +72,41 @@ pub enum Kind {
     Other,
 }
 
+impl Kind {
+    /// Something in the way of the files: a full disk, or what the error says, after `what` was tried.
+    pub(super) fn of_place(what: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+        match what {
+            _ if may_pass::is_full(error) => Self::DiskFull,
+            "" => Self::Place(error.to_string()),
+            what => Self::Place(format!("{what}: {error}")),
+        }
+    }
+
+    /// Whether it may succeed the next time although nobody has changed anything. A name that does not resolve may be a
+    /// typo or a name server that is down: git does not tell them apart.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::UnknownHost
+            | Self::Unreachable
+            | Self::TimedOut
+            | Self::ServerError
+            | Self::DiskFull => true,
+            Self::Refused(_)
+            | Self::Authentication
+            | Self::CredentialsNeeded
+            | Self::NotFound
+            | Self::Certificate
+            | Self::HostKey
+            | Self::NoReference(_)
+            | Self::NoHead
+            | Self::NoPath(_)
+            | Self::Place(_)
+            | Self::NoGit(_)
+            | Self::Other => false,
+        }
+    }
+}
+
 impl From<Kind> for Failure {
     fn from(kind: Kind) -> Self {
         Self { kind, said: None }
@@ -71,7 +114,9 @@ impl From<Kind> for Failure {
 }
 
 /// Patterns in what git, curl and ssh print (in the C locale, lower case here), the more telling ones first.
-const SIGNS: [(&str, Kind); 35] = [
+const SIGNS: [(&str, Kind); 48] = [
+    ("no space left on device", Kind::DiskFull),
+    ("out of diskspace", Kind::DiskFull),
     ("host key verification failed", Kind::HostKey),
     ("ssl certificate problem", Kind::Certificate),
     ("server certificate verification failed", Kind::Certificate),
@@ -95,6 +140,8 @@ const SIGNS: [(&str, Kind); 35] = [
     ("returned error: 401", Kind::Authentication),
     ("returned error: 403", Kind::Authentication),
     ("returned error: 404", Kind::NotFound),
+    ("returned error: 429", Kind::ServerError),
+    ("returned error: 5", Kind::ServerError),
     ("repository not found", Kind::NotFound),
     ("does not appear to be a git repository", Kind::NotFound),
     ("' not found", Kind::NotFound),
@@ -103,11 +150,20 @@ const SIGNS: [(&str, Kind); 35] = [
     ("couldn't connect to server", Kind::Unreachable),
     ("network is unreachable", Kind::Unreachable),
     ("no route to host", Kind::Unreachable),
-    ("connection timed out", Kind::TimedOut),
+    ("timed out", Kind::TimedOut),
     ("operation too slow", Kind::TimedOut),
-    ("timeout", Kind::TimedOut),
+    ("connection timeout", Kind::TimedOut),
+    ("timeout was reached", Kind::TimedOut),
+    ("timeout, server", Kind::TimedOut),
     ("connection reset", Kind::Unreachable),
+    ("connection closed by", Kind::Unreachable),
+    ("empty reply from server", Kind::Unreachable),
     ("recv error", Kind::Unreachable),
+    ("recv failure", Kind::Unreachable),
+    ("transfer closed", Kind::Unreachable),
+    ("not closed cleanly", Kind::Unreachable),
+    ("non-properly terminated", Kind::Unreachable),
+    ("ssl_error_syscall", Kind::Unreachable),
     ("early eof", Kind::Unreachable),
     ("unexpected disconnect", Kind::Unreachable),
 ];

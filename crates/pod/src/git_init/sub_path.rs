@@ -35,15 +35,15 @@ pub(super) fn put(
         .map_err(|_| Kind::NoPath(part.to_owned()))?
         .file_type();
     if kind.is_dir() {
-        beneath::directory(to, enclosing).map_err(|error| Kind::Place(error.to_string()))?;
-        return copy(from, to, mode).map_err(|error| Kind::Place(error.to_string()).into());
+        beneath::directory(to, enclosing).map_err(|error| Kind::of_place("", &error))?;
+        return copy(from, to, mode).map_err(|error| Kind::of_place("", &error).into());
     }
     let read = || -> io::Result<(Vec<u8>, u32)> {
         Ok((fs::read(from)?, fs::metadata(from)?.permissions().mode()))
     };
-    let (content, own) = read().map_err(|error| Kind::Place(error.to_string()))?;
+    let (content, own) = read().map_err(|error| Kind::of_place("", &error))?;
     beneath::write(to, enclosing, &content, mode.unwrap_or(own & 0o777))
-        .map_err(|error| Kind::Place(error.to_string()).into())
+        .map_err(|error| Kind::of_place("", &error).into())
 }
 
 /// Copies what is in `from` into the directory `to`. Of submodules the files, not the repositories.

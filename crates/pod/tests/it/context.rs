@@ -1,6 +1,6 @@
 //! `context-init`: where files go, and where they do not.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{fs, os::unix::fs::symlink, process::Command};
 
 use serde_json::json;
 
@@ -25,13 +25,17 @@ fn write(world: &World, files: &[(&str, u32)]) -> Ran {
 }
 
 fn run(world: &World) -> Ran {
-    world::run(&mut world.command([
+    world::run(&mut command(world))
+}
+
+fn command(world: &World) -> Command {
+    world.command([
         "context-init",
         "--context-dir",
         &world.text("context"),
         "--tools-dir",
         &world.text("tools"),
-    ]))
+    ])
 }
 
 #[test]
@@ -176,6 +180,25 @@ fn what_cannot_be_written_is_named() {
         "{}",
         ran.stderr
     );
+}
+
+#[test]
+fn a_full_disk_may_have_room_later() {
+    let world = World::new();
+    world.write("context/content", vec![b'x'; 100_000]);
+    let path = world.text("workspace/large");
+    let file = json!({ "source": "content", "path": path, "target": path, "mode": 0o644 });
+    world.write(
+        "context/context.json",
+        json!({ "files": [file] }).to_string(),
+    );
+    for directory in ["workspace", "tools"] {
+        let Some(ran) = world.on_a_small_disk(directory, 16, &command(&world)) else {
+            return;
+        };
+        assert_eq!(ran.code, 75, "{}", ran.stderr);
+        assert!(ran.stderr.contains("No space left"), "{}", ran.stderr);
+    }
 }
 
 #[test]

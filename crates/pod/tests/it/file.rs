@@ -330,14 +330,6 @@ fn what_is_not_there_is_said() {
             json!({ "repository": format!("file://{}", world.text("empty")) }),
             "say which in git.ref",
         ),
-        (
-            json!({ "repository": "https://127.0.0.1:1/x" }),
-            "cannot be reached",
-        ),
-        (
-            json!({ "repository": "https://no-such-host.invalid/x" }),
-            "does not resolve",
-        ),
     ] {
         let output = world.failing(checkout);
         let last = output.lines().last().unwrap();
@@ -346,6 +338,62 @@ fn what_is_not_there_is_said() {
             "{output}"
         );
         assert!(last.contains(said), "{output}");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_may_be_there_later() {
+    let world = World::new();
+    for (transport, said) in [
+        ("https://127.0.0.1:1/x", "cannot be reached (git: "),
+        ("git://127.0.0.1:1/x", "cannot be reached (git: "),
+        ("https://no-such-host.invalid/x", "does not resolve (git: "),
+        ("git://no-such-host.invalid/x", "does not resolve (git: "),
+    ] {
+        let output = world.failing_for_now(json!({ "repository": transport }));
+        assert!(output.contains(said), "{output}");
+    }
+}
+
+#[test]
+fn a_full_disk_may_have_room_later() {
+    let world = World::new();
+    world.repository("source");
+    let noise: Vec<u8> = (0..1_000_000_u32)
+        .map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0])
+        .collect();
+    world.write("source/large", noise);
+    world.git("source", &["add", "-A"]);
+    world.git("source", &["commit", "-q", "-m", "large"]);
+    for part in [None, Some("large")] {
+        let repository = source(&world);
+        world.plan_git(vec![
+            json!({ "path": "it", "repository": repository, "subPath": part }),
+        ]);
+        let Some(ran) = world.on_a_small_disk("workspace", 256, &world.git_init_command()) else {
+            return;
+        };
+        assert_eq!(ran.code, 75, "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("the disk of the node is full"),
+            "{}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
+fn what_passes_by_itself_is_nothing_to_wait_for_when_something_else_does_not() {
+    let world = World::new();
+    world.repository("source");
+    let unreachable = json!({ "path": "far", "repository": "https://127.0.0.1:1/x" });
+    let wrong = json!({ "path": "bad", "repository": source(&world), "reference": "none" });
+    for (checkouts, code) in [
+        (vec![unreachable.clone(), wrong], 1),
+        (vec![unreachable], 75),
+    ] {
+        world.plan_git(checkouts);
+        assert_eq!(world.git_init().code, code);
     }
 }
 

@@ -157,6 +157,41 @@ fn a_repository_that_is_not_there_is_said() {
 }
 
 #[test]
+fn a_server_with_a_problem_of_its_own_may_have_none_later() {
+    let world = World::new();
+    world.repository("served/source");
+    for status in [
+        "503 Service Unavailable",
+        "500 Internal Server Error",
+        "429 Too Many Requests",
+    ] {
+        let server = Server::broken(world.path("served"), status);
+        world.write("secret/ca.crt", &server.ca);
+        let output = world.failing_for_now(checkout(&world, &server));
+        assert!(
+            output.contains("the server has a problem of its own"),
+            "{output}"
+        );
+        let number = &status[..3];
+        let gits_words = format!("returned error: {number}");
+        assert!(output.contains(&gits_words), "{output}");
+    }
+}
+
+#[test]
+fn a_server_that_hangs_up_may_answer_later() {
+    let world = World::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    for transport in ["http", "https", "git", "ssh"] {
+        let url = format!("{transport}://127.0.0.1:{port}/x");
+        let output = world.failing_for_now(json!({ "repository": url }));
+        assert!(output.contains("cannot be reached"), "{output}");
+    }
+}
+
+#[test]
 fn a_redirect_is_followed_but_the_password_goes_to_no_other_host() {
     let (world, thief) = guarded();
     // The same CA would not do: trust both, so that only the host is what differs.

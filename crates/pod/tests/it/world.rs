@@ -188,13 +188,53 @@ impl World {
         ran
     }
 
-    /// Clones one repository to `workspace/it` and answers what was said when that failed.
-    pub fn failing(&self, mut checkout: Value) -> String {
+    /// Clones one repository to `workspace/it` and answers what was said when that failed, for good.
+    pub fn failing(&self, checkout: Value) -> String {
+        self.failing_with(1, checkout)
+    }
+
+    /// The same, of a failure that may pass by itself.
+    pub fn failing_for_now(&self, checkout: Value) -> String {
+        self.failing_with(75, checkout)
+    }
+
+    fn failing_with(&self, code: i32, mut checkout: Value) -> String {
         checkout["path"] = json!("it");
         self.plan_git(vec![checkout]);
         let ran = self.git_init();
-        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        assert_eq!(ran.code, code, "{}", ran.stderr);
         ran.stderr
+    }
+
+    /// Runs a command where this directory of the world is a disk with room for so many KiB. `None`: this machine has no
+    /// user namespaces, and nothing is tested.
+    pub fn on_a_small_disk(&self, directory: &str, kib: u32, command: &Command) -> Option<Ran> {
+        let options = ["--user", "--map-root-user", "--mount"];
+        let possible = Command::new("unshare").args(options).arg("true").output();
+        if !possible.is_ok_and(|output| output.status.success()) {
+            eprintln!("NOT TESTED: a full disk, because this machine has no user namespaces");
+            return None;
+        }
+        let mut unshare = Command::new("unshare");
+        unshare
+            .args(options)
+            .args(["sh", "-c"])
+            .arg(format!(
+                r#"mount -t tmpfs -o size={kib}k none "$0" && exec "$@""#
+            ))
+            .arg(self.path(directory))
+            .arg(command.get_program())
+            .args(command.get_args())
+            .env_clear()
+            .envs(
+                command
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Some(run(&mut unshare))
     }
 
     pub fn cloned(&self, mut checkout: Value) -> String {
