@@ -7,7 +7,7 @@ use kube::{Api, Client};
 use kubeopencode_api::v1alpha1::{Agent, KubeOpenCodeConfig, Task};
 use kubeopencode_engine::{
     lower::{
-        Found, FrontEnd as _, Lowered, Reference, ReferenceKind, References, Settings,
+        Found, FrontEnd as _, Lowered, Reference, ReferenceKind, References, Setting, Settings,
         kubeopencode::TaskFrontEnd,
     },
     run::{Credential, Run},
@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     failure::{Failure, Problem},
     manifest::Manifest,
+    table,
 };
 
 /// The UID of a Task that no cluster has accepted yet.
@@ -44,11 +45,21 @@ pub(crate) async fn lower(
     sources: &Sources<'_>,
     settings: &Settings,
 ) -> Result<Lowered, Failure> {
+    Ok(lower_and_tell(task, sources, settings).await?.0)
+}
+
+/// The same, with what the Task is executed with and who said so.
+pub(crate) async fn lower_and_tell(
+    task: &Task,
+    sources: &Sources<'_>,
+    settings: &Settings,
+) -> Result<(Lowered, Vec<Setting>), Failure> {
     let mut references = References::new();
     loop {
         let lowered = TaskFrontEnd::lower(task, &references, settings);
         let Lowered::Needs(needs) = lowered else {
-            return Ok(lowered);
+            let told = TaskFrontEnd::settings(task, &references, settings);
+            return Ok((lowered, told));
         };
         let before = references.keys().count();
         for reference in needs {
@@ -162,4 +173,19 @@ fn typed<K: DeserializeOwned>(manifest: &Manifest) -> Result<K, Failure> {
             )
             .input()
     })
+}
+
+/// A line for each setting: name, value, source.
+pub(crate) fn settings_table(told: &[Setting]) -> String {
+    let rows: Vec<Vec<String>> = told
+        .iter()
+        .map(|setting| {
+            vec![
+                setting.name.to_owned(),
+                setting.value.clone(),
+                setting.source.to_string(),
+            ]
+        })
+        .collect();
+    table::render(&rows)
 }

@@ -9,6 +9,7 @@ pub mod context;
 pub mod kubeopencode;
 pub mod places;
 mod reference;
+mod setting;
 
 use std::{num::NonZeroUsize, time::Duration};
 
@@ -19,6 +20,7 @@ use crate::{
 };
 
 pub use reference::{Found, Known, Lack, Missing, Reference, ReferenceKind, References};
+pub use setting::{Setting, Source};
 
 /// What an installation is set up with; the same for every API group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,6 +156,13 @@ pub trait FrontEnd {
         references: &References,
         settings: &Settings,
     ) -> Vec<Reference>;
+
+    /// What it is executed with and who said so, as far as the references are known: for people, who wonder why.
+    fn settings(
+        resource: &Self::Resource,
+        references: &References,
+        settings: &Settings,
+    ) -> Vec<Setting>;
 
     /// What its status remembers.
     fn state(resource: &Self::Resource) -> RunState;

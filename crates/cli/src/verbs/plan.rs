@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kubeopencode_engine::{
-    lower::{Lowered, Settings},
+    lower::{Lowered, Setting, Settings},
     render,
     run::Run,
 };
@@ -42,16 +42,17 @@ pub(crate) async fn plan(arguments: &PlanArgs, printer: &Printer) -> Result<(), 
     let mut problems = Vec::new();
     for manifest in tasks {
         let task = lowering::task_of(manifest)?;
-        match lowering::lower(&task, &sources, &settings).await? {
+        let (lowered, told) = lowering::lower_and_tell(&task, &sources, &settings).await?;
+        match lowered {
             Lowered::Ready(run) => match render::render(&run, 1) {
                 Ok(rendered) => {
                     let missing = sources.missing_secrets(&run).await?;
-                    printer.text(&describe(manifest, &run, &rendered, &missing)?);
+                    printer.text(&describe(manifest, &run, &rendered, &told, &missing)?);
                 }
                 Err(error) => problems.push(create::never_works(manifest, &error.to_string())),
             },
             Lowered::Missing { missing, timeout } => {
-                printer.text(&waits(manifest, &missing, timeout));
+                printer.text(&waits(manifest, &missing, timeout, &told));
             }
             Lowered::Invalid(error) => {
                 problems.push(create::never_works(manifest, &error.to_string()));
@@ -71,6 +72,7 @@ fn waits(
     manifest: &Manifest,
     missing: &[kubeopencode_engine::lower::Missing],
     timeout: std::time::Duration,
+    told: &[Setting],
 ) -> String {
     let mut text = format!(
         "# {}: it would wait, for at most {} seconds, for what is in none of the files:\n",
@@ -80,7 +82,16 @@ fn waits(
     for missing in missing {
         let _ = writeln!(text, "#   {missing}");
     }
+    add_settings(&mut text, told);
     text
+}
+
+/// What it would be executed with, and who says so.
+fn add_settings(text: &mut String, told: &[Setting]) {
+    text.push_str("#   settings:\n");
+    for line in lowering::settings_table(told).lines() {
+        let _ = writeln!(text, "#     {line}");
+    }
 }
 
 /// A Task that would run: a comment for people, then ConfigMaps and Job as YAML.
@@ -88,6 +99,7 @@ fn describe(
     manifest: &Manifest,
     run: &Run,
     rendered: &render::Rendered,
+    told: &[Setting],
     missing: &[String],
 ) -> Result<String, Failure> {
     let mut text = format!(
@@ -112,9 +124,6 @@ fn describe(
             |words| format!("{words:?}")
         )
     );
-    if let Some(timeout) = run.timeout {
-        let _ = writeln!(text, "#   timeout:  {} s", timeout.as_secs());
-    }
     for checkout in &run.checkouts {
         let _ = writeln!(
             text,
@@ -132,6 +141,7 @@ fn describe(
         };
         let _ = writeln!(text, "#   secret:   {name} ({state})");
     }
+    add_settings(&mut text, told);
     let _ = writeln!(
         text,
         "#\n# Files (names of Job and ConfigMaps follow from the Task's UID, which only a cluster gives):"

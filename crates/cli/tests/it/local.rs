@@ -23,7 +23,7 @@ spec: {description: Do it.}
 apiVersion: kubeopencode.io/v1alpha1
 kind: Task
 metadata: {name: waits}
-spec: {description: Do it., contexts: [{type: ConfigMap, configMap: {name: late}}]}
+spec: {description: Do it., timeout: 1h, contexts: [{type: ConfigMap, configMap: {name: late}}]}
 ";
 
 #[test]
@@ -69,6 +69,16 @@ fn tasks_are_created_listed_followed_explained_stopped_and_deleted() {
 
     let why = sandbox.run(&["task", "why", "waits"]).expect_code(0).stdout;
     assert!(why.contains("ConfigMap default/late"), "{why}");
+    let settings = why.lines().skip_while(|line| *line != "Settings:");
+    let settings: Vec<String> = settings
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    for setting in [
+        "referenceTimeoutSeconds 300 built in",
+        "timeout 1h its own spec",
+    ] {
+        assert!(settings.iter().any(|line| line == setting), "{why}");
+    }
     sandbox.run(&["task", "stop", "waits"]).expect_code(0);
     let followed = sandbox
         .run(&["task", "logs", "--follow", "waits"])

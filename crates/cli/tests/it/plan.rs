@@ -37,10 +37,16 @@ fn a_plan_has_the_files_the_job_and_what_is_missing() {
         "task.yaml",
         "\
 apiVersion: kubeopencode.io/v1alpha1
+kind: KubeOpenCodeConfig
+metadata: {name: default}
+spec: {systemImage: {imagePullPolicy: Always}}
+---
+apiVersion: kubeopencode.io/v1alpha1
 kind: Agent
 metadata: {name: default}
 spec:
   serviceAccountName: default
+  timeout: 1h
   command: [\"sh\", \"-c\", \"cat task.md\"]
   credentials: [{name: key, secretRef: {name: api, key: token}, env: TOKEN}]
 ---
@@ -69,6 +75,12 @@ spec: {agentRef: nobody, description: Do it.}
     #   agent:    default (from the files)
     #   command:  ["sh", "-c", "cat task.md"]
     #   secret:   api (in none of the files: the Pod would wait for it)
+    #   settings:
+    #     systemImage.image             quay.io/kubeopencode/kubeopencode:latest                built in
+    #     systemImage.imagePullPolicy   Always                                                  KubeOpenCodeConfig default/default
+    #     referenceTimeoutSeconds       300                                                     built in
+    #     agentImage                    quay.io/kubeopencode/kubeopencode-agent-devbox:latest   built in
+    #     timeout                       1h                                                      Agent default/default
     #
     # Files (names of Job and ConfigMaps follow from the Task's UID, which only a cluster gives):
     #

@@ -1,25 +1,26 @@
 //! The front end of `kubeopencode.io/v1alpha1`.
 
 mod agent;
+mod configuration;
 mod contexts;
 mod git;
 mod status;
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{borrow::Cow, num::NonZeroUsize, time::Duration};
 
 use kubeopencode_api::{
     names,
-    v1alpha1::{
-        Agent, AgentSlot, AgentStatus, ImageConfig, KubeOpenCodeConfigSpec, PullPolicy, Task,
-    },
+    v1alpha1::{Agent, AgentSlot, AgentSpec, AgentStatus, Task},
 };
 
-use self::contexts::Contexts;
+use self::{configuration::Configuration, contexts::Contexts};
 use super::{
-    Found, FrontEnd, Known, Lack, LowerError, Lowered, Missing, Reference, References, Settings,
+    Found, FrontEnd, Known, Lack, LowerError, Lowered, Missing, Reference, ReferenceKind,
+    References, Setting, Settings, Source,
     context::task_md,
     places::{Place, Places},
     reference::{NO_OBJECT_NAME, is_object_name},
+    setting::Sourced,
 };
 use crate::{
     queue::Slot,
@@ -54,16 +55,16 @@ impl FrontEnd for TaskFrontEnd {
             return Lowered::Invalid(LowerError::NotAdmitted("uid, namespace or name"));
         };
         let mut lookup = Lookup::new(references);
-        let (run, timeout) = lower(task, owner, settings, &mut lookup);
+        let attempt = lower(task, owner, settings, &mut lookup);
         // What is unknown comes first, because it may change everything; then what can never be valid; then what waits.
         if !lookup.needs.is_empty() {
             return Lowered::Needs(lookup.needs);
         }
-        match run {
+        match attempt.run {
             Err(error) => Lowered::Invalid(error),
             Ok(_) if !lookup.missing.is_empty() => Lowered::Missing {
                 missing: lookup.missing,
-                timeout,
+                timeout: attempt.reference_timeout,
             },
             Ok(run) => Lowered::Ready(Box::new(run)),
         }
@@ -76,6 +77,13 @@ impl FrontEnd for TaskFrontEnd {
         let mut lookup = Lookup::new(references);
         let _outcome = lower(task, owner, settings, &mut lookup);
         lookup.asked
+    }
+
+    fn settings(task: &Task, references: &References, settings: &Settings) -> Vec<Setting> {
+        let Some(owner) = Self::owner(task) else {
+            return Vec::new();
+        };
+        lower(task, owner, settings, &mut Lookup::new(references)).settings
     }
 
     fn state(task: &Task) -> RunState {
@@ -187,75 +195,93 @@ impl<'a> Lookup<'a> {
     }
 }
 
-/// The Run as far as it is known (what is not is noted in `lookup`), and how long it may wait for what is missing.
-fn lower(
-    task: &Task,
-    owner: Owner,
-    settings: &Settings,
-    lookup: &mut Lookup<'_>,
-) -> (Result<Run, LowerError>, Duration) {
-    let config = configuration(lookup, &owner.namespace, settings);
-    let timeout = config
-        .reference_timeout_seconds
-        .and_then(|seconds| u64::try_from(seconds).ok())
-        .map_or(settings.reference_timeout, Duration::from_secs);
-    let run = find_agent(lookup, task, &owner.namespace)
-        .and_then(|(agent, used)| run(task, owner, agent, used, &config, settings, lookup));
-    (run, timeout)
+/// What a Task was lowered to. What is not known or missing is noted in the [`Lookup`].
+struct Attempt {
+    run: Result<Run, LowerError>,
+    settings: Vec<Setting>,
+    /// How long it may wait for what is missing.
+    reference_timeout: Duration,
 }
 
-/// The configuration that applies: field by field, the namespace's own before the operator's.
-fn configuration(
-    lookup: &mut Lookup<'_>,
-    namespace: &str,
-    settings: &Settings,
-) -> KubeOpenCodeConfigSpec {
-    let mut config = KubeOpenCodeConfigSpec::default();
-    for namespace in [namespace, settings.system_namespace.as_str()] {
-        let reference = Reference::config(namespace, names::DEFAULT);
-        if let Known::Found(Found::KubeOpenCodeConfig(found)) = lookup.get(&reference) {
-            let spec = &found.spec;
-            config.system_image = merge_image(config.system_image, spec.system_image.as_ref());
-            config.opencode_image =
-                merge_image(config.opencode_image, spec.opencode_image.as_ref());
-            config.reference_timeout_seconds = config
-                .reference_timeout_seconds
-                .or(spec.reference_timeout_seconds);
+fn lower(task: &Task, owner: Owner, settings: &Settings, lookup: &mut Lookup<'_>) -> Attempt {
+    let config = Configuration::of(lookup, &owner.namespace, settings);
+    let reference_timeout = config.reference_timeout.value;
+    let (spec, used) = match find_agent(lookup, task, &owner.namespace) {
+        Ok((agent, used)) => (
+            agent.map_or_else(
+                || Cow::Owned(agent::built_in()),
+                |agent| Cow::Borrowed(&agent.spec),
+            ),
+            used,
+        ),
+        Err(error) => {
+            return Attempt {
+                run: Err(error),
+                settings: config.settings(false),
+                reference_timeout,
+            };
+        }
+    };
+    let chosen = Chosen::of(
+        task,
+        &spec,
+        &Reference::agent(&owner.namespace, &used.name),
+        settings,
+    );
+    let is_agent = |missing: &Missing| missing.reference.kind == ReferenceKind::Agent;
+    let told = if lookup.missing.iter().any(is_agent) {
+        config.settings(false)
+    } else {
+        let opencode = agent::uses_opencode(&agent::command(&spec));
+        [config.settings(opencode), chosen.settings()].concat()
+    };
+    Attempt {
+        run: run(
+            task,
+            owner,
+            &spec,
+            used,
+            (&config, chosen),
+            settings,
+            lookup,
+        ),
+        settings: told,
+        reference_timeout,
+    }
+}
+
+/// What Task and Agent decide between them.
+struct Chosen {
+    agent_image: Sourced<Image>,
+    timeout: Sourced<Option<String>>,
+}
+
+impl Chosen {
+    fn of(task: &Task, spec: &AgentSpec, agent: &Reference, settings: &Settings) -> Self {
+        Self {
+            agent_image: match agent::image(spec) {
+                Some(image) => Sourced::from(image, agent),
+                None => Sourced::built_in(settings.agent_image.clone()),
+            },
+            timeout: match (&task.spec.timeout, &spec.timeout) {
+                (Some(timeout), _) => Sourced {
+                    value: Some(timeout.clone()),
+                    source: Source::Own,
+                },
+                (None, Some(timeout)) => Sourced::from(Some(timeout.clone()), agent),
+                (None, None) => Sourced::built_in(None),
+            },
         }
     }
-    config
-}
 
-fn merge_image(nearer: Option<ImageConfig>, further: Option<&ImageConfig>) -> Option<ImageConfig> {
-    let Some(nearer) = nearer else {
-        return further.cloned();
-    };
-    Some(ImageConfig {
-        image: nearer
-            .image
-            .or_else(|| further.and_then(|further| further.image.clone())),
-        image_pull_policy: nearer
-            .image_pull_policy
-            .or_else(|| further.and_then(|further| further.image_pull_policy)),
-    })
-}
-
-fn configured(image: Option<&ImageConfig>, built_in: &Image) -> Image {
-    Image {
-        reference: image
-            .and_then(|image| image.image.clone())
-            .unwrap_or_else(|| built_in.reference.clone()),
-        pull_policy: image
-            .and_then(|image| image.image_pull_policy)
-            .map(|policy| {
-                match policy {
-                    PullPolicy::Always => "Always",
-                    PullPolicy::Never => "Never",
-                    PullPolicy::IfNotPresent => "IfNotPresent",
-                }
-                .to_owned()
-            })
-            .or_else(|| built_in.pull_policy.clone()),
+    fn settings(&self) -> Vec<Setting> {
+        vec![
+            self.agent_image
+                .setting("agentImage", |image| image.reference.clone()),
+            self.timeout.setting("timeout", |timeout| {
+                timeout.clone().unwrap_or_else(|| "none".to_owned())
+            }),
+        ]
     }
 }
 
@@ -306,21 +332,14 @@ fn find_agent<'a>(
 fn run(
     task: &Task,
     owner: Owner,
-    agent: Option<&Agent>,
+    spec: &AgentSpec,
     used: AgentUsed,
-    config: &KubeOpenCodeConfigSpec,
+    (config, chosen): (&Configuration, Chosen),
     settings: &Settings,
     lookup: &mut Lookup<'_>,
 ) -> Result<Run, LowerError> {
     let task_item = format!("Task {}", owner.name);
     let agent_item = format!("Agent {}", used.name);
-    let builtin;
-    let spec = if let Some(agent) = agent {
-        &agent.spec
-    } else {
-        builtin = agent::built_in();
-        &builtin
-    };
 
     let mut places = Places::new(spec.workspace_dir.as_deref().unwrap_or("/workspace"))?;
     let task_md_path = places.take(
@@ -342,20 +361,22 @@ fn run(
     files.append(&mut gathered.files);
 
     let command = agent::command(spec);
-    let opencode = agent::uses_opencode(&command)
-        .then(|| configured(config.opencode_image.as_ref(), &settings.opencode_image));
-    let timeout = match (&task.spec.timeout, &spec.timeout) {
-        (Some(timeout), _) => Some(agent::duration(&format!("{task_item}: timeout"), timeout)?),
-        (None, Some(timeout)) => Some(agent::duration(&format!("{agent_item}: timeout"), timeout)?),
-        (None, None) => None,
+    let opencode = agent::uses_opencode(&command).then(|| config.opencode_image.image());
+    let said_by = match chosen.timeout.source {
+        Source::Own => &task_item,
+        _ => &agent_item,
     };
+    let timeout = chosen.timeout.value.as_ref();
+    let timeout = timeout
+        .map(|timeout| agent::duration(&format!("{said_by}: timeout"), timeout))
+        .transpose()?;
     Ok(Run {
         owner,
         agent: used,
         images: Images {
-            system: configured(config.system_image.as_ref(), &settings.system_image),
+            system: config.system_image.image(),
             opencode,
-            agent: agent::image(spec, settings),
+            agent: chosen.agent_image.value,
         },
         workspace_dir: gathered.places.workspace().to_owned(),
         command: Some(command),

@@ -66,6 +66,26 @@ impl Cluster {
     }
 
     pub fn lower_task(&self, task: &Task) -> Lowered {
+        self.look_up(task).0
+    }
+
+    /// What the first Task is executed with: name, value and source of each setting.
+    pub fn told(&self) -> Vec<[String; 3]> {
+        let (_, references) = self.look_up(self.task());
+        TaskFrontEnd::settings(self.task(), &references, &self.settings)
+            .into_iter()
+            .map(|setting| {
+                [
+                    setting.name.to_owned(),
+                    setting.value,
+                    setting.source.to_string(),
+                ]
+            })
+            .collect()
+    }
+
+    /// What a Task is lowered to, and everything that was looked up for it.
+    fn look_up(&self, task: &Task) -> (Lowered, References) {
         let mut references = self.references.clone();
         for _ in 0..10 {
             match TaskFrontEnd::lower(task, &references, &self.settings) {
@@ -76,7 +96,7 @@ impl Cluster {
                         references.insert(reference, found);
                     }
                 }
-                lowered => return lowered,
+                lowered => return (lowered, references),
             }
         }
         panic!("lowering asks again and again");

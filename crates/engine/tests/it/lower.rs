@@ -405,6 +405,65 @@ spec: {systemImage: {image: far, imagePullPolicy: Never}, opencodeImage: {image:
 }
 
 #[test]
+fn each_setting_tells_its_source() {
+    let more = "
+---
+kind: KubeOpenCodeConfig
+metadata: {name: default}
+spec: {systemImage: {imagePullPolicy: Always}}
+---
+kind: KubeOpenCodeConfig
+metadata: {name: default, namespace: kubeopencode-system}
+spec: {systemImage: {image: far, imagePullPolicy: Never}, referenceTimeoutSeconds: 9}
+";
+    let near = "KubeOpenCodeConfig team-a/default";
+    let far = "KubeOpenCodeConfig kubeopencode-system/default";
+    let agent = "Agent team-a/default";
+    assert_eq!(
+        cluster("timeout: 1h", "timeout: 90s", more).told(),
+        [
+            ["systemImage.image", "far", far],
+            ["systemImage.imagePullPolicy", "Always", near],
+            [
+                "opencodeImage.image",
+                "quay.io/kubeopencode/kubeopencode-opencode:latest",
+                "built in"
+            ],
+            ["opencodeImage.imagePullPolicy", "IfNotPresent", "built in"],
+            ["referenceTimeoutSeconds", "9", far],
+            [
+                "agentImage",
+                "quay.io/kubeopencode/kubeopencode-agent-devbox:latest",
+                "built in"
+            ],
+            ["timeout", "90s", "its own spec"],
+        ]
+    );
+    let told = cluster(
+        "timeout: 1h
+agentImage: mine
+command: [work]",
+        "",
+        "",
+    )
+    .told();
+    assert_eq!(
+        told[2..],
+        [
+            ["referenceTimeoutSeconds", "300", "built in"],
+            ["agentImage", "mine", agent],
+            ["timeout", "1h", agent],
+        ]
+    );
+    let told = cluster("", "agentRef: nobody", "").told();
+    assert_eq!(
+        told.last().expect("a setting")[0],
+        "referenceTimeoutSeconds",
+        "what an Agent says that is not there is not known"
+    );
+}
+
+#[test]
 fn credentials_in_all_their_forms() {
     let agent = "credentials:
 - {name: all, secretRef: {name: s}}

@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 use kube::{Api, Client, api::ListParams};
 use kubeopencode_engine::{
     decide::{self, Input},
-    lower::{FrontEnd as _, kubeopencode::TaskFrontEnd},
+    lower::{FrontEnd as _, Setting, Source, kubeopencode::TaskFrontEnd},
     observe::{ContainerState, JobView, Observation, PodView},
 };
 
@@ -35,7 +35,7 @@ pub(super) async fn why(arguments: &NamedArgs, printer: &Printer) -> Result<(), 
         manifests: &[],
         client: Some(&target.client),
     };
-    let lowered = lowering::lower(&task, &sources, &settings).await?;
+    let (lowered, told) = lowering::lower_and_tell(&task, &sources, &settings).await?;
 
     let jobs: Api<Job> = Api::namespaced(target.client.clone(), &target.namespace);
     let pods: Api<Pod> = Api::namespaced(target.client.clone(), &target.namespace);
@@ -84,7 +84,30 @@ pub(super) async fn why(arguments: &NamedArgs, printer: &Printer) -> Result<(), 
     for sentence in sentences {
         printer.text(&sentence);
     }
+    let title = match (state.job.is_some(), state.phase.is_terminal()) {
+        (true, _) => "Settings as they are now (its Job has those of when it was made):",
+        (false, true) => "Settings as they are now:",
+        (false, false) => "Settings:",
+    };
+    let ours = target.data_dir.is_some();
+    printer.text(&settings_section(title, &told, ours));
     Ok(())
+}
+
+/// What the Task is executed with, and who says so. `ours`: the operator is this same program; another one may have been
+/// started with other images.
+fn settings_section(title: &str, told: &[Setting], ours: bool) -> String {
+    let lines: Vec<String> = lowering::settings_table(told)
+        .lines()
+        .map(|line| format!("  {line}"))
+        .collect();
+    let built_in = told.iter().any(|setting| setting.source == Source::BuiltIn);
+    let note = if built_in && !ours {
+        "\n\"built in\" is as this program has it; the operator may have been started with other images."
+    } else {
+        ""
+    };
+    format!("\n{title}\n{}{note}", lines.join("\n"))
 }
 
 /// How many warnings are shown of one object.

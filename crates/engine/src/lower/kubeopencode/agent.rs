@@ -7,7 +7,7 @@ use kubeopencode_api::v1alpha1::{self as api, AgentSpec};
 use crate::{
     handover,
     lower::{
-        LowerError, Settings,
+        LowerError,
         places::{Place, Places},
     },
     run::{Credential, Image, PodOptions},
@@ -59,15 +59,12 @@ pub fn limit(spec: &AgentSpec) -> Option<NonZeroUsize> {
     NonZeroUsize::new(most)
 }
 
-/// The image of the agent container.
-pub fn image(spec: &AgentSpec, settings: &Settings) -> Image {
-    spec.agent_image.as_ref().map_or_else(
-        || settings.agent_image.clone(),
-        |image| Image {
-            reference: image.clone(),
-            pull_policy: None,
-        },
-    )
+/// The image of the agent container, if the Agent names one.
+pub fn image(spec: &AgentSpec) -> Option<Image> {
+    spec.agent_image.as_ref().map(|image| Image {
+        reference: image.clone(),
+        pull_policy: None,
+    })
 }
 
 /// The Pod around the agent. Its service account's token is given when the Agent says so, or when a Runtime context
