@@ -6,6 +6,7 @@ mod it {
     mod cost;
     mod crash;
     mod election;
+    mod failures;
     mod faults;
     mod kubelet;
     mod leader;

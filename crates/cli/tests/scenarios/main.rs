@@ -11,6 +11,7 @@
 
 mod cluster;
 mod documents;
+mod failures;
 #[expect(dead_code, reason = "git-init's own tests ask more of it")]
 #[path = "../../../../tests/git/https.rs"]
 mod https;
@@ -18,6 +19,8 @@ mod https;
 mod local;
 mod matching;
 mod repositories;
+#[path = "../../../../tests/failures/row.rs"]
+mod row;
 mod runner;
 mod scenario;
 #[path = "../../../../tests/git/ssh.rs"]
@@ -59,6 +62,10 @@ fn main() -> ExitCode {
             .block_on(Cluster::start())
             .expect("the cluster starts"),
     );
+    let scenarios = paths.clone();
+    let failures = Trial::test("docs/failures.md", move || {
+        failures::check(&scenarios).map_err(|error| Failed::from(format!("{error:#}")))
+    });
     let trials: Vec<Trial> = paths
         .into_iter()
         .map(|path| {
@@ -85,7 +92,8 @@ fn main() -> ExitCode {
             })
         })
         .collect();
-    let trials = trials.into_iter().chain(documents).collect();
+    let trials = trials.into_iter().chain(documents).chain([failures]);
+    let trials = trials.collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(cluster);
     conclusion.exit_code()

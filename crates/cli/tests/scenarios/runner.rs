@@ -4,7 +4,10 @@ use std::{collections::HashMap, fmt::Write as _, path::Path, sync::Mutex, time::
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::{Event, Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Event, Namespace, Pod, ServiceAccount},
+};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{
@@ -20,6 +23,7 @@ use crate::{
     cluster::Cluster,
     matching::difference,
     repositories::Repositories,
+    row,
     scenario::{self, Ends, Logs, ObjectName, Scenario, Step},
 };
 
@@ -75,9 +79,12 @@ pub async fn run(cluster: &Cluster, path: &Path) -> Result<()> {
         )),
         Ok(()) => Ok(()),
     };
-    namespaces
-        .delete(&namespace, &DeleteParams::default())
-        .await?;
+    let parameters = DeleteParams::default();
+    match namespaces.delete(&namespace, &parameters).await {
+        // A scenario may be about just that.
+        Err(kube::Error::Api(status)) if status.is_not_found() => {}
+        deleted => drop(deleted?),
+    }
     stage
         .gone(&namespaces, &namespace)
         .await
@@ -196,6 +203,7 @@ impl Stage {
                 }
                 Ok(())
             }
+            Step::Left { task, job, logs } => self.left(task, *job, *logs).await,
             Step::NoPod(task) => {
                 let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
                 let found = pods.list(&ListParams::default()).await?;
@@ -234,6 +242,10 @@ impl Stage {
             kind => ("", "v1", kind),
         };
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        if kind == "Namespace" {
+            let api = Api::all_with(self.client.clone(), &resource);
+            return Ok((api, object.name.clone()));
+        }
         let api = Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
         if let Some(known) = object.name.strip_prefix("is:") {
             let remembered = self.remembered.lock().map_err(|_| anyhow!("poisoned"))?;
@@ -432,6 +444,60 @@ impl Stage {
         Ok(())
     }
 
+    /// What there is of a Task that has ended.
+    async fn left(&self, task: &str, job: row::Job, logs: row::Logs) -> Result<()> {
+        let found = self.tasks().get(task).await?;
+        let name = found.data["status"]["jobName"].as_str();
+        match (job, name) {
+            (row::Job::Never, None) => return Ok(()),
+            (row::Job::Never, Some(name)) => bail!("Job {name} is on record"),
+            (_, None) => bail!("no Job is on record"),
+            (row::Job::Gone, Some(name)) => {
+                let jobs: Api<Job> = Api::namespaced(self.client.clone(), &self.namespace);
+                self.gone(&jobs, name).await.context("the Job")?;
+            }
+            (row::Job::Stays | row::Job::Suspended, Some(name)) => {
+                let mut expected = json!({
+                    "kind": "Job", "metadata": {"name": name, "deletionTimestamp": null},
+                });
+                if job == row::Job::Suspended {
+                    expected["spec"] = json!({"suspend": true});
+                }
+                self.until(&expected).await.context("the Job")?;
+            }
+        }
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let selector = format!("batch.kubernetes.io/job-name={}", name.unwrap_or_default());
+        let found = pods.list(&ListParams::default().labels(&selector)).await?;
+        let wanted = match logs {
+            row::Logs::Agent => "agent",
+            row::Logs::Init => "init",
+            row::Logs::None => {
+                for pod in found.iter().filter(|pod| !readable(pod).is_empty()) {
+                    self.gone(&pods, &pod.name_any()).await.context("the Pod")?;
+                }
+                return Ok(());
+            }
+        };
+        let pod = found.items.first().context("there is no Pod")?;
+        let readable = readable(pod);
+        let is_agent = readable.iter().any(|name| name == "agent");
+        ensure!(
+            is_agent == (wanted == "agent") && !readable.is_empty(),
+            "of {readable:?} there can be logs"
+        );
+        for container in readable {
+            let parameters = LogParams {
+                container: Some(container.clone()),
+                ..Default::default()
+            };
+            let text = pods.logs(&pod.name_any(), &parameters).await?;
+            let silent = container == "agent" && text.is_empty();
+            ensure!(!silent, "the agent's log is empty");
+        }
+        Ok(())
+    }
+
     async fn events(&self, task: &str, reasons: &[String]) -> Result<()> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
         let config = watcher::Config::default().fields(&format!(
@@ -479,6 +545,20 @@ impl Stage {
         }
         text
     }
+}
+
+/// The containers of a Pod that have started.
+fn readable(pod: &Pod) -> Vec<String> {
+    let status = pod.status.clone().unwrap_or_default();
+    let containers = status.init_container_statuses.into_iter().flatten();
+    let containers = containers.chain(status.container_statuses.into_iter().flatten());
+    containers
+        .filter(|container| {
+            let state = container.state.clone().unwrap_or_default();
+            state.running.is_some() || state.terminated.is_some()
+        })
+        .map(|container| container.name)
+        .collect()
 }
 
 /// An expectation without the parts that only name the object.

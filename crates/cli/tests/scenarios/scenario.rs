@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::ssh::Sshd;
+use crate::{row, ssh::Sshd};
 
 /// One file of `tests/scenarios`.
 #[derive(Debug, Deserialize)]
@@ -14,6 +14,9 @@ use crate::ssh::Sshd;
 pub struct Scenario {
     /// What it shows, in one sentence.
     pub title: String,
+    /// It shows what becomes of a Task when something goes wrong: a row of `docs/failures.md`, made of its steps.
+    #[serde(default)]
+    pub row: Option<Wrong>,
     /// The cluster that it can only run on, and why.
     #[serde(default)]
     pub only: Option<Only>,
@@ -30,6 +33,16 @@ pub struct Scenario {
     pub given: Vec<Value>,
     /// What happens, and what has to be seen, in order.
     pub steps: Vec<Step>,
+}
+
+/// Something that goes wrong.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Wrong {
+    /// The table that it stands in.
+    pub group: String,
+    /// What goes wrong.
+    pub when: String,
 }
 
 /// A restriction to one cluster.
@@ -132,6 +145,15 @@ pub enum Step {
     },
     /// A Task never had a Pod.
     NoPod(String),
+    /// Wait until this is what there is of a Task that has ended: its Job, and whose logs can be read.
+    Left {
+        /// The Task.
+        task: String,
+        /// `stays`, `suspended`, `gone` or `never`.
+        job: row::Job,
+        /// `agent`, `init` or `none`.
+        logs: row::Logs,
+    },
     /// Wait until the namespace has no objects of these kinds.
     Empty(Vec<String>),
 }

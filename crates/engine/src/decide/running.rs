@@ -25,6 +25,8 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
     let job = job.filter(|job| job.uid == recorded.uid);
     if let Some(pod) = last_ended(&pods) {
         let with_its_job = job.is_none_or(|job| job.deleting);
+        let suspended = job.is_some_and(|job| job.suspended && job.released);
+        let with_its_job = with_its_job || suspended;
         let lost = with_its_job && outcome::ended_by_deletion(pod) && !marked;
         if !lost {
             match again::after(input, job, &pods, pod) {
@@ -104,7 +106,7 @@ fn of_job_end(job: &JobView, end: &JobEnd, stopped: bool) -> Outcome {
         JobEnd::Failed { reason, message } => Outcome::new(
             Reason::InfrastructureError,
             format!(
-                "its Pod was gone before the result was read; Job {}: {reason}: {message}",
+                "its Pod was deleted before the result was read; Job {}: {reason}: {message}",
                 job.name
             ),
         ),

@@ -16,6 +16,9 @@ use crate::error::RoundError;
 /// Steps of one round. A whole life takes about ten, and most of them lie in other rounds.
 const STEPS: usize = 32;
 
+/// How long until what no watch shows is looked at again.
+const UNWATCHED_AGAIN: Duration = Duration::from_secs(30);
+
 impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     /// Observe, decide, act, until the engine rests. Returns when to look again without an event.
     pub(super) async fn round(
@@ -43,6 +46,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         let mut state = F::state(&object);
         let mut observation = self.observe(&owner, &state);
         let mut lowered = None;
+        let mut unwatched = false;
         for _ in 0..STEPS {
             let span = Span::current();
             span.record("job", state.job.as_ref().map(|job| &job.name));
@@ -66,6 +70,8 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                     let refused = observation.refused.take();
                     observation = self.confirm(&owner, &state).await?;
                     observation.refused = refused;
+                    // Somebody has taken its labels off: no event will tell of it.
+                    unwatched = observation.job.is_some() || !observation.pods.is_empty();
                 }
                 Step::Claim { agent } => self.claim(&owner, &object, agent).await?,
                 Step::GiveBack { agent } => {
@@ -104,7 +110,8 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                     if state.job.is_some() || state.phase.is_terminal() {
                         self.waiting.leave(&waiter(object.as_ref()));
                     }
-                    return Ok(again);
+                    let again_at_latest = unwatched.then_some(UNWATCHED_AGAIN);
+                    return Ok(again.into_iter().chain(again_at_latest).min());
                 }
             }
         }

@@ -20,6 +20,10 @@ use tokio::sync::watch;
 pub enum Play {
     /// Nobody takes it.
     Unscheduled,
+    /// Its agent's image cannot be pulled.
+    NoImage,
+    /// Its node does not answer any more, whatever is asked of it.
+    Lost,
     /// Its first init container does not end.
     Initializes,
     /// Its init containers fail with this message.
@@ -92,6 +96,9 @@ impl Kubelet {
     async fn tend(&self, client: &Client, pod: &Pod, play: Play) {
         let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap());
         let name = pod.name_any();
+        if play == Play::Lost {
+            return;
+        }
         // What follows may come too late: then the Pod was deleted, and the watch will say so.
         let assigned = pod
             .spec
@@ -154,6 +161,15 @@ impl Kubelet {
                 self.count(pod);
                 json!({"phase": "Pending", "startTime": now})
             }),
+            Play::NoImage => (!taken).then(|| {
+                let state = json!({"waiting": {
+                    "reason": "ImagePullBackOff", "message": "Back-off pulling image",
+                }});
+                json!({
+                    "phase": "Pending", "startTime": now,
+                    "containerStatuses": [container("agent", &state)],
+                })
+            }),
             Play::InitFails(message) => Some(json!({
                 "phase": "Failed", "startTime": now,
                 "initContainerStatuses": [container("git-init", &json!({
@@ -165,7 +181,7 @@ impl Kubelet {
                 let agent = container("agent", &json!({"running": {"startedAt": now}}));
                 Some(json!({"phase": "Running", "startTime": now, "containerStatuses": [agent]}))
             }
-            Play::Unscheduled | Play::Works => None,
+            Play::Unscheduled | Play::Lost | Play::Works => None,
             Play::Ends(0) => {
                 Some(json!({"phase": "Succeeded", "containerStatuses": [ended(0, "Completed")]}))
             }

@@ -11,6 +11,7 @@ use kubeopencode_api::v1alpha1::{Task, TaskPhase};
 use serde_json::json;
 
 use super::{
+    failures::shows,
     faults::{Fault, Faults},
     kubelet::Play,
     world::{AGENT, TASK, World, condition},
@@ -195,9 +196,12 @@ spec: {{suspend: true, template: {{spec: {{restartPolicy: Never, containers: [{{
         .await;
     world.operate(&Faults::none());
     let status = world.ends("it").await;
-    assert_eq!(status.phase, Some(TaskPhase::Failed));
-    assert_eq!(status.reason.as_deref(), Some("InfrastructureError"));
     assert!(status.message.unwrap().contains(&name));
+    shows(
+        &world,
+        "a Job of its name exists and belongs to somebody else",
+    )
+    .await;
     let job = world.api::<Job>().get(&name).await.unwrap();
     assert_eq!(job.spec.unwrap().suspend, Some(true));
     assert_eq!(world.kubelet.starts("it"), 0);

@@ -1,0 +1,158 @@
+//! Rows of `docs/failures.md` that take a kubelet which does as the test says, or more time than a test has.
+
+use std::time::Duration;
+
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use kube::{
+    Resource as _,
+    api::{DeleteParams, ListParams},
+};
+use kubeopencode_api::v1alpha1::TaskPhase;
+
+use super::{
+    faults::Faults,
+    kubelet::Play,
+    life::phase,
+    time::virtual_time,
+    world::{AGENT, TASK, World},
+};
+
+#[expect(dead_code, reason = "the table shows all of it")]
+#[path = "../../../../tests/failures/row.rs"]
+mod row;
+
+const ROWS: &str = include_str!("../../../../tests/failures/rows.yaml");
+
+/// The Task `it` ends as the row with these words says.
+pub async fn shows(world: &World, when: &str) {
+    let rows: Vec<row::Row> = serde_saphyr::from_str(ROWS).unwrap();
+    let row = rows.into_iter().find(|row| row.when == when).expect(when);
+    let events = world.events("it", row.events.len()).await;
+    assert_eq!(events, row.events);
+    let end = row.ends.unwrap();
+    let status = world.ends("it").await;
+    let phase = match status.phase.as_ref().unwrap() {
+        TaskPhase::Completed => "Completed",
+        TaskPhase::Failed => "Failed",
+        other => panic!("{other:?} is no end"),
+    };
+    assert_eq!(phase, end.phase);
+    assert_eq!(status.reason, Some(end.reason));
+    let message = status.message.unwrap();
+    assert!(message.contains(&end.message), "{message}");
+    let attempts = u64::try_from(status.attempts.unwrap_or_default()).unwrap();
+    assert_eq!(attempts, end.attempts);
+    match (row.left.job, &status.job_name) {
+        (row::Job::Never, None) => return,
+        (row::Job::Stays, Some(job)) => {
+            world.until::<Job>(job, "there", |job| job.is_some()).await;
+        }
+        (row::Job::Suspended, Some(job)) => {
+            let suspended = |job: Option<&Job>| {
+                let spec = job.and_then(|job| job.spec.as_ref());
+                spec.is_some_and(|spec| spec.suspend == Some(true))
+            };
+            world.until::<Job>(job, "suspended", suspended).await;
+        }
+        (row::Job::Gone, Some(job)) => {
+            world.until::<Job>(job, "gone", |job| job.is_none()).await;
+        }
+        (left, job) => panic!("{left:?} is expected of {job:?}"),
+    }
+    // Logs are the kubelet's; what can be read follows from what has started and was not deleted.
+    let pods = world
+        .api::<Pod>()
+        .list(&ListParams::default())
+        .await
+        .unwrap();
+    let started = pods.items.iter().any(|pod| {
+        let now = pod.status.clone().unwrap_or_default();
+        let containers = now.container_statuses.unwrap_or_default();
+        let waits = |state: &k8s_openapi::api::core::v1::ContainerStatus| {
+            state
+                .state
+                .as_ref()
+                .is_some_and(|state| state.waiting.is_some())
+        };
+        pod.meta().deletion_timestamp.is_none() && containers.iter().any(|state| !waits(state))
+    });
+    assert_eq!(started, row.left.logs == row::Logs::Agent);
+}
+
+/// A Task whose Pod is played so, under a clock that goes to the next timer when nothing happens.
+async fn world(play: Play) -> World {
+    let mut world = World::new(play).await;
+    world.guard = Duration::from_hours(24);
+    world.operate_with(&Faults::none(), &virtual_time());
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    world
+}
+
+/// As Kubernetes does when a node has not answered for long enough.
+async fn give_up(world: &World, pod: Pod) {
+    let pods = world.api::<Pod>();
+    let name = pod.metadata.name.unwrap();
+    pods.delete(&name, &DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_node_is_lost_while_the_agent_works() {
+    let world = world(Play::Works).await;
+    let job = world.job_of("it").await;
+    let pod = world.pod_of(&job, |pod| phase(pod) == "Running").await;
+    world.kubelet.now(Play::Lost);
+    give_up(&world, pod).await;
+    shows(&world, "its node is lost while the agent works").await;
+    assert_eq!(world.kubelet.starts("it"), 1);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_node_is_lost_before_the_agent_has_started() {
+    let world = world(Play::NoImage).await;
+    let job = world.job_of("it").await;
+    let taken = |pod: &Pod| {
+        pod.status
+            .as_ref()
+            .is_some_and(|status| status.start_time.is_some())
+    };
+    let pod = world.pod_of(&job, taken).await;
+    world
+        .status("it", "waiting", |status| status.message.is_some())
+        .await;
+    world.kubelet.now(Play::Lost);
+    give_up(&world, pod).await;
+    shows(&world, "its node is lost before the agent has started").await;
+    assert_eq!(world.kubelet.starts("it"), 0);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_image_cannot_be_pulled_for_half_an_hour() {
+    let world = world(Play::NoImage).await;
+    shows(&world, "its image cannot be pulled for half an hour").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_registry_is_away_for_a_while() {
+    let world = World::start(Play::NoImage).await;
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    let waiting = world
+        .status("it", "waiting", |status| status.message.is_some())
+        .await;
+    let message = waiting.message.unwrap();
+    assert!(message.contains("of agent cannot be pulled"), "{message}");
+    world.kubelet.now(Play::Ends(0));
+    shows(&world, "the registry is away for a while").await;
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_node_fits_for_half_an_hour() {
+    let world = world(Play::Unscheduled).await;
+    shows(&world, "no node takes the Pod for half an hour").await;
+    world.end().await;
+}
