@@ -7,11 +7,11 @@
 
 use jiff::Timestamp;
 use kubeopencode_engine::{
-    decide::{Action, Input, Step, decide, job_name},
+    decide::{Action, Event, Input, Step, decide, job_name},
     lower::{FrontEnd as _, Lowered, kubeopencode::TaskFrontEnd},
     observe::{ContainerState, ContainerView, JobEnd, JobView, Observation, PodPhase, PodView},
     run::Owner,
-    state::{Phase, RunState},
+    state::{Phase, Reason, RunState},
 };
 use proptest::prelude::*;
 
@@ -228,7 +228,10 @@ impl World {
             Step::Confirm => panic!("asks for more although it was given all"),
             Step::Claim { .. } | Step::GiveBack { .. } => panic!("the Agent has no limit"),
             Step::Rest { .. } => {}
-            Step::Record { state, .. } => self.record(who, &state),
+            Step::Record { state, events } => {
+                self.is_told(&self.views[who].state, &state, &events);
+                self.record(who, &state);
+            }
             Step::Act(actions) => {
                 for action in actions.into_iter().take(most) {
                     if !self.act(action) {
@@ -236,6 +239,39 @@ impl World {
                     }
                 }
             }
+        }
+    }
+
+    /// Each change of phase is an Event with a reason of its own, and conditions say since when and of which generation.
+    fn is_told(&self, before: &RunState, after: &RunState, events: &[Event]) {
+        let word = match after.phase {
+            phase if phase == before.phase => None,
+            Phase::Completed | Phase::Failed => after.reason.map(Reason::as_str),
+            Phase::Running => Some("Running"),
+            Phase::Pending => Some("Pending"),
+            Phase::Queued => Some("Queued"),
+        };
+        assert_eq!(after.phase.is_terminal(), after.reason.is_some());
+        if let Some(word) = word {
+            let told = events.iter().any(|event| event.reason == word);
+            assert!(told, "no Event says {word}: {events:?}");
+        }
+        let generation = Some(self.owner.generation);
+        assert_eq!(after.observed_generation, generation);
+        for condition in &after.conditions {
+            let known = before.condition(&condition.type_);
+            if known == Some(condition) {
+                continue;
+            }
+            assert_eq!(condition.observed_generation, generation, "{condition:?}");
+            let since = match known {
+                Some(known) if known.status == condition.status => known.last_transition,
+                _ => self.time(),
+            };
+            assert_eq!(
+                condition.last_transition, since,
+                "{condition:?} after {known:?}"
+            );
         }
     }
 
