@@ -447,6 +447,7 @@ impl Stage {
     /// What there is of a Task that has ended.
     async fn left(&self, task: &str, job: row::Job, logs: row::Logs) -> Result<()> {
         let found = self.tasks().get(task).await?;
+        self.slot_is_free(&found).await?;
         let name = found.data["status"]["jobName"].as_str();
         match (job, name) {
             (row::Job::Never, None) => return Ok(()),
@@ -495,6 +496,28 @@ impl Stage {
             let silent = container == "agent" && text.is_empty();
             ensure!(!silent, "the agent's log is empty");
         }
+        Ok(())
+    }
+
+    /// Waits until a Task holds no slot of its Agent, if that still exists.
+    async fn slot_is_free(&self, task: &DynamicObject) -> Result<()> {
+        let agent = ObjectName {
+            kind: "Agent".to_owned(),
+            name: task.data["status"]["agent"]["name"]
+                .as_str()
+                .unwrap_or("default")
+                .to_owned(),
+            propagation: None,
+        };
+        let (agents, name) = self.named(&agent).await?;
+        let uid = task.metadata.uid.clone().context("the Task has no UID")?;
+        let free = |agent: Option<&DynamicObject>| {
+            let slots = agent.and_then(|agent| agent.data["status"]["slots"].as_array());
+            slots.is_none_or(|slots| slots.iter().all(|slot| slot["uid"] != uid.as_str()))
+        };
+        kube::runtime::wait::await_condition(agents, &name, free)
+            .await
+            .context("its slot")?;
         Ok(())
     }
 

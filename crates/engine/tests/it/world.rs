@@ -248,10 +248,13 @@ impl World {
             phase if phase == before.phase => None,
             Phase::Completed | Phase::Failed => after.reason.map(Reason::as_str),
             Phase::Running => Some("Running"),
-            Phase::Pending => Some("Pending"),
+            // It waits again, and the word for that is what for.
+            Phase::Pending if before.phase == Phase::Queued => None,
+            Phase::Pending => Some("NewAttempt"),
             Phase::Queued => Some("Queued"),
         };
         assert_eq!(after.phase.is_terminal(), after.reason.is_some());
+        assert!(after.phase == before.phase || !events.is_empty());
         if let Some(word) = word {
             let told = events.iter().any(|event| event.reason == word);
             assert!(told, "no Event says {word}: {events:?}");
