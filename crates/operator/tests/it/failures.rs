@@ -27,9 +27,18 @@ const ROWS: &str = include_str!("../../../../tests/failures/rows.yaml");
 pub async fn shows(world: &World, when: &str) {
     let rows: Vec<row::Row> = serde_saphyr::from_str(ROWS).unwrap();
     let row = rows.into_iter().find(|row| row.when == when).expect(when);
-    let events = world.events("it", row.events.len()).await;
-    assert_eq!(events, row.events);
     let end = row.ends.unwrap();
+    let mut events = world.events("it", row.events.len()).await;
+    while !events.contains(&end.reason) {
+        events = world.events("it", events.len() + 1).await;
+    }
+    // Under a clock that jumps while the store writes, the Pod may be late enough for a word of its own.
+    let mut seen = events.iter();
+    let told = row
+        .events
+        .iter()
+        .all(|reason| seen.any(|event| event == reason));
+    assert!(told, "{events:?}, not {:?}", row.events);
     let status = world.ends("it").await;
     let phase = match status.phase.as_ref().unwrap() {
         TaskPhase::Completed => "Completed",
