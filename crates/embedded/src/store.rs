@@ -1,8 +1,9 @@
 //! The store: every object's revisions in one `SQLite` table, with the current state kept in memory.
 //!
-//! One writer thread owns the database. It takes what has queued up, commits it as one transaction
-//! and only then publishes and answers, so that many writers share one commit. Reads of the current
-//! state come from memory and wait for nobody. A resource version is the number of a row, so it is
+//! One writer owns the database. For a file it is a thread: it takes what has queued up, commits it as
+//! one transaction and only then publishes and answers, so that many writers share one commit. In
+//! memory there is no disk to wait for: a request is performed where it is made, and a store starts no
+//! thread. Reads of the current state come from memory and wait for nobody. A resource version is the number of a row, so it is
 //! unique and rises over all objects; a deletion has one of its own.
 //!
 //! Keys are `group/plural/namespace/name`; the store knows nothing else of Kubernetes, but that it
@@ -25,7 +26,7 @@ pub use object::{Change, Revised};
 pub use watcher::Watcher;
 
 use state::Shared;
-use writer::Request;
+use writer::{Request, Writer};
 
 /// Where the revisions are kept.
 #[derive(Clone, Debug)]
@@ -124,14 +125,51 @@ pub struct Store {
 
 struct Inner {
     shared: Arc<Shared>,
-    requests: mpsc::Sender<Request>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    driver: Driver,
+}
+
+/// Who makes the writer work.
+enum Driver {
+    /// Whoever has a request; `None` once the store is closed.
+    InPlace(Mutex<Option<Writer>>),
+    /// A thread of its own.
+    Thread {
+        requests: mpsc::Sender<Request>,
+        thread: Mutex<Option<JoinHandle<()>>>,
+    },
+}
+
+impl Driver {
+    fn send(&self, request: Request) -> Result<(), StoreError> {
+        match self {
+            Self::InPlace(writer) => {
+                let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+                let open = writer.as_ref().ok_or(StoreError::Closed)?;
+                if !open.perform_all(request, || None) {
+                    *writer = None;
+                }
+                Ok(())
+            }
+            Self::Thread { requests, .. } => {
+                requests.send(request).map_err(|_| StoreError::Closed)
+            }
+        }
+    }
+
+    /// Ends the writer; gives back the thread that has to be waited for.
+    fn close(&self) -> Option<JoinHandle<()>> {
+        // One that is closed already refuses.
+        let _ = self.send(Request::Close);
+        match self {
+            Self::InPlace(_) => None,
+            Self::Thread { thread, .. } => take(thread),
+        }
+    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let _ = self.requests.send(Request::Close);
-        if let Some(thread) = take(&self.thread) {
+        if let Some(thread) = self.driver.close() {
             let _ = thread.join();
         }
     }
@@ -152,18 +190,23 @@ impl Store {
             Location::File(path) => Some(Path::new(path)),
         })?;
         let shared = Arc::new(Shared::load(&database, retention)?);
-        let (requests, queue) = mpsc::channel();
-        let writer = writer::Writer::new(database, shared.clone(), retention);
-        let thread = std::thread::Builder::new()
-            .name("store".into())
-            .spawn(move || writer.run(&queue))
-            .map_err(|error| StoreError::Database(error.to_string()))?;
+        let writer = Writer::new(database, shared.clone(), retention);
+        let driver = match location {
+            Location::Memory => Driver::InPlace(Mutex::new(Some(writer))),
+            Location::File(_) => {
+                let (requests, queue) = mpsc::channel();
+                let thread = std::thread::Builder::new()
+                    .name("store".into())
+                    .spawn(move || writer.run(&queue))
+                    .map_err(|error| StoreError::Database(error.to_string()))?;
+                Driver::Thread {
+                    requests,
+                    thread: Mutex::new(Some(thread)),
+                }
+            }
+        };
         Ok(Self {
-            inner: Arc::new(Inner {
-                shared,
-                requests,
-                thread: Mutex::new(Some(thread)),
-            }),
+            inner: Arc::new(Inner { shared, driver }),
         })
     }
 
@@ -242,17 +285,13 @@ impl Store {
 
     /// Ends the writer and closes the database; later writes fail, watchers end.
     pub async fn close(&self) {
-        let _ = self.inner.requests.send(Request::Close);
-        if let Some(thread) = take(&self.inner.thread) {
+        if let Some(thread) = self.inner.driver.close() {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
     }
 
     fn send(&self, request: Request) -> Result<(), StoreError> {
-        self.inner
-            .requests
-            .send(request)
-            .map_err(|_| StoreError::Closed)
+        self.inner.driver.send(request)
     }
 
     fn shared(&self) -> &Shared {

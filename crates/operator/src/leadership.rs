@@ -116,6 +116,7 @@ impl Leadership {
                 return;
             };
             tokio::select! {
+                biased;
                 changed = terms.changed() => if changed.is_err() { return },
                 () = sleep_until(term.until) => return,
             }

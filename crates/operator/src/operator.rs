@@ -150,6 +150,7 @@ impl Operator {
         };
         let tasks = Controller::<TaskFrontEnd>::run(parts, shutdown);
         tokio::select! {
+            biased;
             _ = futures::future::join(tasks.boxed(), sender.boxed()) => {}
             () = late => warn!("what has begun did not end in time, and is cut off"),
             never = health.beats() => match never {},

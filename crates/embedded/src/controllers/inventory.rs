@@ -158,6 +158,7 @@ pub(crate) async fn run(
             Some(Signal::Object(resource, event)) => object_event(resource, *event, &mut observer),
             Some(Signal::Definitions) => {
                 let found = tokio::select! {
+                    biased;
                     () = shutdown.cancelled() => return,
                     found = discover(client) => found,
                 };

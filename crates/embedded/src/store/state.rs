@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::sql::Database;
 use super::{Change, Retention, Revised, StoreError};
 
-/// Written by the writer thread alone, after each commit.
+/// Written by the writer alone, after each commit.
 pub(super) struct Shared {
     state: RwLock<State>,
     revision: watch::Sender<u64>,

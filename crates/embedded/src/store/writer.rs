@@ -1,4 +1,4 @@
-//! The writer thread: takes what has queued up, commits it in one transaction, publishes, answers.
+//! The writer: takes what has queued up, commits it in one transaction, publishes, answers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
@@ -62,11 +62,26 @@ impl Writer {
         }
     }
 
+    /// Performs what comes in until it is told to end, or nobody is left who could send anything.
     pub(super) fn run(self, queue: &mpsc::Receiver<Request>) {
-        let mut next = queue.recv().ok();
+        while let Ok(request) = queue.recv() {
+            if !self.perform_all(request, || queue.try_recv().ok()) {
+                return;
+            }
+        }
+        self.shared.close();
+    }
+
+    /// Performs a request, and those that `more` has after it; false when it was told to end.
+    pub(super) fn perform_all(
+        &self,
+        request: Request,
+        mut more: impl FnMut() -> Option<Request>,
+    ) -> bool {
+        let mut next = Some(request);
         while let Some(request) = next.take() {
             match request {
-                Request::Write { write, reply } => next = self.batch(write, reply, queue),
+                Request::Write { write, reply } => next = self.batch(write, reply, &mut more),
                 Request::ListAt {
                     prefix,
                     revision,
@@ -86,13 +101,13 @@ impl Writer {
                 Request::Compact { revision, reply } => {
                     let _ = reply.send(self.compact(revision));
                 }
-                Request::Close => break,
-            }
-            if next.is_none() {
-                next = queue.recv().ok();
+                Request::Close => {
+                    self.shared.close();
+                    return false;
+                }
             }
         }
-        self.shared.close();
+        true
     }
 
     /// Commits `first` with the writes behind it; gives back the request that ended the batch.
@@ -100,7 +115,7 @@ impl Writer {
         &self,
         first: Write,
         reply: Reply<Arc<Revised>>,
-        queue: &mpsc::Receiver<Request>,
+        more: &mut impl FnMut() -> Option<Request>,
     ) -> Option<Request> {
         let mut batch = Batch {
             revision: self.shared.revision(),
@@ -115,15 +130,15 @@ impl Writer {
         let mut leftover = None;
         let mut failed = self.add(&mut batch, first, reply).err();
         while failed.is_none() && batch.replies.len() < BATCH {
-            match queue.try_recv() {
-                Ok(Request::Write { write, reply }) => {
+            match more() {
+                Some(Request::Write { write, reply }) => {
                     failed = self.add(&mut batch, write, reply).err();
                 }
-                Ok(other) => {
+                Some(other) => {
                     leftover = Some(other);
                     break;
                 }
-                Err(_) => break,
+                None => break,
             }
         }
         let committed = match failed {

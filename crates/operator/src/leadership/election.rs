@@ -339,6 +339,7 @@ impl Election {
                 _ => return,
             };
             let event = tokio::select! {
+                biased;
                 event = watch.next() => event,
                 // Taken at once: that it was not renewed is what the precondition of the write says.
                 () = sleep_until(expires) => return,

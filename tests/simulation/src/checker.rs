@@ -1,0 +1,228 @@
+//! Looks at each revision that the store gets, and at what the node starts, and holds them against the
+//! [invariants](crate::invariants).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures::FutureExt as _;
+use kubeopencode_api::names;
+use kubeopencode_embedded::{
+    api::Api,
+    store::{Change, Store, StoreError, Watcher},
+};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::{
+    invariants::{self as rules, Held, Start, Violation},
+    trace::Trace,
+};
+
+const TASKS: &str = "/kubeopencode.io/tasks/";
+const AGENTS: &str = "/kubeopencode.io/agents/";
+const JOBS: &str = "/batch/jobs/";
+const PODS: &str = "/core/pods/";
+
+/// The checker of one run. Clones are the same one.
+#[derive(Clone)]
+pub struct Checker {
+    inner: Arc<Mutex<Inner>>,
+    found: Arc<watch::Sender<Option<Violation>>>,
+    store: Store,
+    trace: Trace,
+}
+
+struct Inner {
+    watcher: Watcher,
+    /// From the UID of a Job to UID and name of its Task.
+    jobs: BTreeMap<String, (String, String)>,
+    starts: Vec<Start>,
+    running: BTreeSet<String>,
+}
+
+impl Checker {
+    /// Looks at everything from now on.
+    ///
+    /// # Errors
+    /// The store is closed.
+    pub fn new(api: &Api, trace: &Trace) -> Result<Self, StoreError> {
+        let store = api.store().clone();
+        let inner = Inner {
+            watcher: store.watch("", store.revision())?,
+            jobs: BTreeMap::new(),
+            starts: Vec::new(),
+            running: BTreeSet::new(),
+        };
+        Ok(Self {
+            inner: Arc::new(Mutex::new(inner)),
+            found: Arc::new(watch::Sender::new(None)),
+            store,
+            trace: trace.clone(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ready when a rule did not hold.
+    pub async fn finds(&self) -> Violation {
+        let mut found = self.found.subscribe();
+        loop {
+            if let Some(violation) = found.borrow_and_update().clone() {
+                return violation;
+            }
+            // The sender lives as long as this checker.
+            let _ = found.changed().await;
+        }
+    }
+
+    /// Something went wrong that no rule speaks of.
+    pub fn report(&self, held: Held) {
+        if let Err(violation) = held {
+            self.trace.say("invariants", format_args!("BROKEN: {}: {}", violation.rule, violation.what));
+            self.found.send_if_modified(|found| {
+                let first = found.is_none();
+                found.get_or_insert(violation);
+                first
+            });
+        }
+    }
+
+    /// `who` has just been answered: looks at what has changed.
+    pub fn look(&self, who: &str) {
+        loop {
+            let ready = self.lock().watcher.ready().now_or_never();
+            match ready {
+                Some(Ok(changes)) if !changes.is_empty() => {
+                    for change in changes {
+                        self.report(self.judge(who, &change));
+                    }
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn judge(&self, who: &str, change: &Change) -> Held {
+        let key = change.object.key.as_str();
+        let after = &change.object.value;
+        let before = change.previous.as_ref().map(|previous| &previous.value);
+        if change.deleted {
+            self.trace.say(who, format_args!("  - {key}"));
+            return Ok(());
+        }
+        if let Some(name) = key.strip_prefix(TASKS) {
+            self.trace.say(who, format_args!("  = Task {name}: {}", told(after)));
+            rules::an_end_is_told(name, after)?;
+            if let Some(before) = before {
+                rules::an_end_is_final(name, before, after)?;
+                rules::an_attempt_has_one_job(name, before, after)?;
+            }
+        } else if let Some(name) = key.strip_prefix(AGENTS) {
+            if who.starts_with("operator") {
+                rules::a_limit_is_kept(name, before, after)?;
+            }
+        } else if let Some(name) = key.strip_prefix(JOBS) {
+            let suspended = &after["spec"]["suspend"];
+            self.trace.say(who, format_args!("  = Job {name}: suspend {suspended}"));
+            if before.is_none() {
+                let owner = &after["metadata"]["ownerReferences"][0];
+                let task = (text(&owner["uid"]), text(&owner["name"]));
+                self.lock().jobs.insert(text(&after["metadata"]["uid"]), task);
+            }
+        } else if let Some(name) = key.strip_prefix(PODS) {
+            let phase = &after["status"]["phase"];
+            self.trace.say(who, format_args!("  = Pod {name}: {phase}"));
+        }
+        Ok(())
+    }
+
+    /// The node starts the agent of this Pod.
+    pub fn agent_starts(&self, pod: &Value) {
+        let job = text(&pod["metadata"]["ownerReferences"][0]["uid"]);
+        let known = self.lock().jobs.get(&job).cloned();
+        let Some((task, name)) = known else {
+            return;
+        };
+        let start = Start {
+            task,
+            name,
+            attempt: text(&pod["metadata"]["annotations"][names::ANNOTATION_ATTEMPT]),
+            job,
+            pod: text(&pod["metadata"]["name"]),
+        };
+        let held = rules::an_agent_starts_once(&self.lock().starts, &start);
+        self.lock().running.insert(start.pod.clone());
+        self.lock().starts.push(start);
+        self.report(held);
+    }
+
+    /// The agent of this Pod has ended, in whatever way.
+    pub fn agent_ended(&self, pod: &str) {
+        self.lock().running.remove(pod);
+    }
+
+    /// How many agents were started.
+    #[must_use]
+    pub fn starts(&self) -> usize {
+        self.lock().starts.len()
+    }
+
+    /// How many Tasks there are.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        self.store.list(TASKS).0.len()
+    }
+
+    /// Whether everything has come to rest: what has to hold at the end.
+    ///
+    /// # Errors
+    /// The first rule that does not hold.
+    pub fn at_rest(&self) -> Held {
+        let list = |prefix: &'static str| {
+            let (objects, _) = self.store.list(prefix);
+            objects
+                .into_iter()
+                .map(move |object| (object.key.trim_start_matches(prefix).to_owned(), object))
+        };
+        for (name, task) in list(TASKS) {
+            rules::every_task_has_ended(&name, &task.value)?;
+        }
+        for (name, agent) in list(AGENTS) {
+            rules::no_slot_is_held(&name, &agent.value)?;
+        }
+        for (name, job) in list(JOBS) {
+            rules::no_job_is_active(&name, &job.value)?;
+        }
+        rules::no_agent_runs(&self.lock().running)?;
+        let (all, _) = self.store.list("");
+        let alive = all.iter().map(|object| text(&object.value["metadata"]["uid"]));
+        let alive = alive.collect();
+        for object in &all {
+            rules::nothing_is_left_behind(&object.key, &object.value, &alive)?;
+        }
+        Ok(())
+    }
+}
+
+/// A Task's status in a line.
+fn told(task: &Value) -> String {
+    let status = &task["status"];
+    let deleting = task["metadata"]["deletionTimestamp"].is_string();
+    let word = |field: &str| text(&status[field]);
+    format!(
+        "{} {} job {} attempts {}{}",
+        word("phase"),
+        word("reason"),
+        word("jobName"),
+        status["attempts"],
+        if deleting { " deleting" } else { "" }
+    )
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,179 @@
+//! What has to hold, each rule a function with a sentence.
+//!
+//! Those that speak of a change are asked at each revision that the store gets, those at the end when everything has
+//! come to rest. What was started is what the *node* counted: no status is believed.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+/// A rule that did not hold.
+#[derive(Debug, Clone)]
+pub struct Violation {
+    /// Which one.
+    pub rule: &'static str,
+    /// Of what.
+    pub what: String,
+}
+
+/// What a rule says.
+pub type Held = Result<(), Violation>;
+
+fn broken(rule: &'static str, what: String) -> Held {
+    Err(Violation { rule, what })
+}
+
+/// That the node started the agent of a Task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// UID of the Task.
+    pub task: String,
+    /// Its name, for people.
+    pub name: String,
+    /// The attempt that the Pod says it is of.
+    pub attempt: String,
+    /// UID of the Job.
+    pub job: String,
+    /// Name of the Pod.
+    pub pod: String,
+}
+
+/// The agent of a Task starts once: not twice in an attempt, and not in a second attempt when it has started in one.
+pub fn an_agent_starts_once(before: &[Start], start: &Start) -> Held {
+    match before.iter().find(|other| other.task == start.task) {
+        Some(other) => broken(
+            "the agent of a Task starts once",
+            format!(
+                "Task {}: started in Pod {} (attempt {}) and in Pod {} (attempt {})",
+                start.name, other.pod, other.attempt, start.pod, start.attempt
+            ),
+        ),
+        None => Ok(()),
+    }
+}
+
+/// A Task that has ended never has another phase, reason or completionTime.
+pub fn an_end_is_final(name: &str, before: &Value, after: &Value) -> Held {
+    if !is_terminal(before) {
+        return Ok(());
+    }
+    for field in ["phase", "reason", "completionTime"] {
+        let (was, is) = (&before["status"][field], &after["status"][field]);
+        if was != is {
+            return broken(
+                "a terminal phase, its reason and completionTime never change",
+                format!("Task {name}: {field} was {was} and is {is}"),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A Task that has ended says why and when.
+pub fn an_end_is_told(name: &str, task: &Value) -> Held {
+    let status = &task["status"];
+    if is_terminal(task) && (!status["reason"].is_string() || !status["completionTime"].is_string())
+    {
+        return broken(
+            "a terminal Task has reason and completionTime",
+            format!("Task {name}: {status}"),
+        );
+    }
+    Ok(())
+}
+
+/// An attempt has one Job: its UID is recorded once.
+pub fn an_attempt_has_one_job(name: &str, before: &Value, after: &Value) -> Held {
+    let (was, is) = (&before["status"], &after["status"]);
+    if was["jobUID"].is_string() && was["attempts"] == is["attempts"] && was["jobUID"] != is["jobUID"]
+        && is["jobUID"].is_string()
+    {
+        return broken(
+            "an attempt has one Job",
+            format!("Task {name}: Job {} and then {}", was["jobUID"], is["jobUID"]),
+        );
+    }
+    Ok(())
+}
+
+/// No operator makes the list of an Agent's holders longer than its limit.
+pub fn a_limit_is_kept(name: &str, before: Option<&Value>, after: &Value) -> Held {
+    let holders = |agent: &Value| agent["status"]["slots"].as_array().map_or(0, Vec::len);
+    let limit = after["spec"]["maxConcurrentTasks"].as_u64().unwrap_or(0);
+    let (was, is) = (before.map_or(0, holders), holders(after));
+    if limit > 0 && is > was && u64::try_from(is).unwrap_or(u64::MAX) > limit {
+        return broken(
+            "an Agent's slots are never filled beyond its limit",
+            format!("Agent {name}: {was} holders became {is}, with a limit of {limit}"),
+        );
+    }
+    Ok(())
+}
+
+/// When everything has come to rest, every Task has ended.
+pub fn every_task_has_ended(name: &str, task: &Value) -> Held {
+    if is_terminal(task) {
+        return Ok(());
+    }
+    broken(
+        "every Task ends within bounded time once faults have stopped",
+        format!("Task {name}: {}", task["status"]),
+    )
+}
+
+/// When everything has come to rest, no Agent has a holder.
+pub fn no_slot_is_held(name: &str, agent: &Value) -> Held {
+    let slots = &agent["status"]["slots"];
+    if slots.as_array().is_none_or(Vec::is_empty) {
+        return Ok(());
+    }
+    broken(
+        "no slot is held at the end",
+        format!("Agent {name}: {slots}"),
+    )
+}
+
+/// When everything has come to rest, nothing belongs to an owner that is gone.
+pub fn nothing_is_left_behind(key: &str, object: &Value, alive: &BTreeSet<String>) -> Held {
+    let owners = object["metadata"]["ownerReferences"].as_array();
+    for owner in owners.into_iter().flatten() {
+        let uid = owner["uid"].as_str().unwrap_or_default();
+        if !alive.contains(uid) {
+            return broken(
+                "nothing is left of what was deleted",
+                format!("{key} belongs to {} {}, which is gone", owner["kind"], owner["name"]),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// When everything has come to rest, no Job could still make a Pod.
+pub fn no_job_is_active(key: &str, job: &Value) -> Held {
+    let conditions = job["status"]["conditions"].as_array();
+    let ended = conditions.into_iter().flatten().any(|condition| {
+        matches!(condition["type"].as_str(), Some("Complete" | "Failed"))
+            && condition["status"] == "True"
+    });
+    if ended || job["spec"]["suspend"] == true {
+        return Ok(());
+    }
+    broken(
+        "no Job is left unsuspended and unended",
+        format!("{key}: {}", job["status"]),
+    )
+}
+
+/// When everything has come to rest, no agent runs at the node.
+pub fn no_agent_runs(pods: &BTreeSet<String>) -> Held {
+    if pods.is_empty() {
+        return Ok(());
+    }
+    broken("no agent is left running", format!("Pods {pods:?}"))
+}
+
+/// Whether a Task has ended.
+#[must_use]
+pub fn is_terminal(task: &Value) -> bool {
+    matches!(task["status"]["phase"].as_str(), Some("Completed" | "Failed"))
+}

@@ -1,0 +1,378 @@
+//! The life of one Pod on the node: scheduled, pulled, initialized, run, ended; or ended before.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Error as KubeError, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use kubeopencode_api::names::container::{AGENT, GIT_INIT};
+use serde_json::{Value, json};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::Node;
+
+/// What becomes of a Pod.
+#[derive(Debug)]
+struct Fate {
+    scheduled_after: Duration,
+    unschedulable: Option<Duration>,
+    pull_fails: Option<Duration>,
+    init: Duration,
+    init_fails: Option<i32>,
+    cannot_start: bool,
+    /// The node evicts it that long after it has taken it.
+    evicted: Option<Duration>,
+    agent: Duration,
+    exit: (i32, &'static str),
+    /// How long the agent takes to end when it is asked to.
+    obeys: Duration,
+}
+
+/// What ends a container before it ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// The Pod is being deleted.
+    Deleted,
+    /// The Pod's `activeDeadlineSeconds` are over.
+    Deadline,
+    /// The node has no room.
+    Evicted,
+    /// There is no such Pod any more: somebody has forced its deletion.
+    Gone,
+}
+
+/// The life of one Pod.
+pub(super) struct Life {
+    node: Node,
+    name: String,
+    uid: String,
+    api: Api<Pod>,
+    seen: watch::Receiver<Option<Arc<Pod>>>,
+    fate: Fate,
+    taken: Option<(Instant, Timestamp)>,
+    conditions: Vec<Value>,
+}
+
+impl Fate {
+    fn draw(node: &Node) -> Self {
+        let dice = &node.dice;
+        let sometimes = |in_thousand, range| {
+            let is = !*node.calm.borrow() && dice.chance(in_thousand);
+            is.then(|| dice.seconds(range))
+        };
+        Self {
+            scheduled_after: dice.millis(1..3000),
+            unschedulable: sometimes(80, 10..3000),
+            pull_fails: sometimes(80, 10..3000),
+            init: dice.millis(10..20_000),
+            init_fails: dice.chance(100).then(|| *dice.pick(&[1, 75, 137])),
+            cannot_start: dice.chance(30),
+            evicted: sometimes(80, 1..600),
+            agent: dice.seconds(1..1200),
+            exit: *dice.pick(&[
+                (0, "Completed"),
+                (0, "Completed"),
+                (0, "Completed"),
+                (1, "Error"),
+                (137, "OOMKilled"),
+                (139, "Error"),
+            ]),
+            obeys: dice.millis(10..60_000),
+        }
+    }
+}
+
+impl Life {
+    pub(super) fn new(node: Node, pod: Arc<Pod>, seen: watch::Receiver<Option<Arc<Pod>>>) -> Self {
+        let namespace = pod.namespace().unwrap_or_default();
+        Self {
+            name: pod.name_any(),
+            uid: pod.uid().unwrap_or_default(),
+            api: Api::namespaced(node.client.clone(), &namespace),
+            fate: Fate::draw(&node),
+            node,
+            seen,
+            taken: None,
+            conditions: Vec::new(),
+        }
+    }
+
+    fn pod(&self) -> Option<Arc<Pod>> {
+        self.seen.borrow().clone()
+    }
+
+    pub(super) async fn run(mut self) {
+        self.node.trace.say("node", format_args!("sees Pod {}: {:?}", self.name, self.fate));
+        if let Err(told) = self.live().await {
+            self.end_early(told, None).await;
+        }
+    }
+
+    /// Until the Pod has ended by itself; or what ended it before its agent ran.
+    async fn live(&mut self) -> Result<(), Told> {
+        self.schedule().await?;
+        self.take().await?;
+        if let Some(pull) = self.fate.pull_fails {
+            let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}});
+            self.write(json!({"initContainerStatuses": [container(GIT_INIT, &waiting)]})).await;
+            let node = self.node.clone();
+            self.while_not_told(async move { node.until_better(pull).await }).await?;
+        }
+        let running = json!({"running": {"startedAt": self.node.time.now()}});
+        self.write(json!({"initContainerStatuses": [container(GIT_INIT, &running)]})).await;
+        self.while_not_told(sleep(self.fate.init)).await?;
+        if let Some(code) = self.fate.init_fails {
+            let ended = self.terminated(GIT_INIT, code, "Error");
+            self.finish("Failed", json!({"initContainerStatuses": [ended]})).await;
+            return Ok(());
+        }
+        let ended = self.terminated(GIT_INIT, 0, "Completed");
+        self.write(json!({"initContainerStatuses": [ended]})).await;
+        // The kubelet looks once more before it starts a container.
+        self.while_not_told(sleep(Duration::from_millis(1))).await?;
+        if self.fate.cannot_start {
+            let ended = self.terminated(AGENT, 128, "StartError");
+            self.finish("Failed", json!({"containerStatuses": [ended]})).await;
+            return Ok(());
+        }
+        self.run_agent().await;
+        Ok(())
+    }
+
+    async fn schedule(&mut self) -> Result<(), Told> {
+        self.while_not_told(sleep(self.fate.scheduled_after)).await?;
+        if let Some(wait) = self.fate.unschedulable {
+            self.condition("PodScheduled", "False", "Unschedulable");
+            self.write(json!({})).await;
+            let node = self.node.clone();
+            self.while_not_told(async move { node.until_better(wait).await }).await?;
+        }
+        let binding = json!({
+            "apiVersion": "v1", "kind": "Binding", "metadata": {"name": self.name, "uid": self.uid},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": "node"},
+        });
+        loop {
+            let parameters = PostParams::default();
+            let bound = self.api.create_subresource::<Value, Value>("binding", &self.name, &parameters, &binding);
+            match bound.await {
+                Ok(_) => break,
+                Err(KubeError::Api(status)) if matches!(status.code, 404 | 409) => break,
+                Err(_) => sleep(Duration::from_secs(1)).await,
+            }
+        }
+        self.conditions.clear();
+        // Bound or not, and deleted or not: the watch tells.
+        loop {
+            let bound = |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+            match self.pod() {
+                None => return Err(Told::Gone),
+                Some(pod) if bound(&pod) => return Ok(()),
+                Some(_) => {}
+            }
+            if self.seen.changed().await.is_err() {
+                return Err(Told::Gone);
+            }
+        }
+    }
+
+    async fn take(&mut self) -> Result<(), Told> {
+        self.node.until_reachable().await;
+        self.while_not_told(sleep(Duration::from_millis(1))).await?;
+        let now = self.node.time.now();
+        self.taken = Some((Instant::now(), now));
+        self.condition("PodScheduled", "True", "Scheduled");
+        self.write(json!({"phase": "Pending", "startTime": now})).await;
+        Ok(())
+    }
+
+    async fn run_agent(&mut self) {
+        let Some(pod) = self.pod() else { return };
+        let pod = serde_json::to_value(pod.as_ref()).unwrap_or_default();
+        self.node.trace.say("node", format_args!("STARTS the agent of Pod {}", self.name));
+        self.node.checker.agent_starts(&pod);
+        let began = self.node.time.now();
+        let running = json!({"running": {"startedAt": began}});
+        let started = self.write(json!({"phase": "Running", "containerStatuses": [container(AGENT, &running)]}));
+        started.await;
+        let told = self.while_not_told(sleep(self.fate.agent)).await;
+        match told {
+            Ok(()) => {
+                let (code, reason) = self.fate.exit;
+                self.agent_ended(code);
+                let phase = if code == 0 { "Succeeded" } else { "Failed" };
+                let ended = self.terminated(AGENT, code, reason);
+                self.finish(phase, json!({"containerStatuses": [ended]})).await;
+            }
+            Err(told) => {
+                let grace = Duration::from_secs(30);
+                sleep(self.fate.obeys.min(grace)).await;
+                let code = if self.fate.obeys > grace { 137 } else { 143 };
+                self.agent_ended(code);
+                self.end_early(told, Some(code)).await;
+            }
+        }
+    }
+
+    fn agent_ended(&self, code: i32) {
+        let name = &self.name;
+        self.node.trace.say("node", format_args!("the agent of Pod {name} has ended: {code}"));
+        self.node.checker.agent_ended(name);
+    }
+
+    /// The Pod ends by what it was told; `agent` is the exit code of an agent that ran.
+    async fn end_early(&mut self, told: Told, agent: Option<i32>) {
+        let statuses: Vec<Value> = agent
+            .map(|code| self.terminated(AGENT, code, "Error"))
+            .into_iter()
+            .collect();
+        let mut change = json!({"containerStatuses": statuses});
+        match told {
+            Told::Gone => return,
+            Told::Deleted => {}
+            Told::Deadline => {
+                change["reason"] = json!("DeadlineExceeded");
+                change["message"] = json!("Pod was active on the node longer than the specified deadline");
+            }
+            Told::Evicted => {
+                change["reason"] = json!("Evicted");
+                change["message"] = json!("The node was low on resource: memory.");
+                self.condition("DisruptionTarget", "True", "TerminationByKubelet");
+            }
+        }
+        self.finish("Failed", change).await;
+    }
+
+    /// The Pod has ended; its object goes when it is being deleted.
+    async fn finish(&mut self, phase: &str, mut change: Value) {
+        if self.taken.is_some() {
+            change["phase"] = json!(phase);
+            self.write(change).await;
+        }
+        loop {
+            self.node.until_reachable().await;
+            match self.pod() {
+                None => return,
+                Some(pod) if pod.metadata.deletion_timestamp.is_some() => break,
+                Some(_) => {}
+            }
+            if self.seen.changed().await.is_err() {
+                return;
+            }
+        }
+        let at_once = DeleteParams::default()
+            .grace_period(0)
+            .preconditions(Preconditions {
+                uid: Some(self.uid.clone()),
+                resource_version: None,
+            });
+        loop {
+            self.node.until_reachable().await;
+            match self.api.delete(&self.name, &at_once).await {
+                Ok(_) => return,
+                Err(KubeError::Api(status)) if matches!(status.code, 404 | 409) => return,
+                Err(_) => sleep(Duration::from_secs(1)).await,
+            }
+        }
+    }
+
+    /// Does this, unless the Pod is told to end before.
+    async fn while_not_told(&mut self, work: impl Future<Output = ()>) -> Result<(), Told> {
+        let mut work = pin!(work);
+        let evicted = self.fate.evicted.filter(|_| self.taken.is_some());
+        loop {
+            let deadline = self.deadline();
+            let eviction = self.taken.zip(evicted).map(|((taken, _), after)| taken + after);
+            let reachable = *self.node.reachable.borrow();
+            if reachable {
+                match self.seen.borrow_and_update().as_ref() {
+                    None => return Err(Told::Gone),
+                    Some(pod) if pod.metadata.deletion_timestamp.is_some() => {
+                        return Err(Told::Deleted);
+                    }
+                    Some(_) => {}
+                }
+            }
+            let mut touch = self.node.reachable.subscribe();
+            let far = Instant::now() + Duration::from_hours(24);
+            tokio::select! {
+                biased;
+                () = &mut work => return Ok(()),
+                () = sleep_until(deadline.unwrap_or(far)), if deadline.is_some() => {
+                    return Err(Told::Deadline);
+                }
+                () = sleep_until(eviction.unwrap_or(far)), if eviction.is_some() => {
+                    return Err(Told::Evicted);
+                }
+                changed = self.seen.changed(), if reachable => {
+                    if changed.is_err() {
+                        return Err(Told::Gone);
+                    }
+                }
+                // The sender lives as long as the node.
+                _ = touch.changed() => {}
+            }
+        }
+    }
+
+    /// When the Pod's time is over, as far as the node has heard.
+    fn deadline(&self) -> Option<Instant> {
+        let (taken, _) = self.taken?;
+        let seconds = self.pod()?.spec.as_ref()?.active_deadline_seconds?;
+        Some(taken + Duration::from_secs(u64::try_from(seconds).ok()?))
+    }
+
+    fn condition(&mut self, type_: &str, status: &str, reason: &str) {
+        self.conditions.retain(|known| known["type"] != type_);
+        self.conditions.push(json!({
+            "type": type_, "status": status, "reason": reason, "message": reason,
+            "lastTransitionTime": self.node.time.now(),
+        }));
+    }
+
+    fn terminated(&self, name: &str, code: i32, reason: &str) -> Value {
+        let now = self.node.time.now();
+        container(
+            name,
+            &json!({"terminated": {
+                "exitCode": code, "reason": reason, "message": "", "startedAt": now, "finishedAt": now,
+            }}),
+        )
+    }
+
+    /// Writes the status, as soon as the node is heard and as often as it takes.
+    async fn write(&self, mut status: Value) {
+        if !self.conditions.is_empty() {
+            status["conditions"] = json!(self.conditions);
+        }
+        let change = json!({"metadata": {"uid": self.uid}, "status": status});
+        loop {
+            self.node.until_reachable().await;
+            let parameters = PatchParams::default();
+            let written = self
+                .api
+                .patch_status(&self.name, &parameters, &Patch::Merge(&change))
+                .await;
+            match written {
+                Ok(_) => return,
+                Err(KubeError::Api(status)) if status.code < 500 => {
+                    // Gone, or another one has its name.
+                    self.node.trace.say("node", format_args!("Pod {}: {}", self.name, status.message));
+                    return;
+                }
+                Err(_) => sleep(Duration::from_secs(1)).await,
+            }
+        }
+    }
+}
+
+fn container(name: &str, state: &Value) -> Value {
+    json!({
+        "name": name, "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state,
+    })
+}
