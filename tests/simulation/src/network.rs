@@ -161,7 +161,10 @@ impl Line {
             _ => format!("{verb} {}", request.uri().path().trim_start_matches("/apis/")),
         };
         let fault = self.draw(verb, &resource);
-        self.say(format_args!("> {what}{fault}"));
+        // Watches come and go all the time, and mean nothing where they get through.
+        if verb != "watch" || fault != Fault::None {
+            self.say(format_args!("> {what}{fault}"));
+        }
         self.takes_time().await;
         let answer = self.meet(fault, request, verb, &what).await;
         self.until_through().await;
@@ -193,10 +196,10 @@ impl Line {
         };
         self.network.checker.look(&self.name);
         let code = answer.status().as_u16();
-        self.say(format_args!("< {what}: {code}"));
         if verb == "watch" && code == 200 {
             return Ok(self.watched(answer, what));
         }
+        self.say(format_args!("< {what}: {code}"));
         self.takes_time().await;
         match fault.after() {
             Some(lost) => {

@@ -250,10 +250,9 @@ impl Life {
 
     /// The Pod has ended; its object goes when it is being deleted.
     async fn finish(&mut self, phase: &str, mut change: Value) {
-        if self.taken.is_some() {
-            change["phase"] = json!(phase);
-            self.write(change).await;
-        }
+        // Also of one that was never bound: that is the work of Kubernetes' Pod garbage collector.
+        change["phase"] = json!(phase);
+        self.write(change).await;
         loop {
             self.node.until_reachable().await;
             match self.pod() {
