@@ -38,6 +38,8 @@ struct Inner {
     watcher: Watcher,
     /// From the UID of a Job to UID and name of its Task.
     jobs: BTreeMap<String, (String, String)>,
+    /// From the UID of a Task and an attempt to the name of its Job.
+    names: BTreeMap<(String, String), String>,
     starts: Vec<Start>,
     running: BTreeSet<String>,
 }
@@ -52,6 +54,7 @@ impl Checker {
         let inner = Inner {
             watcher: store.watch("", store.revision())?,
             jobs: BTreeMap::new(),
+            names: BTreeMap::new(),
             starts: Vec::new(),
             running: BTreeSet::new(),
         };
@@ -82,7 +85,10 @@ impl Checker {
     /// Something went wrong that no rule speaks of.
     pub fn report(&self, held: Held) {
         if let Err(violation) = held {
-            self.trace.say("invariants", format_args!("BROKEN: {}: {}", violation.rule, violation.what));
+            self.trace.say(
+                "invariants",
+                format_args!("BROKEN: {}: {}", violation.rule, violation.what),
+            );
             self.found.send_if_modified(|found| {
                 let first = found.is_none();
                 found.get_or_insert(violation);
@@ -115,23 +121,47 @@ impl Checker {
             return Ok(());
         }
         if let Some(name) = key.strip_prefix(TASKS) {
-            self.trace.say(who, format_args!("  = Task {name}: {}", told(after)));
+            self.trace
+                .say(who, format_args!("  = Task {name}: {}", told(after)));
             rules::an_end_is_told(name, after)?;
             if let Some(before) = before {
                 rules::an_end_is_final(name, before, after)?;
                 rules::an_attempt_has_one_job(name, before, after)?;
+                rules::a_recorded_stop_is_kept(name, before, after)?;
             }
+            let recorded = text(&after["status"]["jobUID"]);
+            let owner = self
+                .lock()
+                .jobs
+                .get(&recorded)
+                .map(|(task, _)| task.clone());
+            rules::a_recorded_job_is_its_own(name, after, owner.as_deref())?;
+            let place = name.split_once('/').map_or("", |(namespace, _)| namespace);
+            let job = format!("{JOBS}{place}/{}", text(&after["status"]["jobName"]));
+            let job = self
+                .store
+                .get(&job)
+                .filter(|job| job.value["metadata"]["uid"] == *recorded);
+            rules::a_lost_job_is_gone(name, before, after, job.as_ref().map(|job| &job.value))?;
         } else if let Some(name) = key.strip_prefix(AGENTS) {
             if who.starts_with("operator") {
                 rules::a_limit_is_kept(name, before, after)?;
             }
         } else if let Some(name) = key.strip_prefix(JOBS) {
             let suspended = &after["spec"]["suspend"];
-            self.trace.say(who, format_args!("  = Job {name}: suspend {suspended}"));
-            if before.is_none() {
-                let owner = &after["metadata"]["ownerReferences"][0];
-                let task = (text(&owner["uid"]), text(&owner["name"]));
-                self.lock().jobs.insert(text(&after["metadata"]["uid"]), task);
+            self.trace
+                .say(who, format_args!("  = Job {name}: suspend {suspended}"));
+            let owner = &after["metadata"]["ownerReferences"][0];
+            if before.is_none() && owner["kind"] == "Task" {
+                let (uid, task) = (text(&owner["uid"]), text(&owner["name"]));
+                let created = text(&after["metadata"]["name"]);
+                let attempt = text(&after["metadata"]["annotations"][names::ANNOTATION_ATTEMPT]);
+                let mut inner = self.lock();
+                let job = text(&after["metadata"]["uid"]);
+                inner.jobs.insert(job, (uid.clone(), task.clone()));
+                let known = inner.names.entry((uid, attempt));
+                let known = known.or_insert_with(|| created.clone());
+                rules::an_attempt_has_one_name(&task, known, &created)?;
             }
         } else if let Some(name) = key.strip_prefix(PODS) {
             let phase = &after["status"]["phase"];
@@ -197,9 +227,14 @@ impl Checker {
         for (name, job) in list(JOBS) {
             rules::no_job_is_active(&name, &job.value)?;
         }
+        for (name, pod) in list(PODS) {
+            rules::no_pod_is_active(&name, &pod.value)?;
+        }
         rules::no_agent_runs(&self.lock().running)?;
         let (all, _) = self.store.list("");
-        let alive = all.iter().map(|object| text(&object.value["metadata"]["uid"]));
+        let alive = all
+            .iter()
+            .map(|object| text(&object.value["metadata"]["uid"]));
         let alive = alive.collect();
         for object in &all {
             rules::nothing_is_left_behind(&object.key, &object.value, &alive)?;

@@ -85,12 +85,89 @@ pub fn an_end_is_told(name: &str, task: &Value) -> Held {
 /// An attempt has one Job: its UID is recorded once.
 pub fn an_attempt_has_one_job(name: &str, before: &Value, after: &Value) -> Held {
     let (was, is) = (&before["status"], &after["status"]);
-    if was["jobUID"].is_string() && was["attempts"] == is["attempts"] && was["jobUID"] != is["jobUID"]
+    if was["jobUID"].is_string()
+        && was["attempts"] == is["attempts"]
+        && was["jobUID"] != is["jobUID"]
         && is["jobUID"].is_string()
     {
         return broken(
             "an attempt has one Job",
-            format!("Task {name}: Job {} and then {}", was["jobUID"], is["jobUID"]),
+            format!(
+                "Task {name}: Job {} and then {}",
+                was["jobUID"], is["jobUID"]
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// The Job that is on record belongs to the Task.
+pub fn a_recorded_job_is_its_own(name: &str, task: &Value, owner_of_job: Option<&str>) -> Held {
+    let uid = task["metadata"]["uid"].as_str();
+    if task["status"]["jobUID"].is_string() && uid != owner_of_job {
+        return broken(
+            "the Job on record is the Task's own",
+            format!(
+                "Task {name}: Job {} is of {owner_of_job:?}",
+                task["status"]["jobName"]
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// An attempt's Job has one name, however often it is created.
+pub fn an_attempt_has_one_name(task: &str, known: &str, created: &str) -> Held {
+    if known == created {
+        return Ok(());
+    }
+    broken(
+        "an attempt's Job has one name",
+        format!("Task {task}: {known} and {created}"),
+    )
+}
+
+/// A Task is not called lost while its Job is there, has a Pod to come, and nobody has laid hands on it.
+pub fn a_lost_job_is_gone(
+    name: &str,
+    before: Option<&Value>,
+    task: &Value,
+    job: Option<&Value>,
+) -> Held {
+    let lost = |task: &Value| task["status"]["reason"] == "JobLost";
+    if !lost(task) || before.is_some_and(lost) {
+        return Ok(());
+    }
+    match job {
+        Some(job)
+            if job["spec"]["suspend"] != true
+                && !job["metadata"]["deletionTimestamp"].is_string() =>
+        {
+            broken(
+                "a Task whose Job is there has not lost it",
+                format!("Task {name}: {}", task["status"]["message"]),
+            )
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A stop that is on record stays there, and is how the Task ends.
+pub fn a_recorded_stop_is_kept(name: &str, before: &Value, after: &Value) -> Held {
+    let stopped = |task: &Value| {
+        let conditions = task["status"]["conditions"].as_array();
+        conditions
+            .into_iter()
+            .flatten()
+            .any(|condition| condition["type"] == "Stopped")
+    };
+    if !stopped(before) || is_terminal(before) {
+        return Ok(());
+    }
+    if !stopped(after) || (is_terminal(after) && after["status"]["reason"] != "UserStopped") {
+        return broken(
+            "a Task whose stop is on record ends as stopped",
+            format!("Task {name}: {}", after["status"]),
         );
     }
     Ok(())
@@ -141,7 +218,10 @@ pub fn nothing_is_left_behind(key: &str, object: &Value, alive: &BTreeSet<String
         if !alive.contains(uid) {
             return broken(
                 "nothing is left of what was deleted",
-                format!("{key} belongs to {} {}, which is gone", owner["kind"], owner["name"]),
+                format!(
+                    "{key} belongs to {} {}, which is gone",
+                    owner["kind"], owner["name"]
+                ),
             );
         }
     }
@@ -172,8 +252,25 @@ pub fn no_agent_runs(pods: &BTreeSet<String>) -> Held {
     broken("no agent is left running", format!("Pods {pods:?}"))
 }
 
+/// When everything has come to rest, no Job of a Task that has ended still has a Pod that has not.
+pub fn no_pod_is_active(key: &str, pod: &Value) -> Held {
+    if matches!(
+        pod["status"]["phase"].as_str(),
+        Some("Succeeded" | "Failed")
+    ) {
+        return Ok(());
+    }
+    broken(
+        "no Pod is left that has not ended",
+        format!("{key}: {}", pod["status"]),
+    )
+}
+
 /// Whether a Task has ended.
 #[must_use]
 pub fn is_terminal(task: &Value) -> bool {
-    matches!(task["status"]["phase"].as_str(), Some("Completed" | "Failed"))
+    matches!(
+        task["status"]["phase"].as_str(),
+        Some("Completed" | "Failed")
+    )
 }

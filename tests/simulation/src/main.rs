@@ -1,5 +1,9 @@
 //! `kubeopencode-simulation`: one seed in this process, or many, each in a process of its own.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for people"
+)]
 
 mod many;
 

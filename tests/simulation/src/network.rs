@@ -104,7 +104,8 @@ impl Network {
 
     /// The API server goes away, or comes back.
     pub fn outage(&self, lasts: bool) {
-        self.trace.say("api-server", if lasts { "gone" } else { "back" });
+        self.trace
+            .say("api-server", if lasts { "gone" } else { "back" });
         self.outage.send_replace(lasts);
     }
 
@@ -158,7 +159,10 @@ impl Line {
         let (verb, resource) = words_of(request.method(), request.uri());
         let what = match verb {
             "create" | "list" | "watch" => format!("{verb} {}", place(request.uri().path())),
-            _ => format!("{verb} {}", request.uri().path().trim_start_matches("/apis/")),
+            _ => format!(
+                "{verb} {}",
+                request.uri().path().trim_start_matches("/apis/")
+            ),
         };
         let fault = self.draw(verb, &resource);
         // Watches come and go all the time, and mean nothing where they get through.
@@ -169,7 +173,9 @@ impl Line {
         let answer = self.meet(fault, request, verb, &what).await;
         self.until_through().await;
         if heard.send(answer).is_err() {
-            self.say(format_args!("x {what}: nobody waits for the answer any more"));
+            self.say(format_args!(
+                "x {what}: nobody waits for the answer any more"
+            ));
         }
     }
 
@@ -213,7 +219,8 @@ impl Line {
 
 /// A path without group, version and selectors.
 fn place(path: &str) -> &str {
-    path.trim_start_matches("/apis/").trim_start_matches("/api/")
+    path.trim_start_matches("/apis/")
+        .trim_start_matches("/api/")
 }
 
 fn full(text: String) -> Body {

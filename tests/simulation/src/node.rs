@@ -73,7 +73,9 @@ impl Node {
                 Ok(Event::Init) => listed = Some(Vec::new()),
                 Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
                     let Some(uid) = pod.uid() else { continue };
-                    listed.iter_mut().for_each(|listed| listed.push(uid.clone()));
+                    listed
+                        .iter_mut()
+                        .for_each(|listed| listed.push(uid.clone()));
                     let pod = Arc::new(pod);
                     if let Some(life) = lives.get(&uid) {
                         life.send_replace(Some(pod));
@@ -108,7 +110,8 @@ impl Node {
 
     /// The node is cut off for this time. Its Pods are marked for deletion when that is long.
     pub async fn loses_touch(&self, lasts: Duration) {
-        self.trace.say("node", format_args!("is lost for {lasts:?}"));
+        self.trace
+            .say("node", format_args!("is lost for {lasts:?}"));
         self.reachable.send_replace(false);
         sleep(lasts.min(UNREACHABLE)).await;
         if lasts > UNREACHABLE {
@@ -127,7 +130,10 @@ impl Node {
             return;
         };
         for pod in pods {
-            let bound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+            let bound = pod
+                .spec
+                .as_ref()
+                .is_some_and(|spec| spec.node_name.is_some());
             if bound && let Some(namespace) = pod.namespace() {
                 let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
                 // Gone meanwhile: then there is nothing to mark.

@@ -147,7 +147,10 @@ impl Place {
     }
 
     async fn operate(&self, options: OperatorOptions, leadership: Leadership) -> String {
-        let options = OperatorOptions { leadership, ..options };
+        let options = OperatorOptions {
+            leadership,
+            ..options
+        };
         let operator = Operator::new(self.line.client(), options);
         format!("{:?}", operator.run(pending()).await)
     }
@@ -161,7 +164,10 @@ impl Place {
             }
             if self.plan.jumps && self.dice.chance(500) {
                 let seconds = i64::try_from(self.dice.number(0..7200)).unwrap_or_default() - 3600;
-                self.trace.say(&self.name, format_args!("its clock is wrong by {seconds} s"));
+                self.trace.say(
+                    &self.name,
+                    format_args!("its clock is wrong by {seconds} s"),
+                );
                 self.clock.jump(seconds);
             }
             if self.plan.paused && self.dice.chance(500) {

@@ -19,6 +19,10 @@ use kubeopencode_api::{
     names,
     v1alpha1::{Agent, Task},
 };
+use kubeopencode_engine::{
+    decide::job_name,
+    lower::{FrontEnd as _, kubeopencode::TaskFrontEnd},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -65,7 +69,8 @@ impl People {
     pub async fn set_up(&self) -> kube::Result<()> {
         let namespace = json!({"metadata": {"name": NAMESPACES[1]}});
         let all: Api<Namespace> = Api::all(self.client.clone());
-        all.create(&PostParams::default(), &object(namespace)?).await?;
+        all.create(&PostParams::default(), &object(namespace)?)
+            .await?;
         for namespace in NAMESPACES {
             for (name, limit) in AGENTS {
                 self.create::<Agent>(namespace, agent(name, limit)).await?;
@@ -122,7 +127,8 @@ impl People {
             + DeserializeOwned,
     {
         let api = self.api::<K>(namespace);
-        api.create(&PostParams::default(), &object(manifest)?).await?;
+        api.create(&PostParams::default(), &object(manifest)?)
+            .await?;
         Ok(())
     }
 
@@ -134,7 +140,10 @@ impl People {
             + Debug
             + DeserializeOwned,
     {
-        let all = self.api::<K>(namespace).list(&ListParams::default()).await?;
+        let all = self
+            .api::<K>(namespace)
+            .list(&ListParams::default())
+            .await?;
         Ok((!all.items.is_empty()).then(|| self.dice.pick(&all.items).clone()))
     }
 
@@ -147,7 +156,8 @@ impl People {
     {
         let api = self.api::<K>(&object.namespace().unwrap_or_default());
         let patch = Patch::Merge(change);
-        api.patch(&object.name_any(), &PatchParams::default(), &patch).await?;
+        api.patch(&object.name_any(), &PatchParams::default(), &patch)
+            .await?;
         Ok(())
     }
 
@@ -174,17 +184,46 @@ impl People {
             }]);
         }
         let name = format!("task-{}", self.created);
-        self.create::<Task>(namespace, json!({"metadata": {"name": name}, "spec": spec})).await
+        let task = object::<Task>(json!({"metadata": {"name": name}, "spec": spec}))?;
+        let tasks = self.api::<Task>(namespace);
+        let task = tasks.create(&PostParams::default(), &task).await?;
+        if self.dice.chance(60) {
+            return self.take_name(&task).await;
+        }
+        Ok(())
+    }
+
+    /// Somebody has a Job with the name that the Task's own is going to have.
+    async fn take_name(&self, task: &Task) -> kube::Result<()> {
+        let Some(owner) = TaskFrontEnd::owner(task) else {
+            return Ok(());
+        };
+        let name = job_name(&owner, &TaskFrontEnd::state(task));
+        let suspended = self.dice.chance(500);
+        self.create::<Job>(
+            &owner.namespace,
+            json!({
+                "metadata": {"name": name},
+                "spec": {"suspend": suspended, "backoffLimit": 0, "template": {"spec": {
+                    "restartPolicy": "Never", "containers": [{"name": "agent", "image": "i"}],
+                }}},
+            }),
+        )
+        .await
     }
 
     async fn stop(&self, namespace: &str) -> kube::Result<()> {
-        let Some(task) = self.any::<Task>(namespace).await? else { return Ok(()) };
+        let Some(task) = self.any::<Task>(namespace).await? else {
+            return Ok(());
+        };
         let stop = json!({"metadata": {"annotations": {names::ANNOTATION_STOP: "true"}}});
         self.change(&task, stop).await
     }
 
     async fn take_back_stop(&self, namespace: &str) -> kube::Result<()> {
-        let Some(task) = self.any::<Task>(namespace).await? else { return Ok(()) };
+        let Some(task) = self.any::<Task>(namespace).await? else {
+            return Ok(());
+        };
         let stop = json!({"metadata": {"annotations": {names::ANNOTATION_STOP: null}}});
         self.change(&task, stop).await
     }
@@ -196,34 +235,56 @@ impl People {
             + Debug
             + DeserializeOwned,
     {
-        let Some(object) = self.any::<K>(namespace).await? else { return Ok(()) };
+        let Some(object) = self.any::<K>(namespace).await? else {
+            return Ok(());
+        };
         let propagation_policy = match self.dice.number(0..4) {
             0 => Some(PropagationPolicy::Foreground),
             1 => Some(PropagationPolicy::Background),
             2 => Some(PropagationPolicy::Orphan),
             _ => None,
         };
-        self.trace.say("people", format_args!("delete {} {}: {propagation_policy:?}", K::kind(&()), object.name_any()));
-        let parameters = DeleteParams { propagation_policy, ..DeleteParams::default() };
-        self.api::<K>(namespace).delete(&object.name_any(), &parameters).await?;
+        self.trace.say(
+            "people",
+            format_args!(
+                "delete {} {}: {propagation_policy:?}",
+                K::kind(&()),
+                object.name_any()
+            ),
+        );
+        let parameters = DeleteParams {
+            propagation_policy,
+            ..DeleteParams::default()
+        };
+        self.api::<K>(namespace)
+            .delete(&object.name_any(), &parameters)
+            .await?;
         Ok(())
     }
 
     async fn force_delete(&self, namespace: &str) -> kube::Result<()> {
-        let Some(pod) = self.any::<Pod>(namespace).await? else { return Ok(()) };
+        let Some(pod) = self.any::<Pod>(namespace).await? else {
+            return Ok(());
+        };
         let at_once = DeleteParams::default().grace_period(0);
-        self.api::<Pod>(namespace).delete(&pod.name_any(), &at_once).await?;
+        self.api::<Pod>(namespace)
+            .delete(&pod.name_any(), &at_once)
+            .await?;
         Ok(())
     }
 
     async fn suspend(&self, namespace: &str) -> kube::Result<()> {
-        let Some(job) = self.any::<Job>(namespace).await? else { return Ok(()) };
+        let Some(job) = self.any::<Job>(namespace).await? else {
+            return Ok(());
+        };
         self.change(&job, json!({"spec": {"suspend": true}})).await
     }
 
     /// Of a Job that was never released: one that was must not be resumed, as the documentation says.
     async fn resume(&self, namespace: &str) -> kube::Result<()> {
-        let Some(job) = self.any::<Job>(namespace).await? else { return Ok(()) };
+        let Some(job) = self.any::<Job>(namespace).await? else {
+            return Ok(());
+        };
         if job.annotations().contains_key(names::ANNOTATION_RELEASED) {
             return Ok(());
         }
@@ -233,15 +294,21 @@ impl People {
     }
 
     async fn set_limit(&self, namespace: &str) -> kube::Result<()> {
-        let Some(agent) = self.any::<Agent>(namespace).await? else { return Ok(()) };
+        let Some(agent) = self.any::<Agent>(namespace).await? else {
+            return Ok(());
+        };
         let limit = self.dice.pick(&[None, Some(0), Some(1), Some(2), Some(3)]);
-        self.change(&agent, json!({"spec": {"maxConcurrentTasks": limit}})).await
+        self.change(&agent, json!({"spec": {"maxConcurrentTasks": limit}}))
+            .await
     }
 
     async fn change_image(&self, namespace: &str) -> kube::Result<()> {
-        let Some(agent) = self.any::<Agent>(namespace).await? else { return Ok(()) };
+        let Some(agent) = self.any::<Agent>(namespace).await? else {
+            return Ok(());
+        };
         let image = format!("agent:{}", self.dice.number(1..9));
-        self.change(&agent, json!({"spec": {"agentImage": image}})).await
+        self.change(&agent, json!({"spec": {"agentImage": image}}))
+            .await
     }
 
     async fn recreate_agent(&self, namespace: &str) -> kube::Result<()> {
@@ -268,9 +335,12 @@ impl People {
 
     /// Somebody takes the annotations off a Job.
     async fn unlabel(&self, namespace: &str) -> kube::Result<()> {
-        let Some(job) = self.any::<Job>(namespace).await? else { return Ok(()) };
+        let Some(job) = self.any::<Job>(namespace).await? else {
+            return Ok(());
+        };
         let annotations = json!({names::ANNOTATION_AGENT: null, names::ANNOTATION_OWNER: null});
-        self.change(&job, json!({"metadata": {"annotations": annotations}})).await
+        self.change(&job, json!({"metadata": {"annotations": annotations}}))
+            .await
     }
 }
 

@@ -159,7 +159,14 @@ impl World {
         let plan = Plan::draw(&self.dice);
         self.trace.say("seed", format_args!("{plan:?}"));
         for number in 0..plan.count {
-            let place = Place::new(number, plan, &self.network, &self.dice, self.time, &self.trace);
+            let place = Place::new(
+                number,
+                plan,
+                &self.network,
+                &self.dice,
+                self.time,
+                &self.trace,
+            );
             self.alive.spawn(place.run());
         }
         let checker = self.checker.clone();
@@ -210,8 +217,7 @@ impl World {
 
 /// What befalls everybody.
 async fn weather(network: &Network, node: &Node, dice: &Dice) {
-    let (outages, node_lost, compaction) =
-        (dice.chance(200), dice.chance(300), dice.chance(300));
+    let (outages, node_lost, compaction) = (dice.chance(200), dice.chance(300), dice.chance(300));
     loop {
         sleep(dice.seconds(10..600)).await;
         match dice.number(0..3) {
@@ -230,5 +236,7 @@ async fn weather(network: &Network, node: &Node, dice: &Dice) {
 fn definitions() -> Vec<serde_json::Value> {
     let definitions = kubeopencode_api::crds().into_iter();
     // They are made from types, and can be written.
-    definitions.filter_map(|definition| serde_json::to_value(definition).ok()).collect()
+    definitions
+        .filter_map(|definition| serde_json::to_value(definition).ok())
+        .collect()
 }

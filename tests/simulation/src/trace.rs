@@ -77,6 +77,9 @@ impl Trace {
     #[must_use]
     pub fn digest(&self) -> String {
         let digest = self.lock().digest.clone().finalize();
-        digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        digest[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }

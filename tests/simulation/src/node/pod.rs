@@ -108,7 +108,10 @@ impl Life {
     }
 
     pub(super) async fn run(mut self) {
-        self.node.trace.say("node", format_args!("sees Pod {}: {:?}", self.name, self.fate));
+        self.node.trace.say(
+            "node",
+            format_args!("sees Pod {}: {:?}", self.name, self.fate),
+        );
         if let Err(told) = self.live().await {
             self.end_early(told, None).await;
         }
@@ -119,17 +122,22 @@ impl Life {
         self.schedule().await?;
         self.take().await?;
         if let Some(pull) = self.fate.pull_fails {
-            let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}});
-            self.write(json!({"initContainerStatuses": [container(GIT_INIT, &waiting)]})).await;
+            let waiting =
+                json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}});
+            self.write(json!({"initContainerStatuses": [container(GIT_INIT, &waiting)]}))
+                .await;
             let node = self.node.clone();
-            self.while_not_told(async move { node.until_better(pull).await }).await?;
+            self.while_not_told(async move { node.until_better(pull).await })
+                .await?;
         }
         let running = json!({"running": {"startedAt": self.node.time.now()}});
-        self.write(json!({"initContainerStatuses": [container(GIT_INIT, &running)]})).await;
+        self.write(json!({"initContainerStatuses": [container(GIT_INIT, &running)]}))
+            .await;
         self.while_not_told(sleep(self.fate.init)).await?;
         if let Some(code) = self.fate.init_fails {
             let ended = self.terminated(GIT_INIT, code, "Error");
-            self.finish("Failed", json!({"initContainerStatuses": [ended]})).await;
+            self.finish("Failed", json!({"initContainerStatuses": [ended]}))
+                .await;
             return Ok(());
         }
         let ended = self.terminated(GIT_INIT, 0, "Completed");
@@ -138,7 +146,8 @@ impl Life {
         self.while_not_told(sleep(Duration::from_millis(1))).await?;
         if self.fate.cannot_start {
             let ended = self.terminated(AGENT, 128, "StartError");
-            self.finish("Failed", json!({"containerStatuses": [ended]})).await;
+            self.finish("Failed", json!({"containerStatuses": [ended]}))
+                .await;
             return Ok(());
         }
         self.run_agent().await;
@@ -146,12 +155,14 @@ impl Life {
     }
 
     async fn schedule(&mut self) -> Result<(), Told> {
-        self.while_not_told(sleep(self.fate.scheduled_after)).await?;
+        self.while_not_told(sleep(self.fate.scheduled_after))
+            .await?;
         if let Some(wait) = self.fate.unschedulable {
             self.condition("PodScheduled", "False", "Unschedulable");
             self.write(json!({})).await;
             let node = self.node.clone();
-            self.while_not_told(async move { node.until_better(wait).await }).await?;
+            self.while_not_told(async move { node.until_better(wait).await })
+                .await?;
         }
         let binding = json!({
             "apiVersion": "v1", "kind": "Binding", "metadata": {"name": self.name, "uid": self.uid},
@@ -159,7 +170,12 @@ impl Life {
         });
         loop {
             let parameters = PostParams::default();
-            let bound = self.api.create_subresource::<Value, Value>("binding", &self.name, &parameters, &binding);
+            let bound = self.api.create_subresource::<Value, Value>(
+                "binding",
+                &self.name,
+                &parameters,
+                &binding,
+            );
             match bound.await {
                 Ok(_) => break,
                 Err(KubeError::Api(status)) if matches!(status.code, 404 | 409) => break,
@@ -169,7 +185,11 @@ impl Life {
         self.conditions.clear();
         // Bound or not, and deleted or not: the watch tells.
         loop {
-            let bound = |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+            let bound = |pod: &Pod| {
+                pod.spec
+                    .as_ref()
+                    .is_some_and(|spec| spec.node_name.is_some())
+            };
             match self.pod() {
                 None => return Err(Told::Gone),
                 Some(pod) if bound(&pod) => return Ok(()),
@@ -187,18 +207,23 @@ impl Life {
         let now = self.node.time.now();
         self.taken = Some((Instant::now(), now));
         self.condition("PodScheduled", "True", "Scheduled");
-        self.write(json!({"phase": "Pending", "startTime": now})).await;
+        self.write(json!({"phase": "Pending", "startTime": now}))
+            .await;
         Ok(())
     }
 
     async fn run_agent(&mut self) {
         let Some(pod) = self.pod() else { return };
         let pod = serde_json::to_value(pod.as_ref()).unwrap_or_default();
-        self.node.trace.say("node", format_args!("STARTS the agent of Pod {}", self.name));
+        self.node.trace.say(
+            "node",
+            format_args!("STARTS the agent of Pod {}", self.name),
+        );
         self.node.checker.agent_starts(&pod);
         let began = self.node.time.now();
         let running = json!({"running": {"startedAt": began}});
-        let started = self.write(json!({"phase": "Running", "containerStatuses": [container(AGENT, &running)]}));
+        let started = self
+            .write(json!({"phase": "Running", "containerStatuses": [container(AGENT, &running)]}));
         started.await;
         let told = self.while_not_told(sleep(self.fate.agent)).await;
         match told {
@@ -207,7 +232,8 @@ impl Life {
                 self.agent_ended(code);
                 let phase = if code == 0 { "Succeeded" } else { "Failed" };
                 let ended = self.terminated(AGENT, code, reason);
-                self.finish(phase, json!({"containerStatuses": [ended]})).await;
+                self.finish(phase, json!({"containerStatuses": [ended]}))
+                    .await;
             }
             Err(told) => {
                 let grace = Duration::from_secs(30);
@@ -221,7 +247,10 @@ impl Life {
 
     fn agent_ended(&self, code: i32) {
         let name = &self.name;
-        self.node.trace.say("node", format_args!("the agent of Pod {name} has ended: {code}"));
+        self.node.trace.say(
+            "node",
+            format_args!("the agent of Pod {name} has ended: {code}"),
+        );
         self.node.checker.agent_ended(name);
     }
 
@@ -237,7 +266,8 @@ impl Life {
             Told::Deleted => {}
             Told::Deadline => {
                 change["reason"] = json!("DeadlineExceeded");
-                change["message"] = json!("Pod was active on the node longer than the specified deadline");
+                change["message"] =
+                    json!("Pod was active on the node longer than the specified deadline");
             }
             Told::Evicted => {
                 change["reason"] = json!("Evicted");
@@ -286,7 +316,10 @@ impl Life {
         let evicted = self.fate.evicted.filter(|_| self.taken.is_some());
         loop {
             let deadline = self.deadline();
-            let eviction = self.taken.zip(evicted).map(|((taken, _), after)| taken + after);
+            let eviction = self
+                .taken
+                .zip(evicted)
+                .map(|((taken, _), after)| taken + after);
             let reachable = *self.node.reachable.borrow();
             if reachable {
                 match self.seen.borrow_and_update().as_ref() {
@@ -361,7 +394,10 @@ impl Life {
                 Ok(_) => return,
                 Err(KubeError::Api(status)) if status.code < 500 => {
                     // Gone, or another one has its name.
-                    self.node.trace.say("node", format_args!("Pod {}: {}", self.name, status.message));
+                    self.node.trace.say(
+                        "node",
+                        format_args!("Pod {}: {}", self.name, status.message),
+                    );
                     return;
                 }
                 Err(_) => sleep(Duration::from_secs(1)).await,
