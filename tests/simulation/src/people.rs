@@ -190,6 +190,33 @@ impl People {
         if self.dice.chance(60) {
             return self.take_name(&task).await;
         }
+        if self.dice.chance(500) {
+            return self.interfere(&task).await;
+        }
+        Ok(())
+    }
+
+    /// Somebody has second thoughts at once, while the Job is being made.
+    async fn interfere(&self, task: &Task) -> kube::Result<()> {
+        let namespace = task.namespace().unwrap_or_default();
+        let name =
+            TaskFrontEnd::owner(task).map(|owner| job_name(&owner, &TaskFrontEnd::state(task)));
+        let name = name.unwrap_or_default();
+        for _ in 0..self.dice.number(1..4) {
+            sleep(self.dice.millis(1..10_000)).await;
+            let job = self.api::<Job>(&namespace).get_opt(&name).await?;
+            match (self.dice.number(0..8), job) {
+                (0, _) => self.stop_one(task).await?,
+                (1, _) => self.delete(task).await?,
+                (2..=4, Some(job)) => self.delete(&job).await?,
+                (5, Some(job)) => {
+                    self.change(&job, json!({"spec": {"suspend": true}}))
+                        .await?
+                }
+                (6, Some(job)) => self.resume_one(&job).await?,
+                _ => {}
+            }
+        }
         Ok(())
     }
 
@@ -213,11 +240,15 @@ impl People {
     }
 
     async fn stop(&self, namespace: &str) -> kube::Result<()> {
-        let Some(task) = self.any::<Task>(namespace).await? else {
-            return Ok(());
-        };
+        match self.any::<Task>(namespace).await? {
+            Some(task) => self.stop_one(&task).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn stop_one(&self, task: &Task) -> kube::Result<()> {
         let stop = json!({"metadata": {"annotations": {names::ANNOTATION_STOP: "true"}}});
-        self.change(&task, stop).await
+        self.change(task, stop).await
     }
 
     async fn take_back_stop(&self, namespace: &str) -> kube::Result<()> {
@@ -235,9 +266,19 @@ impl People {
             + Debug
             + DeserializeOwned,
     {
-        let Some(object) = self.any::<K>(namespace).await? else {
-            return Ok(());
-        };
+        match self.any::<K>(namespace).await? {
+            Some(object) => self.delete(&object).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn delete<K>(&self, object: &K) -> kube::Result<()>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
         let propagation_policy = match self.dice.number(0..4) {
             0 => Some(PropagationPolicy::Foreground),
             1 => Some(PropagationPolicy::Background),
@@ -256,7 +297,7 @@ impl People {
             propagation_policy,
             ..DeleteParams::default()
         };
-        self.api::<K>(namespace)
+        self.api::<K>(&object.namespace().unwrap_or_default())
             .delete(&object.name_any(), &parameters)
             .await?;
         Ok(())
@@ -282,15 +323,19 @@ impl People {
 
     /// Of a Job that was never released: one that was must not be resumed, as the documentation says.
     async fn resume(&self, namespace: &str) -> kube::Result<()> {
-        let Some(job) = self.any::<Job>(namespace).await? else {
-            return Ok(());
-        };
+        match self.any::<Job>(namespace).await? {
+            Some(job) => self.resume_one(&job).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn resume_one(&self, job: &Job) -> kube::Result<()> {
         if job.annotations().contains_key(names::ANNOTATION_RELEASED) {
             return Ok(());
         }
         let version = job.resource_version();
         let change = json!({"metadata": {"resourceVersion": version}, "spec": {"suspend": false}});
-        self.change(&job, change).await
+        self.change(job, change).await
     }
 
     async fn set_limit(&self, namespace: &str) -> kube::Result<()> {

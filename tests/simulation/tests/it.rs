@@ -1,0 +1,41 @@
+//! A few hundred seeds, and that a seed is enough to see a run again.
+
+use std::process::{Command, Output};
+
+fn simulation(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kubeopencode-simulation"))
+        .args(arguments)
+        .output()
+        .expect("the simulation starts")
+}
+
+fn succeeds(arguments: &[&str]) -> String {
+    let output = simulation(arguments);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{complained}");
+    said
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let mut digests = Vec::new();
+    for seed in ["1", "2", "3", "4", "5"] {
+        let first = succeeds(&["--seed", seed, "--trace", "--lines", "100000"]);
+        let again = succeeds(&["--seed", seed, "--trace", "--lines", "100000"]);
+        let mut lines = first.lines().zip(again.lines());
+        if let Some((one, other)) = lines.find(|(one, other)| one != other) {
+            panic!("seed {seed}:\n  {one}\n  {other}");
+        }
+        digests.push(first.lines().last().map(str::to_owned));
+    }
+    digests.dedup();
+    assert_eq!(digests.len(), 5, "each seed is another run");
+}
+
+/// More are one command: `cargo run -p kubeopencode-simulation -- --seeds 0..10000`.
+#[test]
+fn nothing_breaks_in_the_first_seeds() {
+    let said = succeeds(&["--seeds", "0..150"]);
+    println!("{said}");
+}
