@@ -153,7 +153,7 @@ impl Node {
         let mut calm = self.calm.subscribe();
         tokio::select! {
             biased;
-            _ = calm.wait_for(|calm| *calm) => {}
+            _ = calm.wait_for(|calm| *calm), if at_most < pod::FOR_EVER => {}
             () = sleep(at_most) => {}
         }
     }

@@ -3,10 +3,9 @@
 use std::{
     collections::VecDeque,
     fmt::Display,
+    hash::{DefaultHasher, Hasher as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-
-use sha2::{Digest as _, Sha256};
 
 use crate::time::Time;
 
@@ -23,7 +22,7 @@ pub struct Trace {
 struct Lines {
     kept: VecDeque<String>,
     count: u64,
-    digest: Sha256,
+    digest: DefaultHasher,
 }
 
 impl Trace {
@@ -33,7 +32,7 @@ impl Trace {
         let lines = Lines {
             kept: VecDeque::new(),
             count: 0,
-            digest: Sha256::new(),
+            digest: DefaultHasher::new(),
         };
         Self {
             time,
@@ -50,8 +49,8 @@ impl Trace {
         let seconds = self.time.elapsed().as_secs_f64();
         let line = format!("{seconds:>10.3} {who:<12} {what}");
         let mut lines = self.lock();
-        lines.digest.update(line.as_bytes());
-        lines.digest.update(b"\n");
+        lines.digest.write(line.as_bytes());
+        lines.digest.write(b"\n");
         lines.count += 1;
         lines.kept.push_back(line);
         if lines.kept.len() > KEPT {
@@ -76,10 +75,6 @@ impl Trace {
     /// 16 hexadecimal digits that stand for all lines.
     #[must_use]
     pub fn digest(&self) -> String {
-        let digest = self.lock().digest.clone().finalize();
-        digest[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        format!("{:016x}", self.lock().digest.finish())
     }
 }

@@ -17,6 +17,9 @@ use tokio::{
 
 use super::Node;
 
+/// A node that is never found, an image that never comes.
+pub(super) const FOR_EVER: Duration = Duration::from_hours(1000);
+
 /// What becomes of a Pod.
 #[derive(Debug)]
 struct Fate {
@@ -66,10 +69,11 @@ impl Fate {
             let is = !*node.calm.borrow() && dice.chance(in_thousand);
             is.then(|| dice.seconds(range))
         };
+        let for_ever_perhaps = |wait| if dice.chance(300) { FOR_EVER } else { wait };
         Self {
             scheduled_after: dice.millis(1..3000),
-            unschedulable: sometimes(80, 10..3000),
-            pull_fails: sometimes(80, 10..3000),
+            unschedulable: sometimes(80, 10..3000).map(for_ever_perhaps),
+            pull_fails: sometimes(80, 10..3000).map(for_ever_perhaps),
             init: dice.millis(10..20_000),
             init_fails: dice.chance(100).then(|| *dice.pick(&[1, 75, 137])),
             cannot_start: dice.chance(30),
