@@ -150,9 +150,7 @@ impl Driver {
                 }
                 Ok(())
             }
-            Self::Thread { requests, .. } => {
-                requests.send(request).map_err(|_| StoreError::Closed)
-            }
+            Self::Thread { requests, .. } => requests.send(request).map_err(|_| StoreError::Closed),
         }
     }
 

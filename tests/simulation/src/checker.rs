@@ -40,6 +40,8 @@ struct Inner {
     jobs: BTreeMap<String, (String, String)>,
     /// From the UID of a Task and an attempt to the name of its Job.
     names: BTreeMap<(String, String), String>,
+    /// UIDs of Jobs that were on record at any time.
+    recorded: BTreeSet<String>,
     starts: Vec<Start>,
     running: BTreeSet<String>,
 }
@@ -55,6 +57,7 @@ impl Checker {
             watcher: store.watch("", store.revision())?,
             jobs: BTreeMap::new(),
             names: BTreeMap::new(),
+            recorded: BTreeSet::new(),
             starts: Vec::new(),
             running: BTreeSet::new(),
         };
@@ -130,6 +133,7 @@ impl Checker {
                 rules::a_recorded_stop_is_kept(name, before, after)?;
             }
             let recorded = text(&after["status"]["jobUID"]);
+            self.lock().recorded.insert(recorded.clone());
             let owner = self
                 .lock()
                 .jobs
@@ -151,6 +155,11 @@ impl Checker {
             let suspended = &after["spec"]["suspend"];
             self.trace
                 .say(who, format_args!("  = Job {name}: suspend {suspended}"));
+            if let Some(before) = before.filter(|_| who.starts_with("operator")) {
+                let uid = text(&after["metadata"]["uid"]);
+                let recorded = self.lock().recorded.contains(&uid);
+                rules::a_released_job_is_on_record(name, before, after, recorded)?;
+            }
             let owner = &after["metadata"]["ownerReferences"][0];
             if before.is_none() && owner["kind"] == "Task" {
                 let (uid, task) = (text(&owner["uid"]), text(&owner["name"]));

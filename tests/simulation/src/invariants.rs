@@ -116,6 +116,23 @@ pub fn a_recorded_job_is_its_own(name: &str, task: &Value, owner_of_job: Option<
     Ok(())
 }
 
+/// An operator releases a Job only when its UID is on record.
+pub fn a_released_job_is_on_record(
+    name: &str,
+    before: &Value,
+    after: &Value,
+    recorded: bool,
+) -> Held {
+    let released = before["spec"]["suspend"] == true && after["spec"]["suspend"] != true;
+    if released && !recorded {
+        return broken(
+            "only a Job whose UID is on record is released",
+            format!("Job {name}"),
+        );
+    }
+    Ok(())
+}
+
 /// An attempt's Job has one name, however often it is created.
 pub fn an_attempt_has_one_name(task: &str, known: &str, created: &str) -> Held {
     if known == created {

@@ -73,16 +73,16 @@ impl Node {
                 Ok(Event::Init) => listed = Some(Vec::new()),
                 Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
                     let Some(uid) = pod.uid() else { continue };
-                    listed
-                        .iter_mut()
-                        .for_each(|listed| listed.push(uid.clone()));
+                    if let Some(listed) = &mut listed {
+                        listed.push(uid.clone());
+                    }
                     let pod = Arc::new(pod);
                     if let Some(life) = lives.get(&uid) {
                         life.send_replace(Some(pod));
                     } else {
                         let (life, seen) = watch::channel(Some(pod.clone()));
                         lives.insert(uid, life);
-                        running.spawn(Life::new(self.clone(), pod, seen).run());
+                        running.spawn(Life::new(self.clone(), &pod, seen).run());
                     }
                 }
                 Ok(Event::Delete(pod)) => {

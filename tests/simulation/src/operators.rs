@@ -17,6 +17,7 @@ use crate::{
 };
 
 /// What the operators of a run have to bear.
+#[expect(clippy::struct_excessive_bools, reason = "each is drawn on its own")]
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     /// How many there are at the same time.

@@ -211,9 +211,15 @@ impl People {
                 (2..=4, Some(job)) => self.delete(&job).await?,
                 (5, Some(job)) => {
                     self.change(&job, json!({"spec": {"suspend": true}}))
-                        .await?
+                        .await?;
                 }
                 (6, Some(job)) => self.resume_one(&job).await?,
+                (7, Some(job)) => {
+                    let at_once = DeleteParams::background().grace_period(0);
+                    let jobs = self.api::<Job>(&namespace);
+                    jobs.delete(&job.name_any(), &at_once).await?;
+                    self.create_foreign(&namespace, &name).await?;
+                }
                 _ => {}
             }
         }
@@ -226,9 +232,13 @@ impl People {
             return Ok(());
         };
         let name = job_name(&owner, &TaskFrontEnd::state(task));
+        self.create_foreign(&owner.namespace, &name).await
+    }
+
+    async fn create_foreign(&self, namespace: &str, name: &str) -> kube::Result<()> {
         let suspended = self.dice.chance(500);
         self.create::<Job>(
-            &owner.namespace,
+            namespace,
             json!({
                 "metadata": {"name": name},
                 "spec": {"suspend": suspended, "backoffLimit": 0, "template": {"spec": {

@@ -135,7 +135,7 @@ impl World {
             let ended = controllers.await;
             assert!(ended.is_ok(), "the controllers panicked");
         });
-        let violation = world.phases().await?;
+        let violation = Box::pin(world.phases()).await?;
         world.alive.shutdown().await;
         drop(end);
         Ok(Report {
@@ -178,7 +178,7 @@ impl World {
             };
             let lasts = dice.seconds(300..3600);
             // It ends with the time.
-            let _ = tokio::time::timeout(lasts, chaos).await;
+            let _ = tokio::time::timeout(lasts, Box::pin(chaos)).await;
             trace.say("seed", "CALM");
             network.calm_down();
             node.calm_down();

@@ -213,6 +213,12 @@ pub(crate) struct JobController {
     state: Mutex<State>,
 }
 
+/// Whether its status counts a Pod.
+fn had_pods(job: &Job) -> bool {
+    let active = job.status.as_ref().and_then(|status| status.active);
+    active.is_some_and(|active| active > 0)
+}
+
 impl JobController {
     /// A controller that knows nothing yet.
     pub(crate) fn new(client: Client, options: ControllerOptions, recorder: Recorder) -> Self {
@@ -312,6 +318,19 @@ impl JobController {
                     .wake
                     .and_then(|wake| Duration::try_from(wake.duration_since(now)).ok());
                 return Ok(wait.map_or(After::Idle, After::Again));
+            }
+            // A Pod that it had is gone, or nobody's now. The Job's own watch may be late to say that the Job is being
+            // deleted, too: another Pod would then run a second time what ran already.
+            if step.create > 0 && had_pods(&job) {
+                let live = self.jobs(&name.0).get_opt(&name.1).await;
+                let Some(mut live) = live.map_err(Box::new)? else {
+                    return Ok(After::Idle);
+                };
+                if live.metadata.resource_version != job.metadata.resource_version {
+                    live.metadata.managed_fields = None;
+                    self.state().jobs.written(live);
+                    continue;
+                }
             }
             self.perform(&job, &view.pods, step).await?;
         }

@@ -53,7 +53,7 @@ impl Line {
             }
             sleep(self.network.dice.seconds(5..3600)).await;
             if self.network.is_calm() {
-                pending().await
+                pending::<()>().await;
             }
         };
         let mut outage = self.network.outage.subscribe();

@@ -93,7 +93,7 @@ impl Fate {
 }
 
 impl Life {
-    pub(super) fn new(node: Node, pod: Arc<Pod>, seen: watch::Receiver<Option<Arc<Pod>>>) -> Self {
+    pub(super) fn new(node: Node, pod: &Pod, seen: watch::Receiver<Option<Arc<Pod>>>) -> Self {
         let namespace = pod.namespace().unwrap_or_default();
         Self {
             name: pod.name_any(),
