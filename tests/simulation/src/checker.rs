@@ -42,7 +42,14 @@ struct Inner {
     names: BTreeMap<(String, String), String>,
     /// UIDs of Jobs that were on record at any time.
     recorded: BTreeSet<String>,
+    /// UIDs of Tasks that had a Job on record at any time.
+    started: BTreeSet<String>,
+    /// From the UID of a Task to the revision at which it was created, and its Agent.
+    tasks: BTreeMap<String, (u64, String)>,
+    /// From an Agent to the revision at which it got the limit that it has.
+    limited: BTreeMap<String, u64>,
     starts: Vec<Start>,
+    /// Pods whose agent runs at the node.
     running: BTreeSet<String>,
 }
 
@@ -58,6 +65,9 @@ impl Checker {
             jobs: BTreeMap::new(),
             names: BTreeMap::new(),
             recorded: BTreeSet::new(),
+            started: BTreeSet::new(),
+            tasks: BTreeMap::new(),
+            limited: BTreeMap::new(),
             starts: Vec::new(),
             running: BTreeSet::new(),
         };
@@ -133,6 +143,16 @@ impl Checker {
                 rules::a_recorded_stop_is_kept(name, before, after)?;
             }
             let recorded = text(&after["status"]["jobUID"]);
+            let uid = text(&after["metadata"]["uid"]);
+            if before.is_none() {
+                let (namespace, _) = name.split_once('/').unwrap_or_default();
+                let agent = after["spec"]["agentRef"].as_str().unwrap_or(names::DEFAULT);
+                let known = (change.object.created, format!("{namespace}/{agent}"));
+                self.lock().tasks.insert(uid.clone(), known);
+            }
+            if !recorded.is_empty() {
+                self.lock().started.insert(uid);
+            }
             self.lock().recorded.insert(recorded.clone());
             let owner = self
                 .lock()
@@ -148,8 +168,15 @@ impl Checker {
                 .filter(|job| job.value["metadata"]["uid"] == *recorded);
             rules::a_lost_job_is_gone(name, before, after, job.as_ref().map(|job| &job.value))?;
         } else if let Some(name) = key.strip_prefix(AGENTS) {
+            if before.is_none_or(|before| rules::limit(before) != rules::limit(after)) {
+                let revision = change.object.revision;
+                self.lock().limited.insert(name.to_owned(), revision);
+            }
             if who.starts_with("operator") {
-                rules::a_limit_is_kept(name, before, after)?;
+                rules::a_limit_is_kept(name, before, after, &self.lock().started)?;
+                if let Some(before) = before {
+                    rules::a_slot_is_given_back_late(name, before, after, &self.at_work())?;
+                }
             }
         } else if let Some(name) = key.strip_prefix(JOBS) {
             let suspended = &after["spec"]["suspend"];
@@ -194,9 +221,44 @@ impl Checker {
             pod: text(&pod["metadata"]["name"]),
         };
         let held = rules::an_agent_starts_once(&self.lock().starts, &start);
+        self.report(self.has_a_slot(&start));
         self.lock().running.insert(start.pod.clone());
         self.lock().starts.push(start);
         self.report(held);
+    }
+
+    /// Of a Task that was created after its Agent had got its limit; others may have been on their way.
+    fn has_a_slot(&self, start: &Start) -> Held {
+        let (created, agent) = match self.lock().tasks.get(&start.task) {
+            Some(known) => known.clone(),
+            None => return Ok(()),
+        };
+        let limited = self.lock().limited.get(&agent).copied();
+        match self.store.get(&format!("{AGENTS}{agent}")) {
+            Some(agent) if limited.is_some_and(|limited| limited < created) => {
+                rules::an_agent_starts_with_a_slot(start, &agent.value)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// UIDs of the Tasks of which the API server shows a Pod that the node has taken and nobody has deleted, and whose
+    /// agent runs.
+    fn at_work(&self) -> BTreeSet<String> {
+        let (pods, _) = self.store.list(PODS);
+        let inner = self.lock();
+        let working = pods.iter().filter(|pod| {
+            let Value::Object(metadata) = &pod.value["metadata"] else {
+                return false;
+            };
+            let name = metadata["name"].as_str().unwrap_or_default();
+            pod.value["status"]["phase"] == "Running"
+                && !metadata.contains_key("deletionTimestamp")
+                && inner.running.contains(name)
+        });
+        let job = |pod: &Value| text(&pod["metadata"]["ownerReferences"][0]["uid"]);
+        let tasks = working.filter_map(|pod| inner.jobs.get(&job(&pod.value)));
+        tasks.map(|(task, _)| task.clone()).collect()
     }
 
     /// The agent of this Pod has ended, in whatever way.

@@ -190,18 +190,69 @@ pub fn a_recorded_stop_is_kept(name: &str, before: &Value, after: &Value) -> Hel
     Ok(())
 }
 
-/// No operator makes the list of an Agent's holders longer than its limit.
-pub fn a_limit_is_kept(name: &str, before: Option<&Value>, after: &Value) -> Held {
-    let holders = |agent: &Value| agent["status"]["slots"].as_array().map_or(0, Vec::len);
-    let limit = after["spec"]["maxConcurrentTasks"].as_u64().unwrap_or(0);
-    let (was, is) = (before.map_or(0, holders), holders(after));
-    if limit > 0 && is > was && u64::try_from(is).unwrap_or(u64::MAX) > limit {
+/// No operator gives a slot to a Task that has not started, unless there is room. Those that started when there was no
+/// limit are put in the list whatever the limit is now.
+pub fn a_limit_is_kept(
+    name: &str,
+    before: Option<&Value>,
+    after: &Value,
+    started: &BTreeSet<String>,
+) -> Held {
+    let limit = limit(after);
+    let (was, is) = (before.map(holders).unwrap_or_default(), holders(after));
+    let new = is.difference(&was).filter(|uid| !started.contains(*uid));
+    if limit > 0 && new.count() > 0 && u64::try_from(is.len()).unwrap_or(u64::MAX) > limit {
         return broken(
             "an Agent's slots are never filled beyond its limit",
-            format!("Agent {name}: {was} holders became {is}, with a limit of {limit}"),
+            format!(
+                "Agent {name}: {} holders became {}, with a limit of {limit}",
+                was.len(),
+                is.len()
+            ),
         );
     }
     Ok(())
+}
+
+/// No operator gives a slot back while the API server itself shows that the agent of the Task works.
+pub fn a_slot_is_given_back_late(
+    name: &str,
+    before: &Value,
+    after: &Value,
+    at_work: &BTreeSet<String>,
+) -> Held {
+    let (was, is) = (holders(before), holders(after));
+    match was.difference(&is).find(|uid| at_work.contains(*uid)) {
+        Some(uid) => broken(
+            "a slot is given back when nothing of its Task can run any more",
+            format!("Agent {name}: Task {uid} is at work"),
+        ),
+        None => Ok(()),
+    }
+}
+
+/// An agent starts only while its Task holds a slot, if its Agent has had its limit since before the Task was created.
+pub fn an_agent_starts_with_a_slot(start: &Start, agent: &Value) -> Held {
+    if limit(agent) == 0 || holders(agent).contains(&start.task) {
+        return Ok(());
+    }
+    broken(
+        "an agent starts only while its Task holds a slot",
+        format!("Task {}: {}", start.name, agent["status"]),
+    )
+}
+
+/// How many Tasks of an Agent may run at once; 0 is no limit.
+#[must_use]
+pub fn limit(agent: &Value) -> u64 {
+    agent["spec"]["maxConcurrentTasks"].as_u64().unwrap_or(0)
+}
+
+/// UIDs of those who hold a slot.
+fn holders(agent: &Value) -> BTreeSet<String> {
+    let slots = agent["status"]["slots"].as_array();
+    let uids = slots.into_iter().flatten().map(|slot| slot["uid"].as_str());
+    uids.flatten().map(str::to_owned).collect()
 }
 
 /// When everything has come to rest, every Task has ended.

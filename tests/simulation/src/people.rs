@@ -173,6 +173,9 @@ impl People {
             6..=7 => spec["agentRef"] = json!("two"),
             _ => spec["agentRef"] = json!(LATER),
         }
+        if self.dice.chance(300) {
+            spec["priority"] = json!(self.dice.pick(&[-1, 1, 10]));
+        }
         if self.dice.chance(250) {
             spec["timeout"] = json!(self.dice.pick(&["30s", "5m"]));
         }
