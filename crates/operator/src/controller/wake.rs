@@ -3,6 +3,7 @@
 use std::{collections::HashSet, fmt::Debug, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, future::ready, stream};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta},
@@ -306,21 +307,45 @@ where
     })
 }
 
-/// The owner that a Job or Pod names in its annotation, if it is of this kind.
+/// The owner of a Job or Pod, if it is of this kind: its controller, or the one that its annotation names. Somebody may
+/// have taken the annotation off a Job, and a Pod's controller is its Job.
 fn owner_of<K>(child: &impl Resource) -> Option<ObjectRef<K>>
 where
     K: Resource<DynamicType = ()>,
 {
-    let path = child
-        .meta()
-        .annotations
-        .as_ref()?
-        .get(names::ANNOTATION_OWNER)?;
+    let metadata = child.meta();
+    let controls = |owner: &&OwnerReference| {
+        owner.controller == Some(true)
+            && owner.kind == K::kind(&())
+            && owner.api_version == K::api_version(&())
+    };
+    let controller = metadata.owner_references.iter().flatten().find(controls);
+    let name = match controller {
+        Some(owner) => owner.name.as_str(),
+        None => named_in(
+            metadata
+                .annotations
+                .as_ref()?
+                .get(names::ANNOTATION_OWNER)?,
+            K::group(&()),
+            K::version(&()),
+            K::plural(&()),
+        )?,
+    };
+    Some(ObjectRef::new(name).within(metadata.namespace.as_deref()?))
+}
+
+/// The name in `group/version/plural/name`, if it is of this kind.
+fn named_in<'a>(
+    path: &'a str,
+    group: impl AsRef<str>,
+    version: impl AsRef<str>,
+    plural: impl AsRef<str>,
+) -> Option<&'a str> {
     let mut parts = path.splitn(4, '/');
-    let (group, version, plural) = (parts.next()?, parts.next()?, parts.next()?);
-    let ours = group == K::group(&()) && version == K::version(&()) && plural == K::plural(&());
-    let name = parts.next().filter(|_| ours)?;
-    Some(ObjectRef::new(name).within(child.meta().namespace.as_deref()?))
+    let kind = (parts.next()?, parts.next()?, parts.next()?);
+    let ours = kind == (group.as_ref(), version.as_ref(), plural.as_ref());
+    parts.next().filter(|_| ours)
 }
 
 /// How long a watch waits before it begins anew: doubling from a second to half a minute, with randomness from outside.
@@ -343,5 +368,34 @@ impl Iterator for Patience {
 impl Backoff for Patience {
     fn reset(&mut self) {
         self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+    use kubeopencode_api::v1alpha1::Task;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_job_without_annotations_still_wakes_its_task() {
+        let owner = json!({
+            "apiVersion": "kubeopencode.io/v1alpha1", "kind": "Task", "name": "it", "uid": "u",
+            "controller": true,
+        });
+        let job: Job = serde_json::from_value(json!({
+            "metadata": {"namespace": "ns", "name": "it-x", "ownerReferences": [owner]},
+        }))
+        .unwrap();
+        let pod: Pod = serde_json::from_value(json!({"metadata": {
+            "namespace": "ns", "name": "it-x-y",
+            "annotations": {names::ANNOTATION_OWNER: "kubeopencode.io/v1alpha1/tasks/it"},
+        }}))
+        .unwrap();
+        let task = Some(ObjectRef::<Task>::new("it").within("ns"));
+        assert_eq!(owner_of(&job), task);
+        assert_eq!(owner_of(&pod), task);
     }
 }
