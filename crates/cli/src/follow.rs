@@ -4,6 +4,16 @@ mod changes;
 mod logs;
 mod output;
 
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::OptionFuture;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use kubeopencode_api::v1alpha1::{Task, TaskPhase};
@@ -19,9 +29,13 @@ pub(crate) use output::Output;
 pub(crate) enum Talk {
     /// Every change of phase, on standard error.
     Phases,
-    /// Nothing.
-    Silent,
+    /// Why the agent prints nothing yet, on standard error, once for each reason.
+    Waiting,
 }
+
+/// How long a started Task may be without a running agent and without a reason in its status before a person is told
+/// where to look.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// Follows a Task until it has ended and everything that its agent printed is printed; answers the Task as it ended.
 pub(crate) async fn follow(
@@ -35,24 +49,40 @@ pub(crate) async fn follow(
     let mut changes = Changes::new(client, namespace, name, printer);
     let mut logs: Option<tokio::task::JoinHandle<Result<(), kube::Error>>> = None;
     let mut said = String::new();
+    let begun = Arc::new(AtomicBool::new(false));
+    let mut quiet = pin!(OptionFuture::from(None));
     let ended = loop {
-        let task = changes.next().await?;
-        if about == Talk::Phases {
-            say(&task, &mut said, printer);
+        let task = tokio::select! {
+            task = changes.next() => task?,
+            Some(()) = quiet.as_mut() => {
+                quiet.set(None.into());
+                if said.is_empty() && !begun.load(Ordering::Relaxed) {
+                    printer.about(name, &format!("its agent has not started yet; `kubeopencode task why {name}` says more"));
+                }
+                continue;
+            }
+        };
+        match about {
+            Talk::Phases => say(&task, &mut said, printer),
+            Talk::Waiting => say_why(&task, &mut said, printer),
         }
         let status = task.status.clone().unwrap_or_default();
         if logs.is_none()
             && let (Some(job), Some(_)) = (&status.job_name, &status.start_time)
         {
-            let (client, namespace, job, output) = (
+            let (client, namespace, job, output, begun) = (
                 client.clone(),
                 namespace.to_owned(),
                 job.clone(),
                 output.clone(),
+                Arc::clone(&begun),
             );
             logs = Some(tokio::spawn(async move {
-                logs::of_job(&client, &namespace, &job, &output).await
+                logs::of_job(&client, &namespace, &job, &output, &begun).await
             }));
+            if about == Talk::Waiting {
+                quiet.set(Some(tokio::time::sleep(QUIET)).into());
+            }
         }
         if is_terminal(status.phase) {
             break task;
@@ -91,6 +121,17 @@ fn say(task: &Task, said: &mut String, printer: &Printer) {
         printer.about(&task.name_any(), &text);
         printer.progress(&format!("{} {phase:?}", task.name_any()));
         *said = text;
+    }
+}
+
+/// Says why the agent prints nothing, when the status has a reason for it, and a new one.
+fn say_why(task: &Task, said: &mut String, printer: &Printer) {
+    let status = task.status.clone().unwrap_or_default();
+    if let Some(message) = status.message.filter(|_| !is_terminal(status.phase))
+        && *said != message
+    {
+        printer.about(&task.name_any(), &message);
+        *said = message;
     }
 }
 

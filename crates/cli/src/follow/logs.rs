@@ -1,6 +1,9 @@
 //! Logs through the API, as `kubectl logs --follow` reads them, but to the end even when a connection breaks.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use futures::{AsyncReadExt as _, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
@@ -19,12 +22,13 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long after a broken connection the next one is tried.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Copies what the agent of a Job's Pod prints, from when it starts to when it ends.
+/// Copies what the agent of a Job's Pod prints, from when it starts, which `begun` then says, to when it ends.
 pub(super) async fn of_job(
     client: &Client,
     namespace: &str,
     job: &str,
     output: &Output,
+    begun: &AtomicBool,
 ) -> Result<(), kube::Error> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let config = watcher::Config::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
@@ -35,6 +39,7 @@ pub(super) async fn of_job(
     loop {
         match stream.try_next().await {
             Ok(Some(pod)) if has_started(&pod) => {
+                begun.store(true, Ordering::Relaxed);
                 return copy(&pods, &pod.name_any(), AGENT, true, output).await;
             }
             Ok(Some(pod)) if has_ended(&pod) => return Ok(()),

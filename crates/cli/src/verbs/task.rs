@@ -185,7 +185,7 @@ async fn logs(arguments: &LogsArgs, printer: &Printer) -> Result<(), Failure> {
             &namespace,
             &arguments.name,
             output,
-            Talk::Silent,
+            Talk::Waiting,
             printer,
         )
         .await?;
@@ -318,8 +318,10 @@ async fn stop(arguments: &NamedArgs, printer: &Printer) -> Result<(), Failure> {
     }
     request_stop(&target.client, &target.namespace, &arguments.name).await?;
     printer.line(&format!(
-        "{} is being stopped; its Pod and logs stay.",
-        arguments.name
+        "{} is asked to stop (annotation {}=true). The operator does the rest: it ends the agent, which has its grace \
+         period, and the Task is Completed. Pod and logs stay.",
+        arguments.name,
+        names::ANNOTATION_STOP
     ));
     Ok(())
 }

@@ -1,6 +1,10 @@
 //! `local`, and the commands that look at its Tasks.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    process::{Child, ChildStderr, Stdio},
+    time::{Duration, Instant},
+};
 
 #[path = "../support/local.rs"]
 pub mod served;
@@ -25,6 +29,45 @@ kind: Task
 metadata: {name: waits}
 spec: {description: Do it., timeout: 1h, contexts: [{type: ConfigMap, configMap: {name: late}}]}
 ";
+
+/// `task logs --follow`, while it goes on.
+struct Following {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Following {
+    fn of(sandbox: &Sandbox, task: &str) -> Self {
+        let mut child = sandbox
+            .command(&["task", "logs", "--follow", task])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+        Self { child, stderr }
+    }
+
+    /// The next line on standard error.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stderr.read_line(&mut line).expect("a line");
+        line
+    }
+
+    /// What it says until it ends.
+    fn rest(&mut self) -> String {
+        let mut rest = String::new();
+        self.stderr.read_to_string(&mut rest).expect("its end");
+        rest
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
 
 #[test]
 fn tasks_are_created_listed_followed_explained_stopped_and_deleted() {
@@ -79,7 +122,15 @@ fn tasks_are_created_listed_followed_explained_stopped_and_deleted() {
     ] {
         assert!(settings.iter().any(|line| line == setting), "{why}");
     }
-    sandbox.run(&["task", "stop", "waits"]).expect_code(0);
+    let mut follow = Following::of(&sandbox, "waits");
+    let line = follow.line();
+    assert!(line.contains("ConfigMap default/late"), "{line}");
+    let stopped = sandbox.run(&["task", "stop", "waits"]).expect_code(0);
+    for said in ["kubeopencode.io/stop=true", "The operator does the rest"] {
+        assert!(stopped.stderr.contains(said), "{}", stopped.stderr);
+    }
+    let rest = follow.rest();
+    assert!(rest.contains("the Task waits has ended"), "{rest}");
     let followed = sandbox
         .run(&["task", "logs", "--follow", "waits"])
         .expect_code(1);
@@ -188,6 +239,17 @@ fn what_stands_in_the_way_of_a_pod_is_said() {
         }
     };
     assert_eq!(why.matches("\"late\"").count(), 1, "{why}");
+    assert!(why.contains("s ago (FailedMount)"), "{why}");
+
+    // Nothing in the status says why: whoever follows is told where to look, once.
+    let mut follow = Following::of(&sandbox, "secret");
+    let line = follow.line();
+    assert!(
+        line.contains("secret") && line.contains("kubeopencode task why secret"),
+        "{line}"
+    );
+    sandbox.run(&["task", "delete", "secret"]).expect_code(0);
+    assert!(!follow.rest().contains("task why"), "it was said already");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::{
     failure::{Failure, Problem},
     lowering::{self, Sources},
     printer::Printer,
-    target,
+    table, target,
 };
 
 /// Prints where a Task stands, in sentences.
@@ -47,6 +47,7 @@ pub(super) async fn why(arguments: &NamedArgs, printer: &Printer) -> Result<(), 
         slot: queue::slot(&target, &task).await?,
         ..Observation::default()
     };
+    let now = Timestamp::now();
     let mut sentences = decide::explain(&Input {
         owner: &owner,
         state: &state,
@@ -54,7 +55,7 @@ pub(super) async fn why(arguments: &NamedArgs, printer: &Printer) -> Result<(), 
         observation: &observation,
         stop_requested: TaskFrontEnd::stop_requested(&task),
         deleting: task.metadata.deletion_timestamp.is_some(),
-        now: Timestamp::now(),
+        now,
     });
     let began = |pod: &PodView| {
         let agent = pod.agent.as_ref().map(|agent| &agent.state);
@@ -73,10 +74,17 @@ pub(super) async fn why(arguments: &NamedArgs, printer: &Printer) -> Result<(), 
             );
         for (kind, name, uid) in objects {
             for warning in warnings(&target.client, &target.namespace, uid).await {
-                if !sentences.iter().any(|said| said.contains(&warning.1)) {
-                    let (reason, message) = warning;
+                if !sentences.iter().any(|said| said.contains(&warning.message)) {
+                    let Warning {
+                        reason,
+                        message,
+                        seen,
+                    } = warning;
                     let message = message.trim_end_matches('.');
-                    sentences.push(format!("Its {kind} {name} warns ({reason}): {message}."));
+                    let age = table::age(seen, now);
+                    sentences.push(format!(
+                        "Its {kind} {name} warned {age} ago ({reason}): {message}."
+                    ));
                 }
             }
         }
@@ -113,9 +121,17 @@ fn settings_section(title: &str, told: &[Setting], ours: bool) -> String {
 /// How many warnings are shown of one object.
 const WARNINGS: usize = 3;
 
-/// The newest warnings about an object, the newest first, once each: reason and message. Events help to understand;
-/// who may not read them gets an answer without.
-async fn warnings(client: &Client, namespace: &str, uid: &str) -> Vec<(String, String)> {
+/// What the cluster warns about.
+struct Warning {
+    reason: String,
+    message: String,
+    /// When it was last seen.
+    seen: Option<Timestamp>,
+}
+
+/// The newest warnings about an object, the newest first, once each. Events help to understand; who may not read them
+/// gets an answer without.
+async fn warnings(client: &Client, namespace: &str, uid: &str) -> Vec<Warning> {
     let events: Api<Event> = Api::namespaced(client.clone(), namespace);
     let about = ListParams::default().fields(&format!("involvedObject.uid={uid},type=Warning"));
     let mut found = match events.list(&about).await {
@@ -126,14 +142,18 @@ async fn warnings(client: &Client, namespace: &str, uid: &str) -> Vec<(String, S
         }
     };
     found.sort_by_key(|event| std::cmp::Reverse(when(event)));
-    let mut newest: Vec<(String, String)> = Vec::new();
+    let mut newest: Vec<Warning> = Vec::new();
     for event in found {
-        let warning = (
-            event.reason.unwrap_or_default(),
-            event.message.unwrap_or_default(),
-        );
-        if !newest.contains(&warning) {
-            newest.push(warning);
+        let seen = when(&event);
+        let reason = event.reason.unwrap_or_default();
+        let message = event.message.unwrap_or_default();
+        let is_known = |known: &Warning| known.reason == reason && known.message == message;
+        if !newest.iter().any(is_known) {
+            newest.push(Warning {
+                reason,
+                message,
+                seen,
+            });
         }
         if newest.len() == WARNINGS {
             break;
