@@ -29,7 +29,7 @@ pub struct Observation {
     /// An action of this round that the API server refused for good. It is forgotten with the round.
     pub refused: Option<Refusal>,
     /// Where it stands with a slot of an Agent, as far as that is known without asking. A slot is held until nothing of
-    /// the Run can run any more, so one that is shown as held is held.
+    /// the Run can run any more, so one that is shown as held is held, unless the Agent itself is gone.
     pub slot: Option<SlotView>,
 }
 

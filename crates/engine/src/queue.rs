@@ -45,6 +45,8 @@ pub struct SlotView {
 pub enum Standing {
     /// It has.
     Held,
+    /// It needs none: the Agent has no limit any more, or is gone.
+    Unlimited,
     /// It waits, at this place, counted from 1.
     Waits(usize),
 }
@@ -162,12 +164,12 @@ impl Rest {
     #[must_use]
     pub fn of<'a>(
         jobs: impl IntoIterator<Item = &'a JobView>,
-        pods: impl IntoIterator<Item = &'a PodView>,
+        pods: impl IntoIterator<Item = &'a PodView> + Clone,
         now: Timestamp,
     ) -> Self {
         let mut again: Option<Duration> = None;
         let mut something = false;
-        for pod in pods.into_iter().filter(|pod| !pod.ended()) {
+        for pod in pods.clone().into_iter().filter(|pod| !pod.ended()) {
             let passed = pod.deletion.map(|deletion| {
                 Duration::try_from(now.duration_since(deletion)).unwrap_or_default()
             });
@@ -181,7 +183,13 @@ impl Rest {
             }
         }
         for job in jobs {
-            if job.end.is_some() || (job.released && job.suspended && job.active == 0) {
+            // With one completion and no second try, the Pod that ended was its last. Its controller takes a second to say
+            // so, and that second would be one in which nobody uses the slot.
+            let mut pods = pods.clone().into_iter();
+            let had_its_pod =
+                pods.any(|pod| pod.ended() && pod.job_uid.as_deref() == Some(&job.uid));
+            let suspended = job.released && job.suspended && job.active == 0;
+            if job.end.is_some() || had_its_pod || suspended {
                 continue;
             }
             if job.suspended && !job.released {

@@ -58,6 +58,7 @@ impl Cached for Pod {
         self.spec = self.spec.take().map(|spec| PodSpec {
             active_deadline_seconds: spec.active_deadline_seconds,
             termination_grace_period_seconds: spec.termination_grace_period_seconds,
+            node_name: spec.node_name,
             ..PodSpec::default()
         });
     }
@@ -230,6 +231,26 @@ mod tests {
         assert_eq!(names(&cache.take_in(Event::InitDone)), ["a", "b"]);
         assert!(cache.get("ns/a").is_empty());
         assert_eq!(names(&cache.get("ns/b")), ["b"]);
+    }
+
+    /// A decision made from a cache is the one that the objects themselves would give.
+    #[test]
+    fn what_is_dropped_is_of_no_use() {
+        use kubeopencode_engine::observe::PodView;
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "p", "uid": "u", "managedFields": [{}], "labels": {LABEL_CONTROLLER_UID: "j"}},
+            "spec": {
+                "nodeName": "n", "activeDeadlineSeconds": 5, "terminationGracePeriodSeconds": 7,
+                "containers": [{"name": "agent"}],
+            },
+            "status": {"phase": "Running", "startTime": "2026-01-01T00:00:00Z"},
+        }))
+        .unwrap();
+        let mut trimmed = pod.clone();
+        trimmed.trim();
+        assert_ne!(trimmed, pod);
+        assert_eq!(PodView::of(&trimmed), PodView::of(&pod));
+        assert_eq!(trimmed.key(), pod.key());
     }
 
     #[test]

@@ -78,8 +78,8 @@ const CONCURRENCY: u16 = 32;
 /// leadership ends.
 const LONGEST_ROUND: Duration = Duration::from_mins(2);
 
-/// After a round for an Agent failed, it is looked at again as if it had failed so many times: after a second or so.
-const AGENT_PATIENCE: u32 = 3;
+/// After a round for an Agent failed, it is looked at again as if it had failed so many times: after four seconds or so.
+const AGENT_PATIENCE: u32 = 5;
 
 /// What a resource of a front end has to be, so that a controller can watch it and write its status.
 pub(crate) trait Owning:
@@ -311,9 +311,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         let result = self.in_time(self.round(object.clone())).await;
         self.metrics.round(&result, begin.elapsed());
         let uid = object.meta().uid.as_deref().unwrap_or_default();
-        if let Some(agent) = self.pools.looked_at(uid) {
-            self.wake_agent(&agent);
-        }
+        self.wake_all(&self.pools.looked_at(uid));
         let again = result?;
         self.remember(&object, |remembered| remembered.failures = 0);
         Ok(again.map_or_else(Action::await_change, Action::requeue))
@@ -376,9 +374,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         self.waiting.leave(&waiter(object));
         if let Some(uid) = &object.meta().uid {
             self.memory.forget(uid);
-            for agent in self.pools.gone(uid) {
-                self.wake_agent(&agent);
-            }
+            self.wake_all(&self.pools.gone(uid));
         }
     }
 

@@ -132,7 +132,9 @@ pub(crate) enum AdmitError {
         #[source]
         source: Arc<KubeError>,
     },
-    #[error("Agent {0} was changed again and again, or is gone")]
+    #[error("cannot write the slots of Agent {agent}: no answer from the API server in {}s", .after.as_secs())]
+    NoAnswer { agent: String, after: Duration },
+    #[error("Agent {0} was changed again and again")]
     AgentChanged(String),
     #[error("this operator does not lead any more")]
     NotLeading,
@@ -190,7 +192,9 @@ impl RoundError {
             ) => Some(source),
             Self::LookUp(LookUpError::NoAnswer { .. } | LookUpError::Endless)
             | Self::Record(RecordError::Encode(_))
-            | Self::Admit(AdmitError::AgentChanged(_) | AdmitError::NotLeading)
+            | Self::Admit(
+                AdmitError::AgentChanged(_) | AdmitError::NotLeading | AdmitError::NoAnswer { .. },
+            )
             | Self::NotLeading
             | Self::Restless(_)
             | Self::NoAnswer(_) => None,
@@ -228,6 +232,7 @@ impl RoundError {
     pub(crate) fn category(&self) -> Category {
         match (self.answer(), self) {
             (Some(answer), _) => Category::of(answer),
+            (None, Self::Admit(AdmitError::NoAnswer { .. })) => Category::TryAgain,
             (None, Self::NotLeading | Self::Admit(_)) => Category::Conflict,
             (None, Self::NoAnswer(_) | Self::LookUp(LookUpError::NoAnswer { .. })) => {
                 Category::TryAgain

@@ -153,16 +153,46 @@ fn the_spec_of_a_started_task_is_immutable_and_its_metadata_is_not() {
     let mut new = old.clone();
     new["spec"]["description"] = json!("other");
     assert_eq!(messages::<Task>(&new, Some(&old)), Vec::<String>::new());
-    old["status"] = json!({"phase": "Running", "jobName": "t-abcdef"});
-    new["status"] = old["status"].clone();
-    let said = messages::<Task>(&new, Some(&old)).join("\n");
-    assert!(
-        said.contains("spec is immutable once the Task has started"),
-        "{said}"
-    );
+    // Also between two attempts, and after an end without any.
+    for status in [
+        json!({"phase": "Running", "jobName": "t-abcdef", "attempts": 1}),
+        json!({"phase": "Pending", "attempts": 1}),
+        json!({"phase": "Failed", "completionTime": "2026-01-01T00:00:00Z"}),
+    ] {
+        old["status"] = status;
+        new["status"] = old["status"].clone();
+        let said = messages::<Task>(&new, Some(&old)).join("\n");
+        assert!(
+            said.contains("spec is immutable once the Task has started or ended"),
+            "{said}"
+        );
+    }
     let mut stopped = old.clone();
     stopped["metadata"]["annotations"] = json!({"kubeopencode.io/stop": "true"});
     assert_eq!(messages::<Task>(&stopped, Some(&old)), Vec::<String>::new());
+}
+
+/// What it is to do may be changed while it waits; whose slot it waits for may not.
+#[test]
+fn the_agent_of_a_queued_task_stays() {
+    let mut old = task(&json!({"type": "Text", "text": "x"}));
+    old["status"] = json!({"phase": "Queued", "queue": {"agent": "default", "position": 1}});
+    let mut new = old.clone();
+    new["spec"]["description"] = json!("other");
+    assert_eq!(messages::<Task>(&new, Some(&old)), Vec::<String>::new());
+    new["spec"]["agentRef"] = json!("other");
+    let said = messages::<Task>(&new, Some(&old)).join("\n");
+    assert!(said.contains("agentRef is immutable"), "{said}");
+    old["status"] = json!({"phase": "Pending", "conditions": [{
+        "type": "Ready", "status": "False", "reason": "ReferenceNotFound", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }]});
+    new["status"] = old["status"].clone();
+    assert_eq!(
+        messages::<Task>(&new, Some(&old)),
+        Vec::<String>::new(),
+        "a typo can be mended"
+    );
 }
 
 #[test]

@@ -20,13 +20,13 @@ fn names_and_columns() {
         shown,
         [
             "tasks (tk): Phase Agent Job Age Reason Message",
-            "agents (ag): Image Max ServiceAccount Age",
+            "agents (ag): Image Max In-Use ServiceAccount Age",
             "kubeopencodeconfigs (kocc): System-Image Age",
         ]
     );
 }
 
-/// Kubernetes knows no unsigned formats, and a Task's status is a subresource of its own.
+/// Kubernetes knows no unsigned formats, and the status of a Task or an Agent is a subresource of its own.
 #[test]
 fn schemas_are_such_as_kubernetes_knows() {
     fn formats(schema: &Value, found: &mut Vec<String>) {
@@ -53,9 +53,9 @@ fn schemas_are_such_as_kubernetes_knows() {
                 crd.metadata.name
             );
         }
-        let is_task = crd.spec.names.kind == "Task";
+        let has_status = matches!(crd.spec.names.kind.as_str(), "Task" | "Agent");
         let status = crd.spec.versions[0].subresources.as_ref();
         let status = status.is_some_and(|subresources| subresources.status.is_some());
-        assert_eq!(status, is_task);
+        assert_eq!(status, has_status);
     }
 }

@@ -16,15 +16,20 @@ pub fn give_back(input: &Input<'_>, step: Step) -> Step {
         return step;
     };
     let Observation { job, pods, .. } = input.observation;
+    // One that was orphaned is on record still, and runs on.
+    let recorded = |job: &JobView| {
+        let recorded = input.state.job.as_ref();
+        recorded.is_some_and(|recorded| recorded.uid == job.uid)
+    };
     let ours = job
         .iter()
-        .filter(|job| job.owner_uid.as_deref() == Some(&input.owner.uid));
+        .filter(|job| job.owner_uid.as_deref() == Some(&input.owner.uid) || recorded(job));
     match Rest::of(ours, pods, input.now) {
         Rest::Nothing => Step::GiveBack {
             agent: slot.agent.clone(),
         },
         Rest::Something(again) => Step::Rest { again },
-        Rest::Unreleased(job) if job.deleting || input.deleting => rest(),
+        Rest::Unreleased(job) if job.deleting => rest(),
         Rest::Unreleased(job) => delete(&job),
     }
 }

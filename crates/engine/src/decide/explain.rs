@@ -127,6 +127,7 @@ fn ready(input: &Input<'_>, sentences: &mut Vec<String>) {
     if let Some(SlotView { agent, standing }) = &input.observation.slot {
         match standing {
             Standing::Held => sentences.push(format!("It holds a slot of Agent {agent}.")),
+            Standing::Unlimited => {}
             Standing::Waits(position) => {
                 sentences.push(format!(
                     "All slots of Agent {agent} are in use, and it is number {position} in the queue. \

@@ -59,7 +59,7 @@ fn created(input: &Input<'_>, job: &JobView) -> Step {
     } else if let Some(agent) = job.agent.as_ref().filter(|_| job.limited && job.suspended) {
         // Created by somebody who may have known more than we do, or less.
         match standing(input, &agent.name) {
-            Some(Standing::Held) => record::job(input, job),
+            Some(Standing::Held | Standing::Unlimited) => record::job(input, job),
             Some(Standing::Waits(position)) => waits(input, &agent.name, position),
             None => Step::Claim {
                 agent: agent.name.clone(),
@@ -136,7 +136,7 @@ fn wait_for(input: &Input<'_>, missing: &[Missing], timeout: std::time::Duration
 fn admit(input: &Input<'_>, run: &Run) -> Step {
     let agent = &run.agent.name;
     match (run.limit, standing(input, agent)) {
-        (None, _) | (Some(_), Some(Standing::Held)) => create(input, run),
+        (None, _) | (Some(_), Some(Standing::Held | Standing::Unlimited)) => create(input, run),
         (Some(_), Some(Standing::Waits(position))) => waits(input, agent, position),
         // What cannot be rendered never takes a slot.
         (Some(_), None) => match render(run, input.state.attempts + 1) {

@@ -10,7 +10,7 @@ use super::{
     outcome, problem, record, rest, rest_for,
 };
 use crate::{
-    observe::{JobEnd, JobView, PodView},
+    observe::{ContainerState, JobEnd, JobView, PodView},
     state::{JobRecord, Reason},
 };
 
@@ -35,7 +35,7 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
                     return record::again(input, recorded, &outcome::of_pod(pod, input).message);
                 }
                 After::Wait if pods.iter().all(|pod| pod.ended()) => {
-                    let since = input.state.start_time.unwrap_or(input.now);
+                    let since = ended_at(pod).unwrap_or(input.now);
                     return match input.left(since, STALL_LIMIT) {
                         Some(left) => rest_for(left),
                         None => record::end(input, outcome::of_pod(pod, input)),
@@ -86,6 +86,19 @@ fn last_ended<'a>(pods: &[&'a PodView]) -> Option<&'a PodView> {
         .copied()
         .filter(|pod| pod.ended())
         .max_by_key(|pod| (outcome::agent_ran(pod), pod.created, &pod.uid))
+}
+
+/// When something of it last happened.
+fn ended_at(pod: &PodView) -> Option<jiff::Timestamp> {
+    let ends = pod.init.iter().chain(&pod.agent);
+    let ends = ends.filter_map(|container| match container.state {
+        ContainerState::Terminated { finished, .. } => finished,
+        _ => None,
+    });
+    ends.chain(pod.deletion_requested)
+        .max()
+        .or(pod.started)
+        .or(pod.created)
 }
 
 fn newest_alive<'a>(pods: &[&'a PodView]) -> Option<&'a PodView> {
@@ -165,7 +178,9 @@ fn follow(input: &Input<'_>, pod: &PodView) -> Step {
 
 /// Released, and the Job controller has made no Pod (yet).
 fn wait_for_pod(input: &Input<'_>, job: &JobView) -> Step {
-    let since = input.state.start_time.unwrap_or(input.now);
+    // Of this attempt, not of the first.
+    let created = input.state.condition(condition::JOB_CREATED);
+    let since = created.map_or(input.now, |created| created.last_transition);
     let message = format!(
         "its Job {} has no Pod: the Events of the Job say why (often a missing ServiceAccount or a quota)",
         job.name

@@ -157,3 +157,18 @@ proptest! {
         }
     }
 }
+
+/// The Job controller takes a second to say that a Job is over whose Pod is.
+#[test]
+fn a_slot_is_free_as_soon_as_the_pod_has_ended() {
+    let mut moment = limited();
+    stands(&mut moment, Standing::Held);
+    moment.create();
+    moment.record();
+    let job = moment.job();
+    (job.suspended, job.released, job.active) = (false, true, 1);
+    moment.agent_ended("Succeeded", "", "{exitCode: 0}");
+    moment.record();
+    assert!(moment.state.phase.is_terminal());
+    assert_eq!(moment.decide(), Step::GiveBack { agent: "a".into() });
+}

@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::{StreamExt as _, stream};
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     Api, Error as KubeError, Resource as _, ResourceExt as _,
@@ -24,8 +25,14 @@ use tracing::{debug, info};
 use super::{Controller, Owning};
 use crate::{
     error::{AdmitError, RoundError},
-    pools::{Facts, Key, Next, Seen},
+    pools::{Facts, Key, Next, Seen, Woken},
 };
+
+/// An admission that is not answered by then got lost.
+const LONGEST_ADMISSION: Duration = Duration::from_secs(15);
+
+/// Holders of one Agent that are asked for at the same time.
+const AT_ONCE: usize = 8;
 
 /// Versions of an Agent that an admission is tried on, one after the other, before its askers come back later.
 const VERSIONS: usize = 4;
@@ -52,28 +59,34 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             None => F::agent(object),
         };
         let key = (owner.namespace.clone(), agent.to_owned());
-        let standing = self.pools.standing(&key, &owner.uid)?;
+        // Its record says more or less where it stands.
+        let exact = state.phase != Phase::Queued;
+        let standing = self.pools.standing(&key, &owner.uid, exact)?;
         Some(SlotView {
             agent: key.1,
             standing,
         })
     }
 
-    /// Ask for a slot. What came of it, [`Self::slot`] says.
+    /// Ask for a slot. What came of it.
     pub(super) async fn claim(
         &self,
         owner: &Owner,
         object: &F::Resource,
         agent: String,
-    ) -> Result<(), RoundError> {
+    ) -> Result<SlotView, RoundError> {
         let key = (owner.namespace.clone(), agent);
-        self.pools.wants(&key, &place::<F>(object));
+        self.wake_all(&self.pools.wants(&key, &place::<F>(object)));
         self.admission(&key).await?;
-        match self.pools.standing(&key, &owner.uid) {
-            Some(_) => Ok(()),
-            // It is gone, or has no limit any more: the round begins anew.
-            None => Err(AdmitError::AgentChanged(key.1).into()),
-        }
+        let standing = match self.pools.standing(&key, &owner.uid, true) {
+            Some(standing) => standing,
+            None if self.pools.is_unlimited(&key) => Standing::Unlimited,
+            None => return Err(AdmitError::AgentChanged(key.1).into()),
+        };
+        Ok(SlotView {
+            agent: key.1,
+            standing,
+        })
     }
 
     /// Give a slot back.
@@ -89,30 +102,54 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             object.namespace().unwrap_or_default(),
             F::agent(object).to_owned(),
         );
-        self.pools
+        let woken = self
+            .pools
             .task(agent, place::<F>(object), seen::<F>(object));
+        self.wake_all(&woken);
     }
 
     /// Look at an Agent: take the slots of those who are gone, and let in who comes next.
     pub(super) async fn agent_round(&self, agent: Arc<F::Agent>) -> Result<Action, RoundError> {
         let key = (agent.namespace().unwrap_or_default(), agent.name_any());
-        let mut again: Option<Duration> = None;
-        for slot in self.pools.slots(&key) {
-            let reference = ObjectRef::new(&slot.name).within(&key.0);
-            let holder = self.store.get(&reference);
-            match holder.filter(|holder| holder.meta().uid.as_ref() == Some(&slot.uid)) {
-                // It gives it back itself.
-                Some(holder) if seen::<F>(&holder) == Seen::Over => self.wake(&key.0, &slot),
-                Some(_) => {}
-                None => match self.what_is_left(&key.0, &slot).await? {
-                    Rest::Nothing => self.pools.leaves(&key, &slot.uid),
-                    Rest::Unreleased(job) => self.delete_unreleased(&key.0, &job).await?,
-                    Rest::Something(wait) => again = again.into_iter().chain(wait).min(),
-                },
-            }
-        }
+        let checked: Vec<Result<Option<Duration>, AdmitError>> =
+            stream::iter(self.pools.slots(&key))
+                .map(|slot| self.check_holder(&key, slot))
+                .buffered(AT_ONCE)
+                .collect()
+                .await;
+        // Whatever became of that, others may come next.
         self.admission(&key).await?;
+        let waits: Result<Vec<Option<Duration>>, AdmitError> = checked.into_iter().collect();
+        let again = waits?.into_iter().flatten().min();
         Ok(again.map_or_else(Action::await_change, Action::requeue))
+    }
+
+    /// Whether a holder is still there; if not, its slot goes when nothing of it can run any more. Returns when that has to
+    /// be asked again without an event.
+    async fn check_holder(&self, key: &Key, slot: Slot) -> Result<Option<Duration>, AdmitError> {
+        let reference = ObjectRef::new(&slot.name).within(&key.0);
+        let holder = self.store.get(&reference);
+        match holder.filter(|holder| holder.meta().uid.as_ref() == Some(&slot.uid)) {
+            // It gives it back itself.
+            Some(holder) if seen::<F>(&holder) == Seen::Over => self.wake(&key.0, &slot),
+            Some(_) => {}
+            None => match self.what_is_left(&key.0, &slot).await? {
+                Rest::Nothing => self.pools.leaves(key, &slot.uid),
+                Rest::Unreleased(job) => self.delete_unreleased(&key.0, &job).await?,
+                Rest::Something(wait) => return Ok(wait),
+            },
+        }
+        Ok(None)
+    }
+
+    /// All who have to be looked at after something has changed.
+    pub(super) fn wake_all(&self, woken: &Woken) {
+        for (namespace, slot) in &woken.tasks {
+            self.wake(namespace, slot);
+        }
+        for agent in &woken.agents {
+            self.wake_agent(agent);
+        }
     }
 
     pub(super) fn wake(&self, namespace: &str, slot: &Slot) {
@@ -130,7 +167,24 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     }
 
     async fn admission(&self, key: &Key) -> Result<(), AdmitError> {
-        self.admissions.ask(key, || self.admit(key)).await
+        self.admissions.ask(key, || self.admit_in_time(key)).await
+    }
+
+    /// Others wait for it, so it must not take as long as a round may.
+    async fn admit_in_time(&self, key: &Key) -> Result<(), AdmitError> {
+        let admitted = tokio::time::timeout(LONGEST_ADMISSION, self.admit(key)).await;
+        admitted.unwrap_or_else(|_| {
+            Err(AdmitError::NoAnswer {
+                agent: key.1.clone(),
+                after: LONGEST_ADMISSION,
+            })
+        })
+    }
+
+    /// The API server itself shows an Agent.
+    fn shown(&self, key: &Key, agent: F::Agent) {
+        let (_, woken) = self.pools.agent(key, Arc::new(agent), facts::<F>);
+        self.wake_all(&woken);
     }
 
     async fn admit(&self, key: &Key) -> Result<(), AdmitError> {
@@ -150,7 +204,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 Next::Slots(agent, slots) => (agent, slots),
                 Next::Unknown => match api.get_opt(name).await.map_err(failed)? {
                     Some(agent) => {
-                        self.pools.agent(key, Arc::new(agent), facts::<F>);
+                        self.shown(key, agent);
                         continue;
                     }
                     None => return Ok(()),
@@ -163,18 +217,14 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             match api.replace_status(name, &parameters, &next).await {
                 Ok(written) => {
                     info!(agent = name, in_use = slots.len(), "slots");
-                    for slot in self.pools.wrote(key, Arc::new(written), facts::<F>) {
-                        self.wake(namespace, &slot);
-                    }
+                    self.wake_all(&self.pools.wrote(key, Arc::new(written), facts::<F>));
                     return Ok(());
                 }
                 Err(KubeError::Api(status)) if status.is_conflict() || status.is_not_found() => {
                     debug!(agent = name, "was changed meanwhile");
                     match api.get_opt(name).await.map_err(failed)? {
-                        Some(agent) => {
-                            self.pools.agent(key, Arc::new(agent), facts::<F>);
-                        }
-                        None => self.pools.no_agent(key),
+                        Some(agent) => self.shown(key, agent),
+                        None => self.wake_all(&self.pools.no_agent(key)),
                     }
                 }
                 Err(error) => return Err(failed(error)),
@@ -253,6 +303,11 @@ fn seen<F: FrontEnd<Resource: Owning>>(object: &F::Resource) -> Seen {
         Seen::Queued
     } else if state.observed_generation.is_none() {
         Seen::New
+    } else if state
+        .condition(names::condition::READY)
+        .is_some_and(|ready| !ready.status)
+    {
+        Seen::Lacking
     } else {
         Seen::Pending
     }

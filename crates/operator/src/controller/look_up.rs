@@ -1,7 +1,7 @@
 //! Looking up what a resource refers to, as the engine's lowering asks for it.
 //!
 //! Always from the API server: a Task that is created right after its Agent was changed runs with the change. No cache
-//! of Agents, configurations or ConfigMaps is held at all; those who ask for the same at the same time share a request
+//! is asked, also not the one of Agents, which knows slots alone; those who ask for the same at the same time share a request
 //! that was sent after they all had asked.
 
 use std::{sync::Arc, time::Duration};

@@ -46,13 +46,16 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         let mut state = F::state(&object);
         let mut observation = self.observe(&owner, &state);
         let mut lowered = None;
+        let mut claimed = None;
         let mut unwatched = false;
         for _ in 0..STEPS {
             let span = Span::current();
             span.record("job", state.job.as_ref().map(|job| &job.name));
             span.record("phase", state.phase.as_str());
             span.record("attempt", state.attempts);
-            observation.slot = self.slot(&owner, &object, &state, &observation);
+            observation.slot = claimed
+                .take()
+                .or_else(|| self.slot(&owner, &object, &state, &observation));
             let input = Input {
                 owner: &owner,
                 state: &state,
@@ -73,7 +76,9 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                     // Somebody has taken its labels off: no event will tell of it.
                     unwatched = observation.job.is_some() || !observation.pods.is_empty();
                 }
-                Step::Claim { agent } => self.claim(&owner, &object, agent).await?,
+                Step::Claim { agent } => {
+                    claimed = Some(self.claim(&owner, &object, agent).await?);
+                }
                 Step::GiveBack { agent } => {
                     self.give_back(&owner, agent).await?;
                     observation = self.observe(&owner, &state);
@@ -85,6 +90,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 } => {
                     let before = job_name(&owner, &state);
                     object = self.record(&owner, &object, &next).await?;
+                    self.enlist(&object);
                     let went_on = !state.phase.is_terminal();
                     state = F::state(&object);
                     if let Some(reason) = state

@@ -70,9 +70,8 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         for object in &all {
             self.enlist(object);
         }
-        for agent in self.pools.keep(|uid| known.contains(&Some(uid.to_owned()))) {
-            self.wake_agent(&agent);
-        }
+        let kept = self.pools.keep(|uid| known.contains(&Some(uid.to_owned())));
+        self.wake_all(&kept);
         all.iter()
             .map(|object| ObjectRef::from_obj(object.as_ref()))
             .collect()
@@ -113,23 +112,23 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 let Some(owner) = owner_of::<F::Resource>(child.as_ref()) else {
                     continue;
                 };
-                if self.store.get(&owner).is_none() {
-                    self.owner_is_gone(child.as_ref());
-                }
+                self.tell_agents(child.as_ref(), &owner);
                 owners.push(owner);
             }
             stream::iter(owners)
         })
     }
 
-    /// Its slot is free when this was the last of it.
-    fn owner_is_gone(&self, child: &impl Resource) {
+    /// Where its owner is gone, its slot is free when this was the last of it. Another one may have its name by now.
+    fn tell_agents(&self, child: &impl Resource, owner: &ObjectRef<F::Resource>) {
         let metadata = child.meta();
-        let annotation = |name: &str| metadata.annotations.as_ref()?.get(name).cloned();
-        if annotation(names::ANNOTATION_LIMITED).is_some()
-            && let Some(agent) = annotation(names::ANNOTATION_AGENT)
-        {
-            self.wake_agent(&(metadata.namespace.clone().unwrap_or_default(), agent));
+        let labels = metadata.labels.as_ref();
+        let Some(uid) = labels.and_then(|labels| labels.get(names::LABEL_OWNER_UID)) else {
+            return;
+        };
+        let lives = |owner: Arc<F::Resource>| owner.meta().uid.as_ref() == Some(uid);
+        if !self.store.get(owner).is_some_and(lives) {
+            self.wake_all(&self.pools.gone(uid));
         }
     }
 
@@ -149,7 +148,8 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             let waiters = match event {
                 Event::Apply(agent) | Event::InitApply(agent) => {
                     let key = waiter(&agent);
-                    let changed = self.pools.agent(&key, Arc::new(agent), facts::<F>);
+                    let (changed, woken) = self.pools.agent(&key, Arc::new(agent), facts::<F>);
+                    self.wake_all(&woken);
                     self.wake_agent(&key);
                     if changed {
                         self.waiters(key)
@@ -159,7 +159,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 }
                 Event::Delete(agent) => {
                     let key = waiter(&agent);
-                    self.pools.no_agent(&key);
+                    self.wake_all(&self.pools.no_agent(&key));
                     self.waiters(key)
                 }
                 Event::Init => Vec::new(),
@@ -191,7 +191,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 .get(&ObjectRef::new(name).within(namespace))
                 .is_none()
             {
-                self.pools.no_agent(&key);
+                self.wake_all(&self.pools.no_agent(&key));
                 woken.extend(self.waiters(key));
             } else {
                 self.wake_agent(&key);
@@ -336,12 +336,12 @@ where
 }
 
 /// The name in `group/version/plural/name`, if it is of this kind.
-fn named_in<'a>(
-    path: &'a str,
+fn named_in(
+    path: &str,
     group: impl AsRef<str>,
     version: impl AsRef<str>,
     plural: impl AsRef<str>,
-) -> Option<&'a str> {
+) -> Option<&str> {
     let mut parts = path.splitn(4, '/');
     let kind = (parts.next()?, parts.next()?, parts.next()?);
     let ours = kind == (group.as_ref(), version.as_ref(), plural.as_ref());

@@ -9,7 +9,7 @@ use kubeopencode_api::v1alpha1::{Agent, Task, TaskPhase};
 use serde_json::json;
 
 use super::{
-    faults::Faults,
+    faults::{Call, Fault, Faults},
     kubelet::Play,
     world::{AGENT, World, condition},
 };
@@ -250,6 +250,113 @@ async fn an_agent_that_is_deleted_is_waited_for() {
         .await;
     is(&world, "b", TaskPhase::Queued).await;
     world.stop("a").await;
+    is(&world, "b", TaskPhase::Running).await;
+    world.end().await;
+}
+
+/// Those whom another process has queued hear of the Agent as well.
+#[tokio::test]
+async fn who_was_queued_before_a_restart_hears_of_the_agent() {
+    for gone in [false, true] {
+        let mut world = World::start(Play::Works).await;
+        world
+            .create(&limited(1).replace("name: default", "name: it"))
+            .await;
+        let of_it = |name: &str| task(name).replace("spec: {", "spec: {agentRef: it, ");
+        world.create(&of_it("a")).await;
+        is(&world, "a", TaskPhase::Running).await;
+        world.create(&of_it("b")).await;
+        is(&world, "b", TaskPhase::Queued).await;
+        world.stop_operators().await;
+        world.operate(&Faults::none());
+        // The new one works when it has done something.
+        world.create(&of_it("c")).await;
+        is(&world, "c", TaskPhase::Queued).await;
+        let agents = world.api::<Agent>();
+        if gone {
+            agents.delete("it", &DeleteParams::default()).await.unwrap();
+            is(&world, "b", TaskPhase::Pending).await;
+        } else {
+            let change = json!({"spec": {"maxConcurrentTasks": null}});
+            agents
+                .patch("it", &PatchParams::default(), &Patch::Merge(change))
+                .await
+                .unwrap();
+            is(&world, "b", TaskPhase::Running).await;
+        }
+        world.end().await;
+    }
+}
+
+/// As `kubectl replace --force` does it.
+#[tokio::test]
+async fn a_holder_that_is_replaced_by_one_of_its_name_gives_its_slot_back() {
+    let world = World::start(Play::Works).await;
+    world.create(&limited(1)).await;
+    world.create(&task("a")).await;
+    let before = world.job_of("a").await;
+    world
+        .pod_of(&before, |pod| super::life::phase(pod) == "Running")
+        .await;
+    let uid = world.api::<Task>().get("a").await.unwrap().uid();
+    world
+        .api::<Task>()
+        .delete("a", &DeleteParams::default())
+        .await
+        .unwrap();
+    world
+        .until::<Task>("a", "gone", |task| {
+            task.is_none_or(|task| task.uid() != uid)
+        })
+        .await;
+    world.create(&task("a")).await;
+    world
+        .status("a", "started", |status| {
+            status.job_name.as_ref().is_some_and(|job| *job != before)
+        })
+        .await;
+    world.end().await;
+}
+
+/// The answer to a write is lost, and the write has let somebody in.
+#[tokio::test]
+async fn who_was_let_in_by_a_write_without_an_answer_starts() {
+    let mut world = World::new(Play::Works).await;
+    let mut writes = 0;
+    world.operate(&Faults::new(move |_, call: &Call| {
+        let slots = call.verb == "update" && call.resource == "agents/status";
+        writes += usize::from(slots);
+        // The first lets a in, the second b in its place.
+        if slots && writes == 2 {
+            Fault::AnswerLost
+        } else {
+            Fault::None
+        }
+    }));
+    world.create(&limited(1)).await;
+    world.create(&task("a")).await;
+    is(&world, "a", TaskPhase::Running).await;
+    world.create(&task("b")).await;
+    is(&world, "b", TaskPhase::Queued).await;
+    world.stop("a").await;
+    is(&world, "b", TaskPhase::Running).await;
+    holders(&world, &["b"]).await;
+    world.end().await;
+}
+
+/// The older of two lacks something, so the younger one does not wait for it.
+#[tokio::test]
+async fn who_is_not_ready_keeps_nobody_waiting() {
+    let mut world = World::new(Play::Works).await;
+    world.create(&limited(1)).await;
+    let lacks = "spec: {contexts: [{type: ConfigMap, configMap: {name: never}, mountPath: x}], ";
+    for round in 0..6 {
+        world
+            .create(&task(&format!("a{round}")).replace("spec: {", lacks))
+            .await;
+    }
+    world.create(&task("b")).await;
+    world.operate(&Faults::none());
     is(&world, "b", TaskPhase::Running).await;
     world.end().await;
 }
