@@ -164,12 +164,13 @@ impl Rest {
     #[must_use]
     pub fn of<'a>(
         jobs: impl IntoIterator<Item = &'a JobView>,
-        pods: impl IntoIterator<Item = &'a PodView> + Clone,
+        pods: impl IntoIterator<Item = &'a PodView>,
         now: Timestamp,
     ) -> Self {
+        let pods: Vec<&PodView> = pods.into_iter().collect();
         let mut again: Option<Duration> = None;
         let mut something = false;
-        for pod in pods.clone().into_iter().filter(|pod| !pod.ended()) {
+        for pod in pods.iter().filter(|pod| !pod.ended()) {
             let passed = pod.deletion.map(|deletion| {
                 Duration::try_from(now.duration_since(deletion)).unwrap_or_default()
             });
@@ -185,9 +186,9 @@ impl Rest {
         for job in jobs {
             // With one completion and no second try, the Pod that ended was its last. Its controller takes a second to say
             // so, and that second would be one in which nobody uses the slot.
-            let mut pods = pods.clone().into_iter();
-            let had_its_pod =
-                pods.any(|pod| pod.ended() && pod.job_uid.as_deref() == Some(&job.uid));
+            let had_its_pod = pods
+                .iter()
+                .any(|pod| pod.ended() && pod.job_uid.as_deref() == Some(&job.uid));
             let suspended = job.released && job.suspended && job.active == 0;
             if job.end.is_some() || had_its_pod || suspended {
                 continue;
