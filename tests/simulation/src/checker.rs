@@ -168,6 +168,11 @@ impl Checker {
                 .filter(|job| job.value["metadata"]["uid"] == *recorded);
             rules::a_lost_job_is_gone(name, before, after, job.as_ref().map(|job| &job.value))?;
         } else if let Some(name) = key.strip_prefix(AGENTS) {
+            let slots = after["status"]["slots"].as_array().into_iter().flatten();
+            let slots: Vec<_> = slots.map(|slot| text(&slot["task"])).collect();
+            let limit = &after["spec"]["maxConcurrentTasks"];
+            self.trace
+                .say(who, format_args!("  = Agent {name}: {slots:?} of {limit}"));
             if before.is_none_or(|before| rules::limit(before) != rules::limit(after)) {
                 let revision = change.object.revision;
                 self.lock().limited.insert(name.to_owned(), revision);

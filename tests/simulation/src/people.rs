@@ -46,6 +46,8 @@ pub struct People {
     created: u32,
     /// How many Tasks are created at most.
     tasks: u32,
+    /// Whether they all want the same Agent, at the same time.
+    crowd: bool,
 }
 
 impl People {
@@ -56,6 +58,7 @@ impl People {
         Self {
             client,
             tasks: u32::try_from(dice.number(2..9)).unwrap_or(2),
+            crowd: dice.chance(250),
             dice,
             trace: trace.clone(),
             created: 0,
@@ -92,6 +95,12 @@ impl People {
     async fn one_thing(&mut self) -> kube::Result<()> {
         let namespace = *self.dice.pick(&NAMESPACES);
         match self.dice.number(0..100) {
+            0..=44 if self.crowd => {
+                for _ in 0..self.dice.number(1..5) {
+                    self.create_task(NAMESPACES[0]).await?;
+                }
+                Ok(())
+            }
             0..=44 => self.create_task(namespace).await,
             45..=52 => self.stop(namespace).await,
             53..=58 => self.delete_one::<Task>(namespace).await,
@@ -168,6 +177,7 @@ impl People {
         self.created += 1;
         let mut spec = json!({"description": "Do it."});
         match self.dice.number(0..10) {
+            _ if self.crowd => spec["agentRef"] = json!("one"),
             0..=2 => {}
             3..=5 => spec["agentRef"] = json!("one"),
             6..=7 => spec["agentRef"] = json!("two"),
@@ -209,7 +219,13 @@ impl People {
             sleep(self.dice.millis(1..10_000)).await;
             let job = self.api::<Job>(&namespace).get_opt(&name).await?;
             match (self.dice.number(0..8), job) {
-                (0, _) => self.stop_one(task).await?,
+                (0, _) => {
+                    self.stop_one(task).await?;
+                    if self.dice.chance(500) {
+                        sleep(self.dice.millis(1..20_000)).await;
+                        self.take_back(task).await?;
+                    }
+                }
                 (1, _) => self.delete(task).await?,
                 (2..=4, Some(job)) => self.delete(&job).await?,
                 (5, Some(job)) => {
@@ -265,11 +281,15 @@ impl People {
     }
 
     async fn take_back_stop(&self, namespace: &str) -> kube::Result<()> {
-        let Some(task) = self.any::<Task>(namespace).await? else {
-            return Ok(());
-        };
+        match self.any::<Task>(namespace).await? {
+            Some(task) => self.take_back(&task).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn take_back(&self, task: &Task) -> kube::Result<()> {
         let stop = json!({"metadata": {"annotations": {names::ANNOTATION_STOP: null}}});
-        self.change(&task, stop).await
+        self.change(task, stop).await
     }
 
     async fn delete_one<K>(&self, namespace: &str) -> kube::Result<()>

@@ -21,10 +21,13 @@ pub fn give_back(input: &Input<'_>, step: Step) -> Step {
         let recorded = input.state.job.as_ref();
         recorded.is_some_and(|recorded| recorded.uid == job.uid)
     };
-    let ours = job
+    let ours = |job: &&JobView| job.owner_uid.as_deref() == Some(&input.owner.uid) || recorded(job);
+    // Of a Job of somebody else that has our name: its Pods are none of ours, and their end would not be heard of.
+    let foreign = job.as_ref().filter(|job| !ours(job)).map(|job| &job.uid);
+    let pods = pods
         .iter()
-        .filter(|job| job.owner_uid.as_deref() == Some(&input.owner.uid) || recorded(job));
-    match Rest::of(ours, pods, input.now) {
+        .filter(|pod| foreign.is_none() || pod.job_uid.as_ref() != foreign);
+    match Rest::of(job.iter().filter(ours), pods, input.now) {
         Rest::Nothing => Step::GiveBack {
             agent: slot.agent.clone(),
         },

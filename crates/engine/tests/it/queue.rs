@@ -106,6 +106,36 @@ fn a_slot_is_given_back_when_nothing_can_run_any_more() {
     assert_eq!(moment.decide(), Step::GiveBack { agent: "a".into() });
 }
 
+#[test]
+fn a_slot_is_kept_while_an_orphaned_job_runs() {
+    let mut moment = limited();
+    stands(&mut moment, Standing::Held);
+    moment.create();
+    moment.record();
+    let job = moment.job();
+    (job.suspended, job.released, job.owner_uid) = (false, true, None);
+    moment.pod("status: {phase: Running, startTime: '2026-01-01T00:00:00Z'}");
+    moment.deleting = true;
+    assert_eq!(moment.decide(), Step::Rest { again: None });
+}
+
+/// The name of its Job was taken. What that Job does is nobody's business, and its end would not be heard of.
+#[test]
+fn a_slot_is_given_back_whatever_somebody_elses_job_does() {
+    let mut moment = limited();
+    stands(&mut moment, Standing::Held);
+    moment.create();
+    let job = moment.job();
+    job.owner_uid = None;
+    (job.suspended, job.released) = (false, false);
+    moment.record();
+    assert_eq!(moment.state.phase, Phase::Failed);
+    moment.pod("status: {phase: Running, startTime: '2026-01-01T00:00:00Z'}");
+    let foreign = moment.job().uid.clone();
+    moment.observation.pods[0].job_uid = Some(foreign);
+    assert_eq!(moment.decide(), Step::GiveBack { agent: "a".into() });
+}
+
 proptest! {
     /// Whatever is asked for, in whatever order: never more than the limit, unless more ran already; nobody loses a slot
     /// but those who leave; nobody gets one before somebody who came before.
