@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::{
         batch::v1::Job,
-        core::v1::{ContainerStatus, Pod},
+        core::v1::{ContainerStateTerminated, ContainerStatus, Pod},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -258,7 +258,15 @@ pub enum ContainerState {
 impl ContainerView {
     fn of(status: &ContainerStatus) -> Self {
         let state = status.state.as_ref();
-        let state = if let Some(ended) = state.and_then(|state| state.terminated.as_ref()) {
+        let state = if let Some(unknown) = state
+            .and_then(|state| state.terminated.as_ref())
+            .filter(|ended| was_never_made(status, ended))
+        {
+            ContainerState::Waiting {
+                reason: unknown.reason.clone().unwrap_or_default(),
+                message: unknown.message.clone().unwrap_or_default(),
+            }
+        } else if let Some(ended) = state.and_then(|state| state.terminated.as_ref()) {
             ContainerState::Terminated {
                 exit_code: ended.exit_code,
                 reason: ended.reason.clone().unwrap_or_default(),
@@ -282,6 +290,18 @@ impl ContainerView {
             state,
         }
     }
+}
+
+/// A kubelet that ends a Pod whose init containers are through gives each container that it never made the state of one
+/// that ended with 137. It has asked the runtime, which knows of none; of one that was made there would be an ID, also after
+/// the kubelet itself began anew. (`TerminatePod` in Kubernetes' `pkg/kubelet/status/status_manager.go`.)
+fn was_never_made(status: &ContainerStatus, ended: &ContainerStateTerminated) -> bool {
+    let no = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
+    ended.reason.as_deref() == Some("ContainerStatusUnknown")
+        && ended.started_at.is_none()
+        && no(&ended.container_id)
+        && no(&status.container_id)
+        && status.restart_count == 0
 }
 
 impl PodView {

@@ -578,7 +578,9 @@ fn readable(pod: &Pod) -> Vec<String> {
     containers
         .filter(|container| {
             let state = container.state.clone().unwrap_or_default();
-            state.running.is_some() || state.terminated.is_some()
+            // One that was never made has the state of one that ended, and no ID.
+            (state.running.is_some() || state.terminated.is_some())
+                && container.container_id.is_some()
         })
         .map(|container| container.name)
         .collect()

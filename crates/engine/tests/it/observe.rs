@@ -158,3 +158,35 @@ spec: {suspend: true, template: {}}");
     let agent = view.agent.expect("the annotation");
     assert_eq!((agent.name.as_str(), agent.generation), ("a", Some(3)));
 }
+
+/// As a kubelet 1.36 writes it of a Pod that is evicted while its agent's image cannot be pulled. With an ID it would have
+/// been one that the runtime has lost since, and that may have done anything.
+#[test]
+fn a_container_that_was_never_made_has_not_ended() {
+    let evicted = |made: &str| {
+        pod(&format!(
+            "
+metadata: {{name: p, uid: pod-uid}}
+status:
+  phase: Failed
+  containerStatuses:
+    - name: agent
+      image: i
+      imageID: ''
+      ready: false
+      restartCount: 0
+      started: false
+      {made}
+      state: {{terminated: {{exitCode: 137, reason: ContainerStatusUnknown, message: The container could not be located when the pod was terminated}}}}
+"
+        ))
+        .agent
+        .expect("the agent")
+        .state
+    };
+    assert!(matches!(evicted(""), ContainerState::Waiting { .. }));
+    assert!(matches!(
+        evicted("containerID: 'containerd://a'"),
+        ContainerState::Terminated { .. }
+    ));
+}
