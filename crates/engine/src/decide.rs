@@ -35,7 +35,7 @@ use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 use crate::{
     handover::Report,
     lower::Lowered,
-    observe::Observation,
+    observe::{JobView, Observation},
     render,
     run::Owner,
     state::{Reason, RunState},
@@ -278,6 +278,15 @@ impl Input<'_> {
             .checked_sub(self.elapsed_since(since))
             .filter(|left| !left.is_zero())
     }
+}
+
+/// Delete a Job that was never released; a release that is under way fails then, or the deletion does.
+fn delete(job: &JobView) -> Step {
+    Step::Act(vec![Action::DeleteJob {
+        name: job.name.clone(),
+        uid: job.uid.clone(),
+        resource_version: job.resource_version.clone(),
+    }])
 }
 
 fn rest() -> Step {

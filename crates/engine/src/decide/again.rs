@@ -26,21 +26,16 @@ pub fn after(
     pods: &[&PodView],
     ended: &PodView,
 ) -> After {
-    let stopping = input.state.stop_is_recorded() || input.stop_requested;
     let Some(job) = job else { return After::End };
-    if stopping || !never_started(ended) || !may_pass(ended) {
-        return After::End;
-    }
-    if !pods.iter().all(|pod| never_started(pod)) {
+    if input.stopping() || !never_started(ended) || !may_pass(ended) {
+        After::End
+    } else if !pods.iter().all(|pod| never_started(pod)) {
         // One more Pod of this Job, which may be at work.
-        return After::Wait;
-    }
-    if input.state.attempts >= MOST_ATTEMPTS {
-        After::End
-    } else if job.end.is_none() && !job.deleting {
         After::Wait
-    } else if job.deleting {
+    } else if input.state.attempts >= MOST_ATTEMPTS || job.deleting {
         After::End
+    } else if job.end.is_none() {
+        After::Wait
     } else {
         After::Again
     }

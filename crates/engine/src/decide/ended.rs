@@ -2,7 +2,7 @@
 
 use kubeopencode_api::names::condition;
 
-use super::{Action, Input, Step, rest, running};
+use super::{Input, Step, delete, rest, running};
 use crate::{
     observe::{JobView, Observation, PodView},
     queue::{Rest, Standing},
@@ -35,14 +35,6 @@ pub fn give_back(input: &Input<'_>, step: Step) -> Step {
         Rest::Unreleased(job) if job.deleting => rest(),
         Rest::Unreleased(job) => delete(&job),
     }
-}
-
-fn delete(job: &JobView) -> Step {
-    Step::Act(vec![Action::DeleteJob {
-        name: job.name.clone(),
-        uid: job.uid.clone(),
-        resource_version: job.resource_version.clone(),
-    }])
 }
 
 pub fn decide(input: &Input<'_>) -> Step {

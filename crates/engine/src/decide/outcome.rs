@@ -15,7 +15,7 @@ const MOST_CHECKOUTS: usize = 64;
 pub fn agent_ran(pod: &PodView) -> bool {
     match pod.agent.as_ref().map(|agent| &agent.state) {
         Some(ContainerState::Running) => true,
-        Some(ContainerState::Terminated { reason, .. }) => !never_started(reason),
+        Some(ContainerState::Terminated { reason, .. }) => !start_failed(reason),
         Some(ContainerState::Waiting { .. }) | None => false,
     }
 }
@@ -35,7 +35,7 @@ pub fn ended_by_deletion(pod: &PodView) -> bool {
 }
 
 /// The container runtime could not start the container.
-fn never_started(reason: &str) -> bool {
+fn start_failed(reason: &str) -> bool {
     matches!(reason, "StartError" | "ContainerCannotRun")
 }
 
@@ -49,14 +49,11 @@ pub fn of_pod(pod: &PodView, input: &Input<'_>) -> Outcome {
     let timed_out = result
         .as_mut()
         .and_then(|report| report.timed_out_after_seconds.take());
-    let (reason, mut message) = if input.state.stop_is_recorded() {
+    let (reason, message) = if input.state.stop_is_recorded() {
         (Reason::UserStopped, "stopped by a person".to_owned())
     } else {
         judge(pod, result.as_ref(), timed_out)
     };
-    if reason == Reason::InfrastructureError && !input.state.failed_attempts.is_empty() {
-        message = format!("after {} attempts: {message}", input.state.attempts);
-    }
     Outcome {
         reason,
         message,
@@ -158,7 +155,7 @@ fn judge_agent(
     message: &str,
     report: Option<&Report>,
 ) -> (Reason, String) {
-    if never_started(reason) {
+    if start_failed(reason) {
         return (
             Reason::InfrastructureError,
             format!("the agent's container could not be started: {message}"),
@@ -216,7 +213,7 @@ fn report(pod: &PodView) -> Option<Report> {
     else {
         return None;
     };
-    if never_started(reason) {
+    if start_failed(reason) {
         return None;
     }
     let mut report: Report = serde_json::from_str(message).unwrap_or_else(|_| Report {

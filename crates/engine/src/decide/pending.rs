@@ -2,7 +2,7 @@
 
 use kubeopencode_api::names::condition;
 
-use super::{Action, Input, Outcome, STALL_LIMIT, Step, record, rest, rest_for};
+use super::{Action, Input, Outcome, STALL_LIMIT, Step, delete, record, rest, rest_for};
 use crate::{
     lower::{Lowered, Missing},
     observe::{JobView, Refusal, RefusalKind},
@@ -48,11 +48,7 @@ fn created(input: &Input<'_>, job: &JobView) -> Step {
         rest()
     } else if input.stopping() && job.suspended {
         if input.state.stop_is_recorded() {
-            Step::Act(vec![Action::DeleteJob {
-                name: job.name.clone(),
-                uid: job.uid.clone(),
-                resource_version: job.resource_version.clone(),
-            }])
+            delete(job)
         } else {
             record::stopping(input)
         }

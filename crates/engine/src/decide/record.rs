@@ -24,7 +24,13 @@ pub fn end(input: &Input<'_>, outcome: Outcome) -> Step {
         message,
         result,
     } = outcome;
-    let message = cut(&message);
+    let attempts = input.state.attempts;
+    let again = reason == Reason::InfrastructureError && !input.state.failed_attempts.is_empty();
+    let message = cut(&if again {
+        format!("after {attempts} attempts: {message}")
+    } else {
+        message
+    });
     let well = matches!(reason, Reason::Succeeded | Reason::UserStopped);
     let mut state = next(input);
     state.phase = if well {

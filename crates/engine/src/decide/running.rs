@@ -7,7 +7,7 @@ use kubeopencode_api::names::condition;
 use super::{
     Action, Input, LOST_LIMIT, Outcome, STALL_LIMIT, Step,
     again::{self, After},
-    outcome, problem, record, rest, rest_for,
+    delete, outcome, problem, record, rest, rest_for,
 };
 use crate::{
     observe::{ContainerState, JobEnd, JobView, PodView},
@@ -24,9 +24,8 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
     let job = input.observation.job.as_ref();
     let job = job.filter(|job| job.uid == recorded.uid);
     if let Some(pod) = last_ended(&pods) {
-        let with_its_job = job.is_none_or(|job| job.deleting);
-        let suspended = job.is_some_and(|job| job.suspended && job.released);
-        let with_its_job = with_its_job || suspended;
+        // Gone, going, or suspended by somebody: its Pod went with it.
+        let with_its_job = job.is_none_or(|job| job.deleting || (job.suspended && job.released));
         let lost = with_its_job && outcome::ended_by_deletion(pod) && !marked;
         if !lost {
             match again::after(input, job, &pods, pod) {
@@ -221,11 +220,7 @@ fn stop(input: &Input<'_>, job: &JobView, pod: Option<&PodView>) -> Step {
         return if job.deleting {
             rest()
         } else if job.suspended && !job.released {
-            Step::Act(vec![Action::DeleteJob {
-                name: job.name.clone(),
-                uid: job.uid.clone(),
-                resource_version: job.resource_version.clone(),
-            }])
+            delete(job)
         } else if !job.suspended {
             suspend(job)
         } else if job.active > 0 {

@@ -67,6 +67,9 @@ fn there_are_three_of_them_and_each_is_on_record() {
         .map(|it| it.job.clone())
         .collect();
     assert_eq!(jobs.len(), 2);
+    for failed in &moment.state.failed_attempts {
+        assert_eq!(failed.message, "OutOfcpu: no room");
+    }
     assert_eq!(jobs[0], first);
     assert_ne!(jobs[1], first);
 }

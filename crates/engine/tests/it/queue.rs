@@ -32,6 +32,17 @@ fn stands(moment: &mut Moment, standing: Standing) {
     });
 }
 
+/// It holds the slot, and its Job is on record and released.
+fn started() -> Moment {
+    let mut moment = limited();
+    stands(&mut moment, Standing::Held);
+    moment.create();
+    moment.record();
+    let job = moment.job();
+    (job.suspended, job.released) = (false, true);
+    moment
+}
+
 #[test]
 fn nothing_is_created_without_a_slot() {
     let mut moment = limited();
@@ -82,12 +93,7 @@ fn a_place_is_written_again_when_it_is_of_another_class() {
 
 #[test]
 fn a_slot_is_given_back_when_nothing_can_run_any_more() {
-    let mut moment = limited();
-    stands(&mut moment, Standing::Held);
-    moment.create();
-    moment.record();
-    let job = moment.job();
-    (job.suspended, job.released) = (false, true);
+    let mut moment = started();
     moment.pod("status: {phase: Running, startTime: '2026-01-01T00:00:00Z'}");
     // It is being deleted for so long that the Task has ended.
     moment.observation.pods[0].deletion = Timestamp::from_second(moment.now).ok();
@@ -191,12 +197,8 @@ proptest! {
 /// The Job controller takes a second to say that a Job is over whose Pod is.
 #[test]
 fn a_slot_is_free_as_soon_as_the_pod_has_ended() {
-    let mut moment = limited();
-    stands(&mut moment, Standing::Held);
-    moment.create();
-    moment.record();
-    let job = moment.job();
-    (job.suspended, job.released, job.active) = (false, true, 1);
+    let mut moment = started();
+    moment.job().active = 1;
     moment.agent_ended("Succeeded", "", "{exitCode: 0}");
     moment.record();
     assert!(moment.state.phase.is_terminal());
