@@ -14,7 +14,7 @@ mod setting;
 use std::{num::NonZeroUsize, time::Duration};
 
 use crate::{
-    queue::Slot,
+    queue::{Slot, Turn},
     run::{Image, Owner, Run},
     state::RunState,
 };
@@ -179,8 +179,8 @@ pub trait FrontEnd {
     /// Name of the Agent, in the resource's namespace, that it uses, or that it was started with.
     fn agent(resource: &Self::Resource) -> &str;
 
-    /// Who comes first where there is a limit: the higher number.
-    fn priority(resource: &Self::Resource) -> i32;
+    /// When it is its turn, where there is a limit.
+    fn turn(resource: &Self::Resource) -> Turn;
 
     /// How many may run at once; None is no limit.
     fn limit(agent: &Self::Agent) -> Option<NonZeroUsize>;

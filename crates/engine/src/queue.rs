@@ -51,16 +51,16 @@ pub enum Standing {
     Waits(usize),
 }
 
-/// A place in the order in which Runs get slots: the higher priority first, then the older one, then the name.
+/// When a Run gets a slot, by its order among others: the higher priority first, then the older one, then the name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Turn {
     priority: Reverse<i32>,
     created: Option<Timestamp>,
     slot: Slot,
 }
 
-impl Place {
-    /// The place of a resource that was created then.
+impl Turn {
+    /// The turn of a resource that was created then.
     #[must_use]
     pub fn new(priority: i32, created: Option<Timestamp>, slot: Slot) -> Self {
         Self {
@@ -70,7 +70,7 @@ impl Place {
         }
     }
 
-    /// Whose place it is.
+    /// Whose turn it is.
     #[must_use]
     pub fn slot(&self) -> &Slot {
         &self.slot
@@ -81,10 +81,10 @@ impl Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiter<'a> {
     /// Everything that it needs is there, but a slot.
-    Ready(&'a Place),
+    Ready(&'a Turn),
     /// It was not looked at yet, so it may be ready. Nobody behind it gets the slot that it would get; that ends when it
     /// has been looked at.
-    Newcomer(&'a Place),
+    Newcomer(&'a Turn),
 }
 
 /// What is known of an Agent and of those who want its slots.
@@ -121,11 +121,11 @@ impl<'a, W: Iterator<Item = Waiter<'a>>> Pool<'a, W> {
             if free == 0 {
                 break;
             }
-            let (Waiter::Ready(place) | Waiter::Newcomer(place)) = waiter;
-            if known.insert(place.slot.uid.clone()) {
+            let (Waiter::Ready(turn) | Waiter::Newcomer(turn)) = waiter;
+            if known.insert(turn.slot.uid.clone()) {
                 free -= 1;
                 if matches!(waiter, Waiter::Ready(_)) {
-                    next.push(place.slot.clone());
+                    next.push(turn.slot.clone());
                 }
             }
         }

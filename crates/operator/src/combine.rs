@@ -14,11 +14,15 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::Mutex as Turn;
 
 use crate::memory::lock;
+
+/// What is shared and not answered by then got lost. Others wait for it: this is well below what a round may take.
+pub(crate) const LONGEST_SHARED: Duration = Duration::from_secs(15);
 
 /// Questions `K` that somebody asks right now, with their answers `V`.
 #[derive(Debug)]

@@ -38,7 +38,7 @@ use kube::{
     core::NamespaceResourceScope,
     runtime::{
         controller::{self, Action, applier},
-        reflector::{self, ObjectRef, Store},
+        reflector::{self, ObjectRef, Store, store::Writer},
     },
 };
 use kubeopencode_api::v1alpha1::KubeOpenCodeConfig;
@@ -199,20 +199,6 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         };
         this.metrics.count_phases(count);
         this.health.begins();
-        let all_woken = stream::select_all([
-            this.clone().owners(writer).boxed(),
-            this.clone().children(|this| &this.jobs).boxed(),
-            this.clone().children(|this| &this.pods).boxed(),
-            this.clone().agents(agents_writer).boxed(),
-            this.clone()
-                .references::<KubeOpenCodeConfig>(ReferenceKind::KubeOpenCodeConfig)
-                .boxed(),
-            this.clone()
-                .references::<ConfigMap>(ReferenceKind::ConfigMap)
-                .boxed(),
-            this.clone().elected().boxed(),
-            received(to_be_woken).boxed(),
-        ]);
         let told = this.clone();
         let shutdown = async move {
             shutdown.await;
@@ -236,7 +222,10 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             |object, error, this: Arc<Self>| this.after_failure(&object, error),
             this.clone(),
             this.store.clone(),
-            all_woken.take_until(shutdown).map(Ok::<_, Infallible>),
+            this.clone()
+                .who_is_looked_at(writer, agents_writer, to_be_woken)
+                .take_until(shutdown)
+                .map(Ok::<_, Infallible>),
             controller::Config::default().concurrency(CONCURRENCY),
         )
         // What became of a round is logged where it is known.
@@ -247,6 +236,30 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             () = this.ends_unready() => {}
             never = this.becomes_ready() => match never {},
         }
+    }
+
+    /// Every event that may be a reason to look at an object.
+    fn who_is_looked_at(
+        self: Arc<Self>,
+        writer: Writer<F::Resource>,
+        agents_writer: Writer<F::Agent>,
+        woken: UnboundedReceiver<ObjectRef<F::Resource>>,
+    ) -> impl Stream<Item = ObjectRef<F::Resource>> {
+        let this = self;
+        stream::select_all([
+            this.clone().owners(writer).boxed(),
+            this.clone().children(|this| &this.jobs).boxed(),
+            this.clone().children(|this| &this.pods).boxed(),
+            this.clone().agents(agents_writer).boxed(),
+            this.clone()
+                .references::<KubeOpenCodeConfig>(ReferenceKind::KubeOpenCodeConfig)
+                .boxed(),
+            this.clone()
+                .references::<ConfigMap>(ReferenceKind::ConfigMap)
+                .boxed(),
+            this.elected().boxed(),
+            received(woken).boxed(),
+        ])
     }
 
     /// Says when all caches are complete for the first time.

@@ -4,16 +4,18 @@
 //! It says when to ask and whom to wake. What is true stands in the Agent's status, and changes only there. Whatever
 //! changes here may let somebody in, so each change says who has to be looked at.
 
+mod agent_pool;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroUsize,
-    ops::Bound,
     sync::{Arc, Mutex},
 };
 
 use kube::Resource;
-use kubeopencode_engine::queue::{CLASSES, Place, Pool, Slot, Standing, Waiter};
+use kubeopencode_engine::queue::{Pool, Slot, Standing, Turn, Waiter};
 
+use self::agent_pool::{AgentPool, Wait};
 use crate::memory::{Overlay, lock};
 
 /// Namespace and name of an Agent.
@@ -60,7 +62,7 @@ pub(crate) enum Next<A> {
     Unknown,
     /// Nothing.
     Nothing,
-    /// These holders, in place of this version of the Agent.
+    /// These holders, in turn of this version of the Agent.
     Slots(Arc<A>, Vec<Slot>),
 }
 
@@ -70,7 +72,7 @@ pub(crate) struct Pools<A>(Mutex<Index<A>>);
 
 #[derive(Debug)]
 struct Index<A> {
-    agents: BTreeMap<Key, OfAgent<A>>,
+    agents: BTreeMap<Key, AgentPool<A>>,
     /// Every Task that is not over, by UID.
     tasks: HashMap<String, Known>,
     /// The Agents whose slots a Task holds, by its UID.
@@ -80,83 +82,8 @@ struct Index<A> {
 #[derive(Debug)]
 struct Known {
     agent: Key,
-    place: Place,
+    turn: Turn,
     looked_at: bool,
-}
-
-/// Why somebody waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wait {
-    /// It needs nothing but a slot.
-    Ready,
-    /// It was not looked at yet.
-    Newcomer,
-}
-
-/// What is known of one Agent.
-#[derive(Debug)]
-struct OfAgent<A> {
-    written: Overlay<A>,
-    agent: Option<Arc<A>>,
-    facts: Facts,
-    waiting: BTreeMap<Place, Wait>,
-    running: BTreeSet<Slot>,
-    leaving: BTreeSet<String>,
-}
-
-impl<A> Default for OfAgent<A> {
-    fn default() -> Self {
-        Self {
-            written: Overlay::default(),
-            agent: None,
-            facts: Facts::default(),
-            waiting: BTreeMap::new(),
-            running: BTreeSet::new(),
-            leaving: BTreeSet::new(),
-        }
-    }
-}
-
-impl<A> OfAgent<A> {
-    fn holds(&self, uid: &str) -> bool {
-        self.facts.slots.iter().any(|slot| slot.uid == uid)
-    }
-
-    /// Counted from 1; from whichever end is nearer.
-    fn rank(&self, place: &Place) -> usize {
-        let mut before = self.waiting.range(..place);
-        let mut after = self
-            .waiting
-            .range((Bound::Excluded(place), Bound::Unbounded));
-        let mut steps = 0;
-        loop {
-            match (before.next(), after.next()) {
-                (None, _) => return steps + 1,
-                (_, None) => return self.waiting.len() - steps,
-                _ => steps += 1,
-            }
-        }
-    }
-
-    /// Exact as far as the record of a place depends on it, so that it costs the same in a queue of any length.
-    fn rough_rank(&self, place: &Place) -> usize {
-        let [.., far] = CLASSES;
-        let before = self.waiting.keys().take(far + 1);
-        let before = before.take_while(|other| *other < place);
-        before.count() + 1
-    }
-
-    /// Those whose place is of another class since so many before them have left.
-    fn moved_up(&self, steps: usize) -> impl Iterator<Item = &Slot> {
-        CLASSES.into_iter().flat_map(move |end| {
-            let reached = self.waiting.keys().skip(end.saturating_sub(steps));
-            reached.take(steps.min(end)).map(Place::slot)
-        })
-    }
-
-    fn is_empty(&self) -> bool {
-        self.agent.is_none() && self.waiting.is_empty() && self.running.is_empty()
-    }
 }
 
 impl<A: Resource> Pools<A> {
@@ -169,15 +96,15 @@ impl<A: Resource> Pools<A> {
     }
 
     /// The watch shows a Task, or this operator has written its status.
-    pub(crate) fn task(&self, agent: Key, place: Place, seen: Seen) -> Woken {
+    pub(crate) fn task(&self, agent: Key, turn: Turn, seen: Seen) -> Woken {
         let mut woken = Woken::default();
         let mut index = lock(&self.0);
-        let uid = place.slot().uid.clone();
+        let uid = turn.slot().uid.clone();
         let before = index.tasks.get(&uid);
         let looked_at = seen != Seen::New || before.is_some_and(|known| known.looked_at);
         let waits = before
             .filter(|known| known.agent == agent)
-            .and_then(|known| index.agents.get(&agent)?.waiting.get(&known.place).copied());
+            .and_then(|known| index.agents.get(&agent)?.waiting.get(&known.turn).copied());
         let wait = match seen {
             Seen::Queued => Some(Wait::Ready),
             // It may have claimed a slot, and its status does not show that yet.
@@ -185,7 +112,7 @@ impl<A: Resource> Pools<A> {
             Seen::New if !looked_at => Some(Wait::Newcomer),
             Seen::New | Seen::Pending | Seen::Lacking | Seen::Running | Seen::Over => None,
         };
-        if before.is_some_and(|known| known.agent != agent || known.place != place)
+        if before.is_some_and(|known| known.agent != agent || known.turn != turn)
             || (waits.is_some() && wait.is_none())
             || seen == Seen::Over
         {
@@ -194,19 +121,19 @@ impl<A: Resource> Pools<A> {
         if seen == Seen::Over {
             return woken;
         }
-        let of_agent = index.agents.entry(agent.clone()).or_default();
+        let pool = index.agents.entry(agent.clone()).or_default();
         if let Some(wait) = wait
-            && !of_agent.holds(&uid)
-            && of_agent.waiting.insert(place.clone(), wait) != Some(wait)
+            && !pool.holds(&uid)
+            && pool.waiting.insert(turn.clone(), wait) != Some(wait)
         {
             woken.agents.insert(agent.clone());
         }
         if seen == Seen::Running {
-            of_agent.running.insert(place.slot().clone());
+            pool.running.insert(turn.slot().clone());
         }
         let known = Known {
             agent,
-            place,
+            turn,
             looked_at,
         };
         index.tasks.insert(uid, known);
@@ -247,10 +174,10 @@ impl<A: Resource> Pools<A> {
         let Index { agents, tasks, .. } = &mut *index;
         if let Some(known) = tasks.get_mut(uid) {
             known.looked_at = true;
-            if let Some(of_agent) = agents.get_mut(&known.agent)
-                && of_agent.waiting.get(&known.place) == Some(&Wait::Newcomer)
+            if let Some(pool) = agents.get_mut(&known.agent)
+                && pool.waiting.get(&known.turn) == Some(&Wait::Newcomer)
             {
-                of_agent.waiting.remove(&known.place);
+                pool.waiting.remove(&known.turn);
                 woken.agents.insert(known.agent.clone());
             }
         }
@@ -258,22 +185,22 @@ impl<A: Resource> Pools<A> {
     }
 
     /// A Task wants a slot of this Agent.
-    pub(crate) fn wants(&self, agent: &Key, place: &Place) -> Woken {
+    pub(crate) fn wants(&self, agent: &Key, turn: &Turn) -> Woken {
         let mut woken = Woken::default();
         let mut index = lock(&self.0);
-        let uid = place.slot().uid.clone();
+        let uid = turn.slot().uid.clone();
         if index
             .tasks
             .get(&uid)
-            .is_some_and(|known| known.agent != *agent || known.place != *place)
+            .is_some_and(|known| known.agent != *agent || known.turn != *turn)
         {
             index.take_out(&uid, &mut woken);
         }
-        let of_agent = index.agents.entry(agent.clone()).or_default();
-        of_agent.waiting.insert(place.clone(), Wait::Ready);
+        let pool = index.agents.entry(agent.clone()).or_default();
+        pool.waiting.insert(turn.clone(), Wait::Ready);
         let known = Known {
             agent: agent.clone(),
-            place: place.clone(),
+            turn: turn.clone(),
             looked_at: true,
         };
         index.tasks.insert(uid, known);
@@ -283,8 +210,8 @@ impl<A: Resource> Pools<A> {
     /// A Task of which nothing can run any more gives its slot of this Agent back.
     pub(crate) fn leaves(&self, agent: &Key, uid: &str) {
         let mut index = lock(&self.0);
-        if let Some(of_agent) = index.agents.get_mut(agent).filter(|it| it.holds(uid)) {
-            of_agent.leaving.insert(uid.to_owned());
+        if let Some(pool) = index.agents.get_mut(agent).filter(|it| it.holds(uid)) {
+            pool.leaving.insert(uid.to_owned());
         }
     }
 
@@ -292,18 +219,18 @@ impl<A: Resource> Pools<A> {
     /// where that is asked for, else as far as its record depends on it.
     pub(crate) fn standing(&self, agent: &Key, uid: &str, exact: bool) -> Option<Standing> {
         let index = lock(&self.0);
-        let of_agent = index.agents.get(agent)?;
-        if of_agent.holds(uid) {
+        let pool = index.agents.get(agent)?;
+        if pool.holds(uid) {
             return Some(Standing::Held);
         }
-        of_agent.facts.limit?;
+        pool.facts.limit?;
         let known = index.tasks.get(uid).filter(|known| known.agent == *agent)?;
-        let waits = of_agent.waiting.get(&known.place) == Some(&Wait::Ready);
+        let waits = pool.waiting.get(&known.turn) == Some(&Wait::Ready);
         waits.then(|| {
             Standing::Waits(if exact {
-                of_agent.rank(&known.place)
+                pool.rank(&known.turn)
             } else {
-                of_agent.rough_rank(&known.place)
+                pool.rough_rank(&known.turn)
             })
         })
     }
@@ -311,8 +238,8 @@ impl<A: Resource> Pools<A> {
     /// Whether no slot is needed: it has no limit, or does not exist.
     pub(crate) fn is_unlimited(&self, agent: &Key) -> bool {
         let index = lock(&self.0);
-        let of_agent = index.agents.get(agent);
-        of_agent.is_none_or(|it| it.facts.limit.is_none())
+        let pool = index.agents.get(agent);
+        pool.is_none_or(|it| it.facts.limit.is_none())
     }
 
     /// An Agent whose slot the Task holds.
@@ -323,10 +250,8 @@ impl<A: Resource> Pools<A> {
     /// Who holds its slots.
     pub(crate) fn slots(&self, agent: &Key) -> Vec<Slot> {
         let index = lock(&self.0);
-        let of_agent = index.agents.get(agent);
-        of_agent
-            .map(|it| it.facts.slots.clone())
-            .unwrap_or_default()
+        let pool = index.agents.get(agent);
+        pool.map(|it| it.facts.slots.clone()).unwrap_or_default()
     }
 
     /// The watch, or the API server itself, shows an Agent. Returns also whether its spec is another one than before; then
@@ -338,17 +263,17 @@ impl<A: Resource> Pools<A> {
         read: impl Fn(&A) -> Facts,
     ) -> (bool, Woken) {
         let mut index = lock(&self.0);
-        let of_agent = index.agents.entry(key.clone()).or_default();
-        let newest = of_agent.written.over(agent, |_, _| false);
+        let pool = index.agents.entry(key.clone()).or_default();
+        let newest = pool.written.over(agent, |_, _| false);
         let generation = |agent: &Arc<A>| {
             let metadata = agent.meta();
             (metadata.uid.clone(), metadata.generation)
         };
-        let changed = of_agent.agent.as_ref().map(generation) != Some(generation(&newest));
+        let changed = pool.agent.as_ref().map(generation) != Some(generation(&newest));
         let facts = read(&newest);
         let mut woken = Woken::default();
         if changed {
-            woken.tasks = in_namespace(key, of_agent.waiting.keys().map(Place::slot));
+            woken.tasks = in_namespace(key, pool.waiting.keys().map(Turn::slot));
         }
         index.set(key, newest, facts, &mut woken);
         (changed, woken)
@@ -358,12 +283,12 @@ impl<A: Resource> Pools<A> {
     pub(crate) fn no_agent(&self, key: &Key) -> Woken {
         let mut woken = Woken::default();
         let mut index = lock(&self.0);
-        if let Some(of_agent) = index.agents.get_mut(key) {
-            woken.tasks = in_namespace(key, of_agent.waiting.keys().map(Place::slot));
-            let facts = std::mem::take(&mut of_agent.facts);
-            of_agent.agent = None;
-            of_agent.written = Overlay::default();
-            of_agent.leaving.clear();
+        if let Some(pool) = index.agents.get_mut(key) {
+            woken.tasks = in_namespace(key, pool.waiting.keys().map(Turn::slot));
+            let facts = std::mem::take(&mut pool.facts);
+            pool.agent = None;
+            pool.written = Overlay::default();
+            pool.leaving.clear();
             index.hold_no_more(key, &facts.slots);
             index.tidy(key);
         }
@@ -380,25 +305,25 @@ impl<A: Resource> Pools<A> {
     /// Which holders its status should list.
     pub(crate) fn next(&self, key: &Key) -> Next<A> {
         let index = lock(&self.0);
-        let Some(of_agent) = index.agents.get(key) else {
+        let Some(pool) = index.agents.get(key) else {
             return Next::Unknown;
         };
-        let Some(agent) = &of_agent.agent else {
+        let Some(agent) = &pool.agent else {
             return Next::Unknown;
         };
-        let waiting = of_agent.waiting.iter().map(|(place, wait)| match wait {
-            Wait::Ready => Waiter::Ready(place),
-            Wait::Newcomer => Waiter::Newcomer(place),
+        let waiting = pool.waiting.iter().map(|(turn, wait)| match wait {
+            Wait::Ready => Waiter::Ready(turn),
+            Wait::Newcomer => Waiter::Newcomer(turn),
         });
         let next = Pool {
-            limit: of_agent.facts.limit,
-            slots: &of_agent.facts.slots,
-            leaving: &of_agent.leaving,
-            running: &of_agent.running,
+            limit: pool.facts.limit,
+            slots: &pool.facts.slots,
+            leaving: &pool.leaving,
+            running: &pool.running,
             waiting,
         }
         .next();
-        if next == of_agent.facts.slots {
+        if next == pool.facts.slots {
             Next::Nothing
         } else {
             Next::Slots(agent.clone(), next)
@@ -409,10 +334,10 @@ impl<A: Resource> Pools<A> {
     pub(crate) fn wrote(&self, key: &Key, agent: Arc<A>, read: impl Fn(&A) -> Facts) -> Woken {
         let mut woken = Woken::default();
         let mut index = lock(&self.0);
-        let of_agent = index.agents.entry(key.clone()).or_default();
-        let before = of_agent.agent.as_ref();
+        let pool = index.agents.entry(key.clone()).or_default();
+        let before = pool.agent.as_ref();
         let before = before.and_then(|agent| agent.meta().resource_version.clone());
-        of_agent.written.wrote(before.as_deref(), agent.clone());
+        pool.written.wrote(before.as_deref(), agent.clone());
         let facts = read(&agent);
         index.set(key, agent, facts, &mut woken);
         woken
@@ -432,30 +357,29 @@ impl<A> Index<A> {
     /// The holders are these. Whoever of them waited is woken, by whomever it was let in: the write may have been
     /// another operator's, or one whose answer was lost.
     fn set(&mut self, key: &Key, agent: Arc<A>, facts: Facts, woken: &mut Woken) {
-        let Some(of_agent) = self.agents.get_mut(key) else {
+        let Some(pool) = self.agents.get_mut(key) else {
             return;
         };
-        let admitted: Vec<Place> = facts
+        let admitted: Vec<Turn> = facts
             .slots
             .iter()
             .filter_map(|slot| self.tasks.get(&slot.uid))
-            .filter(|known| of_agent.waiting.contains_key(&known.place))
-            .map(|known| known.place.clone())
+            .filter(|known| pool.waiting.contains_key(&known.turn))
+            .map(|known| known.turn.clone())
             .collect();
-        for place in &admitted {
-            of_agent.waiting.remove(place);
+        for turn in &admitted {
+            pool.waiting.remove(turn);
         }
         woken
             .tasks
-            .extend(in_namespace(key, admitted.iter().map(Place::slot)));
+            .extend(in_namespace(key, admitted.iter().map(Turn::slot)));
         woken
             .tasks
-            .extend(in_namespace(key, of_agent.moved_up(admitted.len())));
-        of_agent.agent = Some(agent);
-        let before = std::mem::replace(&mut of_agent.facts, facts);
-        let slots = of_agent.facts.slots.clone();
-        of_agent
-            .leaving
+            .extend(in_namespace(key, pool.moved_up(admitted.len())));
+        pool.agent = Some(agent);
+        let before = std::mem::replace(&mut pool.facts, facts);
+        let slots = pool.facts.slots.clone();
+        pool.leaving
             .retain(|uid| slots.iter().any(|slot| slot.uid == *uid));
         self.hold_no_more(key, &before.slots);
         for slot in slots {
@@ -469,13 +393,13 @@ impl<A> Index<A> {
         let Some(known) = self.tasks.remove(uid) else {
             return;
         };
-        if let Some(of_agent) = self.agents.get_mut(&known.agent) {
-            of_agent.running.remove(known.place.slot());
-            if of_agent.waiting.remove(&known.place).is_some() {
+        if let Some(pool) = self.agents.get_mut(&known.agent) {
+            pool.running.remove(known.turn.slot());
+            if pool.waiting.remove(&known.turn).is_some() {
                 woken.agents.insert(known.agent.clone());
                 woken
                     .tasks
-                    .extend(in_namespace(&known.agent, of_agent.moved_up(1)));
+                    .extend(in_namespace(&known.agent, pool.moved_up(1)));
             }
         }
         self.tidy(&known.agent);
@@ -494,131 +418,11 @@ impl<A> Index<A> {
 
     /// Of an Agent that is not there and that nobody wants, nothing stays.
     fn tidy(&mut self, key: &Key) {
-        if self.agents.get(key).is_some_and(OfAgent::is_empty) {
+        if self.agents.get(key).is_some_and(AgentPool::is_empty) {
             self.agents.remove(key);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use kubeopencode_api::v1alpha1::{Agent, AgentSpec};
-    use serde_json::json;
-
-    use super::*;
-
-    fn key() -> Key {
-        ("ns".to_owned(), "a".to_owned())
-    }
-
-    fn slot(name: &str) -> Slot {
-        Slot {
-            name: name.to_owned(),
-            uid: name.to_owned(),
-        }
-    }
-
-    fn place(name: &str) -> Place {
-        Place::new(0, None, slot(name))
-    }
-
-    fn agent(version: &str) -> Arc<Agent> {
-        let spec: AgentSpec = serde_json::from_value(json!({"serviceAccountName": "s"})).unwrap();
-        let mut agent = Agent::new("a", spec);
-        agent.metadata.resource_version = Some(version.to_owned());
-        Arc::new(agent)
-    }
-
-    fn facts(limit: usize, holders: &[&str]) -> impl Fn(&Agent) -> Facts {
-        let slots: Vec<Slot> = holders.iter().map(|name| slot(name)).collect();
-        move |_| Facts {
-            limit: NonZeroUsize::new(limit),
-            slots: slots.clone(),
-        }
-    }
-
-    fn task(pools: &Pools<Agent>, name: &str, seen: Seen) -> Woken {
-        pools.task(key(), place(name), seen)
-    }
-
-    fn next(pools: &Pools<Agent>) -> Option<Vec<String>> {
-        match pools.next(&key()) {
-            Next::Slots(_, slots) => Some(slots.into_iter().map(|slot| slot.name).collect()),
-            Next::Nothing | Next::Unknown => None,
-        }
-    }
-
-    /// However a newcomer turns out not to want the slot, the Agent is looked at for those behind it.
-    #[test]
-    fn a_newcomer_that_goes_wakes_those_behind_it() {
-        for goes in [Seen::Lacking, Seen::Over] {
-            let pools = Pools::new();
-            let _ = pools.agent(&key(), agent("1"), facts(1, &[]));
-            let _ = task(&pools, "older", Seen::New);
-            let _ = task(&pools, "older2", Seen::New);
-            let _ = pools.wants(&key(), &place("younger"));
-            assert_eq!(next(&pools), None, "it waits for the older ones");
-            assert!(task(&pools, "older", goes).agents.contains(&key()));
-            assert!(pools.gone("older2").agents.contains(&key()));
-            assert_eq!(next(&pools), Some(vec!["younger".to_owned()]));
-        }
-        let pools = Pools::new();
-        let _ = pools.agent(&key(), agent("1"), facts(1, &[]));
-        let _ = task(&pools, "older", Seen::New);
-        let _ = pools.wants(&key(), &place("younger"));
-        assert!(pools.looked_at("older").agents.contains(&key()));
-        assert_eq!(next(&pools), Some(vec!["younger".to_owned()]));
-    }
-
-    /// The answer to the write was lost, or another operator wrote it.
-    #[test]
-    fn who_is_shown_as_holder_is_woken_whoever_let_it_in() {
-        let pools = Pools::new();
-        let _ = pools.agent(&key(), agent("1"), facts(1, &["e"]));
-        let _ = task(&pools, "t", Seen::Queued);
-        let (changed, woken) = pools.agent(&key(), agent("2"), facts(1, &["t"]));
-        assert!(!changed);
-        assert!(woken.tasks.contains(&("ns".to_owned(), slot("t"))));
-        assert_eq!(pools.standing(&key(), "t", true), Some(Standing::Held));
-    }
-
-    /// Also those that this process has only ever seen as queued.
-    #[test]
-    fn who_waits_is_woken_when_the_agent_changes_or_goes() {
-        let pools = Pools::new();
-        let _ = pools.agent(&key(), agent("1"), facts(1, &["e"]));
-        let _ = task(&pools, "t", Seen::Queued);
-        let mut other = agent("2").as_ref().clone();
-        other.metadata.generation = Some(2);
-        let (changed, woken) = pools.agent(&key(), Arc::new(other), facts(0, &["e"]));
-        assert!(changed && woken.tasks.contains(&("ns".to_owned(), slot("t"))));
-        let woken = pools.no_agent(&key());
-        assert!(woken.tasks.contains(&("ns".to_owned(), slot("t"))));
-    }
-
-    #[test]
-    fn one_that_ended_does_not_come_back_into_the_list() {
-        let pools = Pools::new();
-        let _ = pools.agent(&key(), agent("1"), facts(1, &[]));
-        let _ = task(&pools, "t", Seen::Running);
-        assert_eq!(next(&pools), Some(vec!["t".to_owned()]), "it counts");
-        let _ = task(&pools, "t", Seen::Over);
-        assert_eq!(next(&pools), None);
-    }
-
-    #[test]
-    fn nothing_is_left_of_those_who_are_gone() {
-        let pools = Pools::new();
-        let _ = pools.agent(&key(), agent("1"), facts(1, &["t"]));
-        let _ = task(&pools, "t", Seen::Running);
-        let elsewhere = ("ns".to_owned(), "b".to_owned());
-        let _ = pools.task(elsewhere, place("u"), Seen::Queued);
-        let _ = pools.task(key(), place("u"), Seen::Queued);
-        for uid in ["t", "u"] {
-            let _ = pools.gone(uid);
-        }
-        let _ = pools.no_agent(&key());
-        let index = lock(&pools.0);
-        assert!(index.agents.is_empty() && index.tasks.is_empty() && index.holding.is_empty());
-    }
-}
+mod tests;

@@ -23,7 +23,7 @@ use super::{
     setting::Sourced,
 };
 use crate::{
-    queue::Slot,
+    queue::{Slot, Turn},
     run::{AgentUsed, File, Image, Images, Owner, Run},
     state::RunState,
 };
@@ -116,8 +116,14 @@ impl FrontEnd for TaskFrontEnd {
         }
     }
 
-    fn priority(task: &Task) -> i32 {
-        task.spec.priority.unwrap_or_default()
+    fn turn(task: &Task) -> Turn {
+        let metadata = &task.metadata;
+        let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
+        let slot = Slot {
+            name: metadata.name.clone().unwrap_or_default(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+        };
+        Turn::new(task.spec.priority.unwrap_or_default(), created, slot)
     }
 
     fn limit(agent: &Agent) -> Option<NonZeroUsize> {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kubeopencode_engine::{
     decide::{LOST_LIMIT, Step, explain},
     observe::JobEnd,
-    queue::{Place, Pool, Slot, SlotView, Standing, Waiter},
+    queue::{Pool, Slot, SlotView, Standing, Turn, Waiter},
     state::Phase,
 };
 use proptest::prelude::*;
@@ -156,12 +156,12 @@ proptest! {
         let slots: Vec<Slot> = held.iter().copied().map(slot).collect();
         let leaving: BTreeSet<String> = leaving.iter().map(|number| slot(*number).uid).collect();
         let running: BTreeSet<Slot> = running.iter().copied().map(slot).collect();
-        let mut places: Vec<(Place, bool)> = waiting
+        let mut turns: Vec<(Turn, bool)> = waiting
             .iter()
-            .map(|(number, (priority, ready))| (Place::new(*priority, None, slot(*number)), *ready))
+            .map(|(number, (priority, ready))| (Turn::new(*priority, None, slot(*number)), *ready))
             .collect();
-        places.sort();
-        let waiters = places.iter().map(|(place, ready)| {
+        turns.sort();
+        let waiters = turns.iter().map(|(place, ready)| {
             if *ready { Waiter::Ready(place) } else { Waiter::Newcomer(place) }
         });
         let next = Pool {
@@ -181,14 +181,14 @@ proptest! {
         let were = |slot: &Slot| slots.contains(slot) || running.contains(slot);
         let stayed = next.iter().filter(|slot| were(slot)).count();
         prop_assert!(next.len() <= limit.max(stayed));
-        let admitted: Vec<&Place> = places.iter().map(|(place, _)| place).filter(|place| has(place.slot()) && !were(place.slot())).collect();
+        let admitted: Vec<&Turn> = turns.iter().map(|(place, _)| place).filter(|place| has(place.slot()) && !were(place.slot())).collect();
         if let Some(last) = admitted.last() {
-            for (place, ready) in &places {
+            for (place, ready) in &turns {
                 let passed = *ready && place < *last && !were(place.slot());
                 prop_assert!(!passed || has(place.slot()), "{:?} was passed over", place);
             }
         }
-        for (place, ready) in &places {
+        for (place, ready) in &turns {
             prop_assert!(*ready || !has(place.slot()) || were(place.slot()), "a newcomer was let in");
         }
     }

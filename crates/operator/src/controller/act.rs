@@ -152,7 +152,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 uid,
                 resource_version,
             } => {
-                self.delete_job(owner, &name, &uid, resource_version)
+                self.delete_job(&owner.namespace, &name, &uid, resource_version)
                     .await?;
                 return self.look_again(owner, &name, &uid, observation).await;
             }
@@ -277,14 +277,15 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             .map_err(Box::new)
     }
 
-    async fn delete_job(
+    /// A Job that was never released.
+    pub(super) async fn delete_job(
         &self,
-        owner: &Owner,
+        namespace: &str,
         name: &str,
         uid: &str,
         resource_version: String,
     ) -> Result<(), ActError> {
-        let api: Api<Job> = Api::namespaced(self.client.clone(), &owner.namespace);
+        let api: Api<Job> = Api::namespaced(self.client.clone(), namespace);
         let exactly = DeleteParams::background().preconditions(Preconditions {
             uid: Some(uid.to_owned()),
             resource_version: Some(resource_version),

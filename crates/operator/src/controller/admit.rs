@@ -1,4 +1,4 @@
-//! admit: changes who holds the slots of an Agent. The only place that writes to one.
+//! admit: changes who holds the slots of an Agent. The only turn that writes to one.
 //!
 //! Whoever wants a slot, or gives one back, says so in the [`Pools`](crate::pools::Pools) and asks for an admission. Those
 //! who ask while one is on its way share the next: one write lets many in and out.
@@ -9,14 +9,14 @@ use futures::{StreamExt as _, stream};
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     Api, Error as KubeError, Resource as _, ResourceExt as _,
-    api::{DeleteParams, ListParams, PostParams, Preconditions},
+    api::{ListParams, PostParams},
     runtime::{controller::Action, reflector::ObjectRef},
 };
 use kubeopencode_api::names;
 use kubeopencode_engine::{
     lower::FrontEnd,
     observe::{JobView, Observation, PodView},
-    queue::{Place, Rest, Slot, SlotView, Standing},
+    queue::{Rest, Slot, SlotView, Standing},
     run::Owner,
     state::{Phase, RunState},
 };
@@ -24,12 +24,10 @@ use tracing::{debug, info};
 
 use super::{Controller, Owning};
 use crate::{
+    combine::LONGEST_SHARED,
     error::{AdmitError, RoundError},
     pools::{Facts, Key, Next, Seen, Woken},
 };
-
-/// An admission that is not answered by then got lost.
-const LONGEST_ADMISSION: Duration = Duration::from_secs(15);
 
 /// Holders of one Agent that are asked for at the same time.
 const AT_ONCE: usize = 8;
@@ -68,7 +66,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         })
     }
 
-    /// Ask for a slot. What came of it.
+    /// Ask for a slot. Returns what came of it.
     pub(super) async fn claim(
         &self,
         owner: &Owner,
@@ -76,7 +74,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         agent: String,
     ) -> Result<SlotView, RoundError> {
         let key = (owner.namespace.clone(), agent);
-        self.wake_all(&self.pools.wants(&key, &place::<F>(object)));
+        self.wake_all(&self.pools.wants(&key, &F::turn(object)));
         self.admission(&key).await?;
         let standing = match self.pools.standing(&key, &owner.uid, true) {
             Some(standing) => standing,
@@ -102,16 +100,14 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             object.namespace().unwrap_or_default(),
             F::agent(object).to_owned(),
         );
-        let woken = self
-            .pools
-            .task(agent, place::<F>(object), seen::<F>(object));
+        let woken = self.pools.task(agent, F::turn(object), seen::<F>(object));
         self.wake_all(&woken);
     }
 
     /// Look at an Agent: take the slots of those who are gone, and let in who comes next.
     pub(super) async fn agent_round(&self, agent: Arc<F::Agent>) -> Result<Action, RoundError> {
         let key = (agent.namespace().unwrap_or_default(), agent.name_any());
-        let checked: Vec<Result<Option<Duration>, AdmitError>> =
+        let checked: Vec<Result<Option<Duration>, RoundError>> =
             stream::iter(self.pools.slots(&key))
                 .map(|slot| self.check_holder(&key, slot))
                 .buffered(AT_ONCE)
@@ -119,14 +115,14 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 .await;
         // Whatever became of that, others may come next.
         self.admission(&key).await?;
-        let waits: Result<Vec<Option<Duration>>, AdmitError> = checked.into_iter().collect();
+        let waits: Result<Vec<Option<Duration>>, RoundError> = checked.into_iter().collect();
         let again = waits?.into_iter().flatten().min();
         Ok(again.map_or_else(Action::await_change, Action::requeue))
     }
 
     /// Whether a holder is still there; if not, its slot goes when nothing of it can run any more. Returns when that has to
     /// be asked again without an event.
-    async fn check_holder(&self, key: &Key, slot: Slot) -> Result<Option<Duration>, AdmitError> {
+    async fn check_holder(&self, key: &Key, slot: Slot) -> Result<Option<Duration>, RoundError> {
         let reference = ObjectRef::new(&slot.name).within(&key.0);
         let holder = self.store.get(&reference);
         match holder.filter(|holder| holder.meta().uid.as_ref() == Some(&slot.uid)) {
@@ -135,7 +131,11 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             Some(_) => {}
             None => match self.what_is_left(&key.0, &slot).await? {
                 Rest::Nothing => self.pools.leaves(key, &slot.uid),
-                Rest::Unreleased(job) => self.delete_unreleased(&key.0, &job).await?,
+                Rest::Unreleased(job) if job.deleting => {}
+                Rest::Unreleased(job) => {
+                    self.delete_job(&key.0, &job.name, &job.uid, job.resource_version)
+                        .await?;
+                }
                 Rest::Something(wait) => return Ok(wait),
             },
         }
@@ -172,11 +172,11 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
 
     /// Others wait for it, so it must not take as long as a round may.
     async fn admit_in_time(&self, key: &Key) -> Result<(), AdmitError> {
-        let admitted = tokio::time::timeout(LONGEST_ADMISSION, self.admit(key)).await;
+        let admitted = tokio::time::timeout(LONGEST_SHARED, self.admit(key)).await;
         admitted.unwrap_or_else(|_| {
             Err(AdmitError::NoAnswer {
                 agent: key.1.clone(),
-                after: LONGEST_ADMISSION,
+                after: LONGEST_SHARED,
             })
         })
     }
@@ -255,25 +255,6 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         let pods: Vec<PodView> = pods.iter().map(PodView::of).collect();
         Ok(Rest::of(&jobs, &pods, (self.clock)()))
     }
-
-    async fn delete_unreleased(&self, namespace: &str, job: &JobView) -> Result<(), AdmitError> {
-        if job.deleting {
-            return Ok(());
-        }
-        let api: Api<Job> = Api::namespaced(self.client.clone(), namespace);
-        let exactly = DeleteParams::background().preconditions(Preconditions {
-            uid: Some(job.uid.clone()),
-            resource_version: Some(job.resource_version.clone()),
-        });
-        match api.delete(&job.name, &exactly).await {
-            Ok(_) => Ok(()),
-            Err(KubeError::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-            Err(source) => Err(AdmitError::LookAtHolder {
-                name: job.name.clone(),
-                source: Arc::new(source),
-            }),
-        }
-    }
 }
 
 /// What the queue has to know of an Agent.
@@ -282,15 +263,6 @@ pub(super) fn facts<F: FrontEnd>(agent: &F::Agent) -> Facts {
         limit: F::limit(agent),
         slots: F::slots(agent),
     }
-}
-
-fn place<F: FrontEnd<Resource: Owning>>(object: &F::Resource) -> Place {
-    let created = object.creation_timestamp().map(|time| time.0);
-    let slot = Slot {
-        name: object.name_any(),
-        uid: object.uid().unwrap_or_default(),
-    };
-    Place::new(F::priority(object), created, slot)
 }
 
 fn seen<F: FrontEnd<Resource: Owning>>(object: &F::Resource) -> Seen {

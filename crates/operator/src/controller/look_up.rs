@@ -4,7 +4,7 @@
 //! is asked, also not the one of Agents, which knows slots alone; those who ask for the same at the same time share a request
 //! that was sent after they all had asked.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -17,12 +17,10 @@ use kubeopencode_engine::lower::{Found, FrontEnd, Lowered, Reference, ReferenceK
 use serde::de::DeserializeOwned;
 
 use super::{Controller, Owning, waiter};
-use crate::error::LookUpError;
+use crate::{combine::LONGEST_SHARED, error::LookUpError};
 
 /// A resource refers to an Agent, and that to contexts: a chain of references is shorter than this.
 const DEPTH: usize = 16;
-/// A request that is not answered by then got lost. Others wait for it: this is well below what a round may take.
-const LONGEST_REQUEST: Duration = Duration::from_secs(15);
 
 /// What everyone gets who shares a request.
 pub(super) type Answer = Result<Option<Found>, LookUpError>;
@@ -50,11 +48,11 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     }
 
     async fn get_in_time(&self, reference: &Reference) -> Answer {
-        let answer = tokio::time::timeout(LONGEST_REQUEST, self.get(reference)).await;
+        let answer = tokio::time::timeout(LONGEST_SHARED, self.get(reference)).await;
         answer.unwrap_or_else(|_| {
             Err(LookUpError::NoAnswer {
                 reference: reference.clone(),
-                after: LONGEST_REQUEST,
+                after: LONGEST_SHARED,
             })
         })
     }

@@ -34,13 +34,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         self: Arc<Self>,
         writer: Writer<F::Resource>,
     ) -> impl Stream<Item = ObjectRef<F::Resource>> {
-        let api = self.api::<DeserializeGuard<F::Resource>>();
-        let watch = watcher(api, watcher::Config::default())
-            .backoff(self.patience())
-            .filter_map(|event| ready(event.map(readable).transpose()))
-            .modify(|object| object.managed_fields_mut().clear())
-            .reflect(writer);
-        logged::<F::Resource, _>(&self.metrics, watch).flat_map(move |event| {
+        self.reflected(writer).flat_map(move |event| {
             stream::iter(match event {
                 Event::Apply(object) => {
                     self.enlist(&object);
@@ -138,13 +132,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         self: Arc<Self>,
         writer: Writer<F::Agent>,
     ) -> impl Stream<Item = ObjectRef<F::Resource>> {
-        let api = self.api::<DeserializeGuard<F::Agent>>();
-        let watch = watcher(api, watcher::Config::default())
-            .backoff(self.patience())
-            .filter_map(|event| ready(event.map(readable).transpose()))
-            .modify(|agent| agent.managed_fields_mut().clear())
-            .reflect(writer);
-        logged::<F::Agent, _>(&self.metrics, watch).flat_map(move |event| {
+        self.reflected(writer).flat_map(move |event| {
             let waiters = match event {
                 Event::Apply(agent) | Event::InitApply(agent) => {
                     let key = waiter(&agent);
@@ -229,6 +217,17 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             let waiters = waiters.into_iter();
             stream::iter(waiters.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace)))
         })
+    }
+
+    /// The objects of a kind, as far as they can be read, in a store too.
+    fn reflected<K: Owning>(&self, writer: Writer<K>) -> impl Stream<Item = Event<K>> + use<K, F> {
+        let api = self.api::<DeserializeGuard<K>>();
+        let watch = watcher(api, watcher::Config::default())
+            .backoff(self.patience())
+            .filter_map(|event| ready(event.map(readable).transpose()))
+            .modify(|object: &mut K| object.managed_fields_mut().clear())
+            .reflect(writer);
+        logged::<K, _>(&self.metrics, watch)
     }
 
     fn api<K>(&self) -> Api<K>

@@ -165,6 +165,15 @@ fn limited(limit: usize) -> String {
     AGENT.replace("spec: {", &format!("spec: {{maxConcurrentTasks: {limit}, "))
 }
 
+async fn all_slots_are_free(world: &World) {
+    world
+        .until::<Agent>("default", "with a free slot", |agent| {
+            let status = agent.and_then(|agent| agent.status.as_ref());
+            status.is_some_and(|status| status.slots_in_use == Some(0))
+        })
+        .await;
+}
+
 fn named(name: &str) -> String {
     TASK.replace("{name: it}", &format!("{{name: {name}}}"))
 }
@@ -177,12 +186,7 @@ async fn a_slot_costs_two_writes_more() {
     world.create(&limited(1)).await;
     world.create(TASK).await;
     world.ends("it").await;
-    world
-        .until::<Agent>("default", "with a free slot", |agent| {
-            let status = agent.and_then(|agent| agent.status.as_ref());
-            status.is_some_and(|status| status.slots_in_use == Some(0))
-        })
-        .await;
+    all_slots_are_free(&world).await;
     world.end().await;
     assert_eq!(
         writes(&faults.calls()),
@@ -227,12 +231,7 @@ async fn those_who_wait_are_written_once() {
     for number in 0..TASKS {
         world.ends(&format!("t{number:02}")).await;
     }
-    world
-        .until::<Agent>("default", "with a free slot", |agent| {
-            let status = agent.and_then(|agent| agent.status.as_ref());
-            status.is_some_and(|status| status.slots_in_use == Some(0))
-        })
-        .await;
+    all_slots_are_free(&world).await;
     world.end().await;
     let calls = faults.calls();
     // Queued, started, ended; at place 10 those who came later are told once more.

@@ -40,6 +40,19 @@ async fn holders(world: &World, expected: &[&str]) {
         .await;
 }
 
+/// An Agent with one slot: `a` has it, and the others wait.
+async fn a_runs_before(waiting: &[&str]) -> World {
+    let world = World::start(Play::Works).await;
+    world.create(&limited(1)).await;
+    world.create(&task("a")).await;
+    is(&world, "a", TaskPhase::Running).await;
+    for name in waiting {
+        world.create(&task(name)).await;
+        is(&world, name, TaskPhase::Queued).await;
+    }
+    world
+}
+
 async fn set_limit(world: &World, limit: Option<i32>) {
     let change = json!({"spec": {"maxConcurrentTasks": limit}});
     let agents = world.api::<Agent>();
@@ -51,12 +64,7 @@ async fn set_limit(world: &World, limit: Option<i32>) {
 
 #[tokio::test]
 async fn first_come_first_served() {
-    let world = World::start(Play::Works).await;
-    world.create(&limited(1)).await;
-    world.create(&task("a")).await;
-    is(&world, "a", TaskPhase::Running).await;
-    world.create(&task("b")).await;
-    is(&world, "b", TaskPhase::Queued).await;
+    let world = a_runs_before(&["b"]).await;
     world.create(&task("c")).await;
     let status = world
         .status("c", "queued", |status| {
@@ -77,12 +85,7 @@ async fn first_come_first_served() {
 
 #[tokio::test]
 async fn the_higher_priority_comes_first() {
-    let world = World::start(Play::Works).await;
-    world.create(&limited(1)).await;
-    world.create(&task("a")).await;
-    is(&world, "a", TaskPhase::Running).await;
-    world.create(&task("b")).await;
-    is(&world, "b", TaskPhase::Queued).await;
+    let world = a_runs_before(&["b"]).await;
     world
         .create(&task("c").replace("spec: {", "spec: {priority: 5, "))
         .await;
@@ -96,17 +99,7 @@ async fn the_higher_priority_comes_first() {
 
 #[tokio::test]
 async fn a_limit_that_is_raised_acts_at_once_and_a_lowered_one_ends_nothing() {
-    let world = World::start(Play::Works).await;
-    world.create(&limited(1)).await;
-    for name in ["a", "b", "c", "d"] {
-        world.create(&task(name)).await;
-        let expected = if name == "a" {
-            TaskPhase::Running
-        } else {
-            TaskPhase::Queued
-        };
-        is(&world, name, expected).await;
-    }
+    let world = a_runs_before(&["b", "c", "d"]).await;
     set_limit(&world, Some(3)).await;
     holders(&world, &["a", "b", "c"]).await;
     is(&world, "c", TaskPhase::Running).await;
@@ -138,14 +131,7 @@ async fn a_limit_that_is_added_counts_what_runs() {
 
 #[tokio::test]
 async fn a_queued_task_can_be_stopped_and_deleted() {
-    let world = World::start(Play::Works).await;
-    world.create(&limited(1)).await;
-    for name in ["a", "b", "c", "d"] {
-        world.create(&task(name)).await;
-        world
-            .status(name, "looked at", |status| status.phase.is_some())
-            .await;
-    }
+    let world = a_runs_before(&["b", "c", "d"]).await;
     world.stop("b").await;
     let status = world.ends("b").await;
     assert_eq!(status.reason.as_deref(), Some("UserStopped"));
@@ -198,12 +184,7 @@ async fn a_holder_that_is_deleted_gives_its_slot_back() {
 
 #[tokio::test]
 async fn what_happened_while_no_operator_ran_is_made_up_for() {
-    let mut world = World::start(Play::Works).await;
-    world.create(&limited(1)).await;
-    world.create(&task("a")).await;
-    is(&world, "a", TaskPhase::Running).await;
-    world.create(&task("b")).await;
-    is(&world, "b", TaskPhase::Queued).await;
+    let mut world = a_runs_before(&["b"]).await;
     world.stop_operators().await;
     world
         .api::<Task>()

@@ -4,21 +4,22 @@
 //! the moment at which a watch shows the end of the Task to the one at which another shows the release of the next Job.
 //! Beside it, in the same namespace: one write by a bare client.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fmt::Debug, future::ready, time::Duration};
 
 use anyhow::{Context as _, Result};
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream::BoxStream};
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{ConfigMap, Pod},
 };
 use kube::{
-    Api, ResourceExt as _,
+    Api, Client, Resource, ResourceExt as _,
     api::{Patch, PatchParams, PostParams},
+    core::NamespaceResourceScope,
     runtime::{WatchStreamExt as _, watcher},
 };
 use kubeopencode_api::v1alpha1::{Task, TaskPhase};
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -106,70 +107,32 @@ struct Seen {
     ended: BTreeSet<String>,
     released: BTreeSet<String>,
     pods: BTreeSet<String>,
-    events: std::pin::Pin<Box<dyn futures::Stream<Item = What> + Send>>,
+    events: BoxStream<'static, What>,
 }
 
 enum What {
     Ended(String),
     Released(String),
     Pod(String),
-    Other,
 }
 
 impl Seen {
     /// As soon as every Task that runs has a Pod.
     async fn of(bench: &Bench, namespace: &str) -> Result<Self> {
         let client = &bench.client;
-        let config = watcher::Config::default();
-        let tasks = watcher(
-            Api::<Task>::namespaced(client.clone(), namespace),
-            config.clone(),
-        )
-        .default_backoff()
-        .applied_objects()
-        .map(|task| match task {
-            Ok(task)
-                if task
-                    .status
-                    .as_ref()
-                    .is_some_and(|s| s.completion_time.is_some()) =>
-            {
-                What::Ended(task.name_any())
-            }
-            _ => What::Other,
+        let tasks = applied(client, namespace, |task: Task| {
+            let ended = task.status.as_ref()?.completion_time.is_some();
+            ended.then(|| What::Ended(task.name_any()))
         });
-        let jobs = watcher(
-            Api::<Job>::namespaced(client.clone(), namespace),
-            config.clone(),
-        )
-        .default_backoff()
-        .applied_objects()
-        .map(|job| match job {
-            Ok(job)
-                if job
-                    .spec
-                    .as_ref()
-                    .is_some_and(|spec| spec.suspend == Some(false)) =>
-            {
-                What::Released(job.name_any())
-            }
-            _ => What::Other,
+        let jobs = applied(client, namespace, |job: Job| {
+            let released = job.spec.as_ref()?.suspend == Some(false);
+            released.then(|| What::Released(job.name_any()))
         });
-        let pods = watcher(Api::<Pod>::namespaced(client.clone(), namespace), config)
-            .default_backoff()
-            .applied_objects()
-            .map(|pod| match pod {
-                Ok(pod)
-                    if pod
-                        .status
-                        .as_ref()
-                        .is_some_and(|s| s.phase.as_deref() == Some("Pending")) =>
-                {
-                    What::Pod(pod.name_any())
-                }
-                _ => What::Other,
-            });
-        let events = futures::stream::select_all([tasks.boxed(), jobs.boxed(), pods.boxed()]);
+        let pods = applied(client, namespace, |pod: Pod| {
+            let pending = pod.status.as_ref()?.phase.as_deref() == Some("Pending");
+            pending.then(|| What::Pod(pod.name_any()))
+        });
+        let events = futures::stream::select_all([tasks, jobs, pods]);
         let mut seen = Self {
             ended: BTreeSet::new(),
             released: BTreeSet::new(),
@@ -192,7 +155,6 @@ impl Seen {
             What::Ended(name) => drop(self.ended.insert(name)),
             What::Released(name) => drop(self.released.insert(name)),
             What::Pod(name) => drop(self.pods.insert(name)),
-            What::Other => {}
         }
         Ok(())
     }
@@ -221,6 +183,29 @@ impl Seen {
         }
         Ok(freed.elapsed())
     }
+}
+
+/// What each change of an object of this kind says.
+fn applied<K>(
+    client: &Client,
+    namespace: &str,
+    says: impl Fn(K) -> Option<What> + Send + 'static,
+) -> BoxStream<'static, What>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
+{
+    let api = Api::<K>::namespaced(client.clone(), namespace);
+    let objects = watcher(api, watcher::Config::default()).default_backoff();
+    // A watch that broke goes on by itself.
+    objects
+        .applied_objects()
+        .filter_map(move |object| ready(object.ok().and_then(&says)))
+        .boxed()
 }
 
 /// In milliseconds.

@@ -1,11 +1,10 @@
 //! Where a Task stands in the queue of its Agent, right now: its status says so only now and then.
 
-use jiff::Timestamp;
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::{Api, api::ListParams};
 use kubeopencode_api::v1alpha1::{Agent, Task};
 use kubeopencode_engine::{
     lower::{FrontEnd as _, kubeopencode::TaskFrontEnd},
-    queue::{Place, Slot, SlotView, Standing},
+    queue::{Slot, SlotView, Standing},
     state::Phase,
 };
 
@@ -23,12 +22,12 @@ pub(super) async fn slot(target: &Target, task: &Task) -> Result<Option<SlotView
         Standing::Held
     } else if TaskFrontEnd::state(task).phase == Phase::Queued {
         let tasks: Api<Task> = Api::namespaced(target.client.clone(), &target.namespace);
-        let mine = place(task);
+        let mine = TaskFrontEnd::turn(task);
         let tasks = tasks.list(&ListParams::default()).await?;
         let before = tasks.iter().filter(|other| {
             TaskFrontEnd::state(other).phase == Phase::Queued
                 && TaskFrontEnd::agent(other) == name
-                && place(other) < mine
+                && TaskFrontEnd::turn(other) < mine
         });
         Standing::Waits(before.count() + 1)
     } else {
@@ -38,13 +37,4 @@ pub(super) async fn slot(target: &Target, task: &Task) -> Result<Option<SlotView
         agent: name.to_owned(),
         standing,
     }))
-}
-
-fn place(task: &Task) -> Place {
-    let created: Option<Timestamp> = task.creation_timestamp().map(|time| time.0);
-    let slot = Slot {
-        name: task.name_any(),
-        uid: task.uid().unwrap_or_default(),
-    };
-    Place::new(TaskFrontEnd::priority(task), created, slot)
 }

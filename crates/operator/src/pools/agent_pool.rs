@@ -1,0 +1,87 @@
+//! What is known of one Agent: its newest version, who waits for a slot of it, who runs, who leaves.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+};
+
+use kubeopencode_engine::queue::{CLASSES, Slot, Turn};
+
+use super::Facts;
+use crate::memory::Overlay;
+
+/// Why somebody waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// It needs nothing but a slot.
+    Ready,
+    /// It was not looked at yet.
+    Newcomer,
+}
+
+/// What is known of one Agent.
+#[derive(Debug)]
+pub(super) struct AgentPool<A> {
+    pub(super) written: Overlay<A>,
+    pub(super) agent: Option<Arc<A>>,
+    pub(super) facts: Facts,
+    pub(super) waiting: BTreeMap<Turn, Wait>,
+    pub(super) running: BTreeSet<Slot>,
+    pub(super) leaving: BTreeSet<String>,
+}
+
+impl<A> Default for AgentPool<A> {
+    fn default() -> Self {
+        Self {
+            written: Overlay::default(),
+            agent: None,
+            facts: Facts::default(),
+            waiting: BTreeMap::new(),
+            running: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+        }
+    }
+}
+
+impl<A> AgentPool<A> {
+    pub(super) fn holds(&self, uid: &str) -> bool {
+        self.facts.slots.iter().any(|slot| slot.uid == uid)
+    }
+
+    /// Counted from 1; from whichever end is nearer.
+    pub(super) fn rank(&self, turn: &Turn) -> usize {
+        let mut before = self.waiting.range(..turn);
+        let mut after = self
+            .waiting
+            .range((Bound::Excluded(turn), Bound::Unbounded));
+        let mut steps = 0;
+        loop {
+            match (before.next(), after.next()) {
+                (None, _) => return steps + 1,
+                (_, None) => return self.waiting.len() - steps,
+                _ => steps += 1,
+            }
+        }
+    }
+
+    /// Exact as far as the record of a place depends on it, so that it costs the same in a queue of any length.
+    pub(super) fn rough_rank(&self, turn: &Turn) -> usize {
+        let [.., far] = CLASSES;
+        let before = self.waiting.keys().take(far + 1);
+        let before = before.take_while(|other| *other < turn);
+        before.count() + 1
+    }
+
+    /// Those whose place is of another class since so many before them have left.
+    pub(super) fn moved_up(&self, steps: usize) -> impl Iterator<Item = &Slot> {
+        CLASSES.into_iter().flat_map(move |end| {
+            let reached = self.waiting.keys().skip(end.saturating_sub(steps));
+            reached.take(steps.min(end)).map(Turn::slot)
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.agent.is_none() && self.waiting.is_empty() && self.running.is_empty()
+    }
+}
