@@ -1,4 +1,4 @@
-//! A few hundred seeds, and that a seed is enough to see a run again.
+//! The first seeds, that a seed is enough to see a run again, and that the mutations are those of the code as it is.
 
 use std::process::{Command, Output};
 
@@ -38,4 +38,24 @@ fn the_same_seed_gives_the_same_run() {
 fn nothing_breaks_in_the_first_seeds() {
     let said = succeeds(&["--seeds", "0..150"]);
     println!("{said}");
+}
+
+/// Whether each is caught too, `tests/simulation/mutate` tells, which takes long.
+#[test]
+fn every_mutation_applies() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/mutations");
+    let mut patches = 0;
+    for entry in std::fs::read_dir(folder).expect("the mutations") {
+        let patch = entry.expect("a file").path();
+        let applied = Command::new("git")
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+            .args(["apply", "--check"])
+            .arg(&patch)
+            .output()
+            .expect("git starts");
+        let said = String::from_utf8_lossy(&applied.stderr);
+        assert!(applied.status.success(), "{}: {said}", patch.display());
+        patches += 1;
+    }
+    assert!(patches >= 10, "only {patches} mutations");
 }
