@@ -112,7 +112,10 @@ impl Worker {
         let phase = status.and_then(|status| status.phase.as_deref());
         if matches!(phase, Some("Succeeded" | "Failed")) {
         } else if status.is_some_and(|status| status.start_time.is_some()) {
-            let lost = status::lost(&self.pod, self.now());
+            let id = |name: &str, restarts: i32| {
+                container_id(&self.pod, name, u32::try_from(restarts).unwrap_or_default())
+            };
+            let lost = status::lost(&self.pod, self.now(), id);
             let _ = write::status(&self.shared.client, &self.pod, &lost).await;
         } else {
             self.live().await;

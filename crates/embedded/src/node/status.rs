@@ -384,8 +384,11 @@ fn terminated(termination: &Termination, id: &str) -> ContainerStateTerminated {
     }
 }
 
-/// The status of a Pod whose processes ended with the node that ran them.
-pub(super) fn lost(pod: &Pod, now: Timestamp) -> PodStatus {
+/// The status of a Pod whose processes ended with the node that ran them. `id` is the one that a container of this name has.
+///
+/// A container may have been started after the last status was written, so each that is not known to have ended has an ID:
+/// without one, this would say that it was never made, and somebody might make up for it.
+pub(super) fn lost(pod: &Pod, now: Timestamp, id: impl Fn(&str, i32) -> String) -> PodStatus {
     let mut status = pod.status.clone().unwrap_or_default();
     status.phase = Some("Failed".to_owned());
     status.reason = Some("NodeRestart".to_owned());
@@ -401,23 +404,28 @@ pub(super) fn lost(pod: &Pod, now: Timestamp) -> PodStatus {
     for container in lists.into_iter().flatten().flatten() {
         container.ready = false;
         container.started = Some(false);
+        let made = || id(&container.name, container.restart_count);
+        let made = container.container_id.clone().unwrap_or_else(made);
         let state = container.state.take().unwrap_or_default();
         container.state = Some(match state {
             ApiState {
                 terminated: Some(_),
                 ..
             } => state,
-            ApiState { running, .. } => ApiState {
-                terminated: Some(ContainerStateTerminated {
-                    exit_code: 137,
-                    reason: Some("ContainerStatusUnknown".to_owned()),
-                    message: Some("the container ended with the node".to_owned()),
-                    started_at: running.and_then(|running| running.started_at),
-                    container_id: container.container_id.clone(),
-                    ..ContainerStateTerminated::default()
-                }),
-                ..ApiState::default()
-            },
+            ApiState { running, .. } => {
+                container.container_id = Some(made.clone());
+                ApiState {
+                    terminated: Some(ContainerStateTerminated {
+                        exit_code: 137,
+                        reason: Some("ContainerStatusUnknown".to_owned()),
+                        message: Some("the container ended with the node".to_owned()),
+                        started_at: running.and_then(|running| running.started_at),
+                        container_id: Some(made),
+                        ..ContainerStateTerminated::default()
+                    }),
+                    ..ApiState::default()
+                }
+            }
         });
     }
     for condition in status.conditions.iter_mut().flatten() {
