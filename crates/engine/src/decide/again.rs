@@ -60,10 +60,21 @@ fn may_pass(pod: &PodView) -> bool {
         return true;
     }
     match pod.reason.as_deref() {
-        // Its time was over.
-        Some("DeadlineExceeded") => false,
-        // Evicted, refused by its node, ended with its node.
-        Some(_) => true,
+        // The kubelet's own: it needed the room, had none, or was itself told to end. Of a reason that is not known, such
+        // as a node that does not know what the Pod asks for, nothing is expected.
+        Some(reason) => {
+            reason.starts_with("OutOf")
+                || matches!(
+                    reason,
+                    "Evicted"
+                        | "Preempting"
+                        | "NodeAffinity"
+                        | "NodeShutdown"
+                        | "Shutdown"
+                        | "Terminated"
+                        | "UnexpectedAdmissionError"
+                )
+        }
         None => pod.init.iter().any(|container| {
             matches!(container.state, ContainerState::Terminated { exit_code, .. } if exit_code == i32::from(MAY_PASS))
         }),

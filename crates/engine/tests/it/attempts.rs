@@ -103,6 +103,17 @@ fn an_init_container_says_what_may_pass() {
     assert_eq!(failed(&init(1)).reason(), Reason::InfrastructureError);
 }
 
+/// Three times the same refusal would only take longer.
+#[test]
+fn a_refusal_that_stays_is_the_end() {
+    for reason in ["UnsupportedByNode", "SysctlForbidden", "DeadlineExceeded"] {
+        let mut moment = failed(&REFUSED.replace("OutOfcpu", reason));
+        moment.record();
+        assert!(moment.state.phase.is_terminal(), "{reason}");
+        assert!(moment.state.failed_attempts.is_empty(), "{reason}");
+    }
+}
+
 #[test]
 fn nobody_but_the_kubelet_says_that_the_agent_was_not_started() {
     let mut moment = failed(REFUSED);
