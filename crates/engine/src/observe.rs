@@ -81,6 +81,8 @@ pub struct JobView {
     pub deleting: bool,
     /// Pods that its controller counts as active.
     pub active: i32,
+    /// Pods that its controller has counted as failed. It counts each, also one that is gone by then.
+    pub failed: i32,
     /// How it ended.
     pub end: Option<JobEnd>,
     /// Name and generation of the Agent that it was rendered for.
@@ -144,6 +146,7 @@ impl JobView {
             annotated: metadata.annotations.is_some(),
             deleting: metadata.deletion_timestamp.is_some(),
             active: status.and_then(|status| status.active).unwrap_or_default(),
+            failed: status.and_then(|status| status.failed).unwrap_or_default(),
             end,
             agent: annotation(names::ANNOTATION_AGENT).map(|name| AgentUsed {
                 name: name.clone(),

@@ -1,44 +1,60 @@
 //! When an attempt may be followed by another one: only when its agent was never started, for a cause that may pass.
 //!
 //! That it never started is believed of the kubelet alone, and of a Pod that was never given to a node. A Pod whose node
-//! is lost may be running, whatever its status says; a Pod that is gone cannot be asked any more.
+//! is lost may be running, whatever its status says; a Pod that is gone cannot be asked any more. So what an ended Pod says
+//! is put on record at once: the attempt is *spent*. The next one begins when its Job has an end, and has counted no other
+//! Pod than that one.
 
-use super::{Input, MOST_ATTEMPTS, outcome};
+use super::{Input, MOST_ATTEMPTS, Outcome, Step, outcome, record};
 use crate::{
     handover::MAY_PASS,
     observe::{ContainerState, JobView, PodPhase, PodView},
+    state::{JobRecord, Reason, RunState},
 };
 
-/// What comes after an attempt.
+/// What comes after a Pod that ended.
 pub enum After {
     /// Its Run has ended.
     End,
-    /// Its Job has not ended, or a Pod of it has not: their events tell.
+    /// The attempt is spent.
+    Spent,
+    /// One more Pod of the Job may be at work.
     Wait,
-    /// Another attempt.
-    Again,
 }
 
-/// What comes after the attempt of these Pods, of which `ended` is one that ended.
+/// What comes after `ended`, which is one of these Pods.
 pub fn after(
     input: &Input<'_>,
     job: Option<&JobView>,
     pods: &[&PodView],
     ended: &PodView,
 ) -> After {
-    let Some(job) = job else { return After::End };
-    if input.stopping() || !never_started(ended) || !may_pass(ended) {
+    let job_stays = job.is_some_and(|job| !job.deleting);
+    let may_follow = input.state.attempts < MOST_ATTEMPTS && job_stays && !input.stopping();
+    if !may_follow || !never_started(ended) || !may_pass(ended) {
         After::End
-    } else if !pods.iter().all(|pod| never_started(pod)) {
-        // One more Pod of this Job, which may be at work.
-        After::Wait
-    } else if input.state.attempts >= MOST_ATTEMPTS || job.deleting {
-        After::End
-    } else if job.end.is_none() {
-        After::Wait
+    } else if pods.iter().all(|pod| never_started(pod)) {
+        After::Spent
     } else {
-        After::Again
+        After::Wait
     }
+}
+
+/// Whether it is on record that the agent of the current attempt was never started.
+pub fn is_spent(state: &RunState) -> bool {
+    state.job.is_some() && state.failed_attempts.len() == state.attempts as usize
+}
+
+/// The Job of a spent attempt has ended, and no Pod of it is left that has not: the next one, if it had no other.
+pub fn next(input: &Input<'_>, job: &JobView, recorded: &JobRecord) -> Step {
+    if job.failed == 1 {
+        return record::again(input);
+    }
+    let words = format!(
+        "its Job {} had {} Pods, and one of them may have run the agent",
+        recorded.name, job.failed
+    );
+    record::end(input, Outcome::new(Reason::InfrastructureError, words))
 }
 
 /// Whether it is certain that the agent of this Pod was not started, and never will be.

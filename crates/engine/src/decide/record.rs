@@ -94,21 +94,29 @@ pub fn job(input: &Input<'_>, job: &JobView) -> Step {
     record(state, vec![event(EventType::Normal, "Running", &note)])
 }
 
-/// The attempt ended before its agent was started; another one follows.
-pub fn again(input: &Input<'_>, job: &JobRecord, why: &str) -> Step {
+/// The attempt ended before its agent was started. That is on record before the Pod that says so is gone.
+pub fn spent(input: &Input<'_>, job: &JobRecord, why: &str) -> Step {
     let mut state = next(input);
-    let note = cut(&format!(
-        "attempt {} ended before the agent was started: {}",
-        state.attempts, why
-    ));
-    state.phase = Phase::Pending;
-    state.job = None;
-    state.message = Some(note.clone());
     state.failed_attempts.push(FailedAttempt {
         job: job.name.clone(),
         message: cut(why),
         time: whole_seconds(input.now),
     });
+    record(state, Vec::new())
+}
+
+/// Another attempt follows the one that is spent.
+pub fn again(input: &Input<'_>) -> Step {
+    let mut state = next(input);
+    let why = state.failed_attempts.last();
+    let why = why.map_or("", |failed| failed.message.as_str());
+    let attempt = state.attempts;
+    let note = cut(&format!(
+        "attempt {attempt} ended before the agent was started: {why}"
+    ));
+    state.phase = Phase::Pending;
+    state.job = None;
+    state.message = Some(note.clone());
     set(
         input,
         &mut state,

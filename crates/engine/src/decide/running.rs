@@ -10,7 +10,7 @@ use super::{
     delete, outcome, problem, record, rest, rest_for,
 };
 use crate::{
-    observe::{ContainerState, JobEnd, JobView, PodView},
+    observe::{JobEnd, JobView, PodView},
     state::{JobRecord, Reason},
 };
 
@@ -30,18 +30,11 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
         if !lost {
             match again::after(input, job, &pods, pod) {
                 After::End => return record::end(input, outcome::of_pod(pod, input)),
-                After::Again => {
-                    return record::again(input, recorded, &outcome::of_pod(pod, input).message);
+                After::Spent if !again::is_spent(input.state) => {
+                    let why = outcome::of_pod(pod, input).message;
+                    return record::spent(input, recorded, &why);
                 }
-                After::Wait if pods.iter().all(|pod| pod.ended()) => {
-                    let since = ended_at(pod).unwrap_or(input.now);
-                    return match input.left(since, STALL_LIMIT) {
-                        Some(left) => rest_for(left),
-                        None => record::end(input, outcome::of_pod(pod, input)),
-                    };
-                }
-                // Another one may be at work.
-                After::Wait => {}
+                After::Spent | After::Wait => {}
             }
         }
     }
@@ -57,7 +50,9 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
         return record::end(input, outcome);
     };
     let pod = newest_alive(&pods);
+    let spent = again::is_spent(input.state) && !input.stopping();
     match (pod, &job.end) {
+        (None, Some(_)) if spent => again::next(input, job, recorded),
         (None, Some(end)) => record::end(input, of_job_end(job, end, marked)),
         _ if input.stopping() && !marked => record::stopping(input),
         _ if marked => stop(input, job, pod),
@@ -66,6 +61,7 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
         _ if job.suspended => suspended(input, job, pod),
         (Some(pod), None) => follow(input, pod),
         (Some(_), Some(_)) => rest(),
+        (None, None) if spent => wait_for_end(input, job),
         (None, None) => wait_for_pod(input, job),
     }
 }
@@ -85,19 +81,6 @@ fn last_ended<'a>(pods: &[&'a PodView]) -> Option<&'a PodView> {
         .copied()
         .filter(|pod| pod.ended())
         .max_by_key(|pod| (outcome::agent_ran(pod), pod.created, &pod.uid))
-}
-
-/// When something of it last happened.
-fn ended_at(pod: &PodView) -> Option<jiff::Timestamp> {
-    let ends = pod.init.iter().chain(&pod.agent);
-    let ends = ends.filter_map(|container| match container.state {
-        ContainerState::Terminated { finished, .. } => finished,
-        _ => None,
-    });
-    ends.chain(pod.deletion_requested)
-        .max()
-        .or(pod.started)
-        .or(pod.created)
 }
 
 fn newest_alive<'a>(pods: &[&'a PodView]) -> Option<&'a PodView> {
@@ -192,6 +175,17 @@ fn wait_for_pod(input: &Input<'_>, job: &JobView) -> Step {
         None if input.state.message.as_deref() == Some(&message) => rest_for(left),
         None => record::problem(input, Some(message)),
     }
+}
+
+/// The attempt is spent, and its Job is about to end.
+fn wait_for_end(input: &Input<'_>, job: &JobView) -> Step {
+    let spent = input.state.failed_attempts.last();
+    let since = spent.map_or(input.now, |failed| failed.time);
+    if let Some(left) = input.left(since, STALL_LIMIT) {
+        return rest_for(left);
+    }
+    let words = format!("its Job {} does not end although its Pod has", job.name);
+    record::end(input, Outcome::new(Reason::InfrastructureError, words))
 }
 
 /// The Pod is being deleted. When its node does not answer, nobody ever takes it away.

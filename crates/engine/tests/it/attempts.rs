@@ -14,6 +14,7 @@ status: {phase: Failed, reason: OutOfcpu, message: no room, startTime: '2026-01-
 ";
 
 fn failed_job(moment: &mut Moment) {
+    moment.job().failed = 1;
     moment.job().end = Some(JobEnd::Failed {
         reason: "BackoffLimitExceeded".into(),
         message: String::new(),
@@ -30,11 +31,21 @@ fn failed(pod: &str) -> Moment {
 }
 
 fn follows(moment: &mut Moment) {
+    is_spent(moment);
+    // Its Pod may be gone by now.
+    moment.observation.pods.clear();
     moment.record();
     assert_eq!(moment.state.phase, Phase::Pending, "{:?}", moment.state);
     assert_eq!(moment.state.job, None);
     moment.observation.job = None;
-    moment.observation.pods.clear();
+}
+
+/// What its Pod says is on record, and nothing else has changed.
+fn is_spent(moment: &mut Moment) {
+    moment.record();
+    assert_eq!(moment.state.phase, Phase::Running, "{:?}", moment.state);
+    let spent = u32::try_from(moment.state.failed_attempts.len()).expect("few");
+    assert_eq!(spent, moment.state.attempts);
 }
 
 #[test]
@@ -78,7 +89,33 @@ fn there_are_three_of_them_and_each_is_on_record() {
 fn it_waits_until_the_job_has_ended() {
     let mut moment = failed(REFUSED);
     moment.job().end = None;
+    is_spent(&mut moment);
     assert!(matches!(moment.decide(), Step::Rest { again: Some(_) }));
+    moment.observation.pods.clear();
+    assert!(matches!(moment.decide(), Step::Rest { again: Some(_) }));
+    moment.now += 1800;
+    assert_eq!(moment.reason(), Reason::InfrastructureError);
+}
+
+/// One that nobody saw, because it was deleted at once, may have run the agent.
+#[test]
+fn it_is_the_end_when_the_job_counts_another_pod() {
+    let mut moment = failed(REFUSED);
+    is_spent(&mut moment);
+    moment.observation.pods.clear();
+    moment.job().failed = 2;
+    let (_, reason, message) = moment.end();
+    assert_eq!(reason, Reason::InfrastructureError);
+    assert!(message.contains("had 2 Pods"), "{message}");
+}
+
+/// And of one that is seen at work, the end is waited for.
+#[test]
+fn another_pod_that_worked_says_how_it_ended() {
+    let mut moment = failed(REFUSED);
+    is_spent(&mut moment);
+    moment.agent_ended("Succeeded", "", "{exitCode: 0}");
+    assert_eq!(moment.reason(), Reason::Succeeded);
 }
 
 /// Another Pod of the same Job may be at work.

@@ -386,6 +386,7 @@ impl World {
         if job.end.is_none()
             && let Some(ended) = own.iter().find(|pod| pod.ended())
         {
+            job.failed = i32::from(ended.phase != PodPhase::Succeeded);
             job.end = Some(if ended.phase == PodPhase::Succeeded {
                 JobEnd::Complete
             } else {
