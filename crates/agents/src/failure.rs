@@ -1,0 +1,169 @@
+//! Why an agent could not go on, as one of few classes.
+
+/// Why the work failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of failure it is.
+    pub class: FailureClass,
+    /// In the agent's own words.
+    pub message: String,
+}
+
+/// Kinds of failures: each asks for something else of whoever reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureClass {
+    /// The model's server did not accept the key.
+    Authentication,
+    /// Too many requests, or no credit.
+    RateLimit,
+    /// The conversation is longer than the model can take.
+    ContextOverflow,
+    /// The agent was not allowed to do what it had to.
+    PermissionRefused,
+    /// The model's server could not be reached.
+    Network,
+    /// There is no such model.
+    ModelNotFound,
+    /// The model's server has a problem of its own.
+    ModelServer,
+    /// Everything else: the agent's own doing, or it did not say.
+    Agent,
+}
+
+impl FailureClass {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Authentication,
+        Self::RateLimit,
+        Self::ContextOverflow,
+        Self::PermissionRefused,
+        Self::Network,
+        Self::ModelNotFound,
+        Self::ModelServer,
+        Self::Agent,
+    ];
+
+    /// Its word in statuses.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Authentication => "Authentication",
+            Self::RateLimit => "RateLimit",
+            Self::ContextOverflow => "ContextOverflow",
+            Self::PermissionRefused => "PermissionRefused",
+            Self::Network => "Network",
+            Self::ModelNotFound => "ModelNotFound",
+            Self::ModelServer => "ModelServer",
+            Self::Agent => "Agent",
+        }
+    }
+
+    /// The class of that word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.as_str() == word)
+    }
+}
+
+impl Failure {
+    /// From the HTTP status of the model's answer, where there was one, and the words that came with it. The words
+    /// decide only where the status does not.
+    #[must_use]
+    pub fn of(status: Option<u64>, message: &str) -> Self {
+        Self {
+            class: by_status(status, message).unwrap_or_else(|| by_words(message)),
+            message: message.to_owned(),
+        }
+    }
+}
+
+fn by_status(status: Option<u64>, message: &str) -> Option<FailureClass> {
+    Some(match status? {
+        401 | 403 => FailureClass::Authentication,
+        402 | 429 => FailureClass::RateLimit,
+        404 => FailureClass::ModelNotFound,
+        413 => FailureClass::ContextOverflow,
+        // A bad request is most often too long a one.
+        400..=499 => by_words(message),
+        500..=599 => FailureClass::ModelServer,
+        _ => return None,
+    })
+}
+
+/// Words that only these failures have, as the agents and the servers write them.
+const WORDS: [(FailureClass, &[&str]); 6] = [
+    (
+        FailureClass::ContextOverflow,
+        &[
+            "context length",
+            "context window",
+            "context_length",
+            "prompt is too long",
+            "too many tokens",
+        ],
+    ),
+    (
+        FailureClass::Authentication,
+        &[
+            "unauthorized",
+            "invalid api key",
+            "invalid x-api-key",
+            "incorrect api key",
+            "authentication",
+        ],
+    ),
+    (
+        FailureClass::RateLimit,
+        &[
+            "rate limit",
+            "rate_limit",
+            "too many requests",
+            "quota",
+            "insufficient credit",
+        ],
+    ),
+    (
+        FailureClass::ModelNotFound,
+        &[
+            "model not found",
+            "modelnotfound",
+            "model_not_found",
+            "unknown model",
+            "no such model",
+        ],
+    ),
+    (
+        FailureClass::Network,
+        &[
+            "econnrefused",
+            "econnreset",
+            "enotfound",
+            "etimedout",
+            "connection refused",
+            "connection error",
+            "unable to connect",
+            "error sending request",
+            "stream disconnected",
+            "socket connection",
+            "network error",
+            "fetch failed",
+        ],
+    ),
+    (
+        FailureClass::ModelServer,
+        &[
+            "internal server error",
+            "bad gateway",
+            "service unavailable",
+            "overloaded",
+        ],
+    ),
+];
+
+fn by_words(message: &str) -> FailureClass {
+    let message = message.to_lowercase();
+    let found = WORDS
+        .iter()
+        .find(|(_, words)| words.iter().any(|word| message.contains(word)));
+    found.map_or(FailureClass::Agent, |(class, _)| *class)
+}

@@ -1,0 +1,121 @@
+//! Profiles: one agent each, as data.
+
+use std::fmt;
+
+use crate::{claude_code, codex, opencode, reader::ReadLine};
+
+/// One agent: how it is started without a person, how it is read, how a machine gets it.
+#[derive(Clone, Copy)]
+pub struct Profile {
+    /// Its name in manifests: `OpenCode`.
+    pub name: &'static str,
+    /// Its program's name, by which a command is recognised.
+    pub program: &'static str,
+    /// The arguments with which it reads its prompt from standard input, asks nobody, and prints events.
+    pub arguments: &'static [&'static str],
+    /// Variables that it needs where nobody is there to answer: no questions, no updates of itself, no fetching of
+    /// catalogues. Name and value.
+    pub variables: &'static [(&'static str, &'static str)],
+    /// Variables that hold the operator's word over files that a repository brings. Left out where a Secret gives the
+    /// agent all its keys as variables: it may bring them itself, and would lose to these unseen.
+    pub configuration: &'static [(&'static str, &'static str)],
+    /// The command that installs it on a machine.
+    pub install: &'static str,
+    /// Makes what reads its lines.
+    pub(crate) reader: fn() -> Box<dyn ReadLine>,
+}
+
+impl Profile {
+    /// All of them; the first is what runs when nothing else is asked for.
+    pub const ALL: [Self; 3] = [opencode::PROFILE, claude_code::PROFILE, codex::PROFILE];
+
+    /// The agent of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        static ALL: [Profile; 3] = Profile::ALL;
+        ALL.iter().find(|profile| profile.name == name)
+    }
+
+    /// The agent that runs when nothing is asked for.
+    #[must_use]
+    pub fn usual() -> &'static Self {
+        static USUAL: Profile = opencode::PROFILE;
+        &USUAL
+    }
+
+    /// The agent that a command starts, as far as its words show: one of them, or of the words of a script among them,
+    /// is the agent's program, with or without its path.
+    #[must_use]
+    pub fn of_command(command: &[String]) -> Option<&'static Self> {
+        let words = command.iter().flat_map(|argument| {
+            argument.split(|letter: char| letter.is_whitespace() || ";|&()<>'\"`".contains(letter))
+        });
+        let mut programs = words.map(|word| word.rsplit('/').next().unwrap_or(word));
+        programs.find_map(|program| {
+            let found = Self::ALL
+                .iter()
+                .find(|profile| profile.program == program)?;
+            Self::named(found.name)
+        })
+    }
+}
+
+impl fmt::Debug for Profile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name)
+    }
+}
+
+/// A name says which agent it is.
+impl PartialEq for Profile {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Profile {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guessed(command: &[&str]) -> Option<&'static str> {
+        let command: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
+        Profile::of_command(&command).map(|profile| profile.name)
+    }
+
+    #[test]
+    fn a_command_shows_its_agent() {
+        let opencode = r#"/tools/opencode run --format json "$(cat /workspace/task.md)""#;
+        assert_eq!(guessed(&["sh", "-c", opencode]), Some("OpenCode"));
+        assert_eq!(
+            guessed(&["sh", "-c", "exec claude -p < task.md"]),
+            Some("ClaudeCode")
+        );
+        assert_eq!(
+            guessed(&["/usr/local/bin/codex", "exec", "--json", "-"]),
+            Some("Codex")
+        );
+        assert_eq!(
+            guessed(&["sh", "-c", "(codex exec --json -)|tee log"]),
+            Some("Codex")
+        );
+    }
+
+    #[test]
+    fn another_command_shows_none() {
+        assert_eq!(guessed(&[]), None);
+        assert_eq!(
+            guessed(&["sh", "-c", "/opt/opencode-wrapper run; ./claude.sh"]),
+            None
+        );
+    }
+
+    #[test]
+    fn names_are_unique() {
+        for profile in Profile::ALL {
+            assert_eq!(Profile::named(profile.name), Some(&profile));
+        }
+        assert_eq!(Profile::named("Command"), None);
+    }
+}
