@@ -1,5 +1,6 @@
 //! What is read from streams that the real agents printed. Each file of `fixtures` is one run; its name says what
 //! happened, and the exit code.
+#![expect(clippy::unwrap_used, reason = "in a test, that is the failure")]
 
 use std::{fmt::Write as _, fs, path::PathBuf};
 
@@ -76,7 +77,7 @@ fn a_stream_that_is_cut_never_says_that_the_work_is_done() {
             .unwrap();
         for cut in (0..last).step_by(97) {
             let (events, facts) = read(profile(&name), &[&bytes[..cut]]);
-            let begun = events.iter().any(|event| *event == Event::StepBegan);
+            let begun = events.contains(&Event::StepBegan);
             if begun && !name.starts_with("codex") {
                 assert!(facts.unfinished().is_some(), "{name} cut at {cut}");
             }
