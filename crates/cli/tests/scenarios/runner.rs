@@ -6,7 +6,7 @@ use std::{collections::HashMap, fmt::Write as _, path::Path, sync::Mutex, time::
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::{Event, Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Pod, ServiceAccount};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{
@@ -195,6 +195,7 @@ impl Stage {
             }
             Step::Logs(logs) => self.logs(logs).await,
             Step::Events { task, reasons } => self.events(task, reasons).await,
+            Step::Warned { task, message } => self.warned(task, message).await,
             Step::Empty(kinds) => {
                 for kind in kinds {
                     self.empty(kind).await?;
@@ -256,10 +257,10 @@ impl Stage {
             None => object.name.clone(),
             Some(task) => {
                 let job = self.job_of(task).await?;
-                if kind == "Pod" {
-                    self.pod_of(&job).await?
-                } else {
-                    job
+                match kind {
+                    "Pod" => self.pod_of(&job).await?,
+                    "ConfigMap" => self.files_of(task).await?,
+                    _ => job,
                 }
             }
         };
@@ -297,6 +298,15 @@ impl Stage {
             .await?
             .context("the watch ended")?
             .name_any())
+    }
+
+    /// The ConfigMap that was made for the Pod of a Task: it is there when the Job is.
+    async fn files_of(&self, task: &str) -> Result<String> {
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let of_task = ListParams::default().labels(&format!("kubeopencode.io/task={task}"));
+        let found = maps.list(&of_task).await?;
+        let first = found.items.first();
+        Ok(first.context("there is no ConfigMap of it")?.name_any())
     }
 
     async fn apply(&self, manifest: &Value) -> Result<()> {
@@ -456,6 +466,22 @@ impl Stage {
             }
         }
         bail!("the watch ended; missing: {missing:?}")
+    }
+
+    /// Watches the Events of a Task's Pod until one warns of this.
+    async fn warned(&self, task: &str, message: &str) -> Result<()> {
+        let pod = self.pod_of(&self.job_of(task).await?).await?;
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let config = watcher::Config::default().fields(&format!(
+            "involvedObject.kind=Pod,involvedObject.name={pod},type=Warning"
+        ));
+        let mut stream = watcher(events, config).applied_objects().boxed();
+        while let Some(event) = stream.try_next().await? {
+            if event.message.is_some_and(|said| said.contains(message)) {
+                return Ok(());
+            }
+        }
+        bail!("the watch ended")
     }
 
     /// What there is, for the message of a scenario that failed.

@@ -143,6 +143,13 @@ pub enum Step {
         /// Reasons; there may be others.
         reasons: Vec<String>,
     },
+    /// Wait until the Pod of a Task has a warning whose message contains this text.
+    Warned {
+        /// The Task.
+        task: String,
+        /// A part of the message.
+        message: String,
+    },
     /// A Task never had a Pod.
     NoPod(String),
     /// Wait until this is what there is of a Task that has ended: its Job, and whose logs can be read.
@@ -158,13 +165,13 @@ pub enum Step {
     Empty(Vec<String>),
 }
 
-/// An object, by kind and name; a Pod may be named by its Task.
+/// An object, by kind and name; what belongs to a Task may be named by it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ObjectName {
     /// For example Task.
     pub kind: String,
-    /// Its name, or `of:TASK` for the Job or Pod of a Task, or `is:NAME` for one that was remembered.
+    /// Its name, or `of:TASK` for the Job, Pod or ConfigMap of a Task, or `is:NAME` for one that was remembered.
     pub name: String,
     /// Background, Foreground or Orphan.
     #[serde(default)]

@@ -37,6 +37,14 @@ pub fn of_pod(pod: &PodView) -> Option<Problem> {
     pod.init.iter().chain(&pod.agent).find_map(of_container)
 }
 
+/// Nothing of the Pod runs, and its status does not say why: what mounts volumes tells of it in Events alone.
+pub fn silent(pod: &PodView) -> Problem {
+    Problem::new(
+        format!("no container of its Pod {} starts", pod.name),
+        "the Events of the Pod say why (often a ConfigMap or Secret that a volume needs, or a large image)",
+    )
+}
+
 fn of_container(container: &ContainerView) -> Option<Problem> {
     let ContainerState::Waiting { reason, message } = &container.state else {
         return None;

@@ -17,6 +17,10 @@ use crate::{
 /// How long a Job may be without a Pod before that is worth a word.
 const NO_POD_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a Pod may be without a container that runs, and without a word why, before that is worth one of ours. Longer
+/// than most images take to be pulled.
+const SILENT_PATIENCE: Duration = Duration::from_mins(2);
+
 pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
     let pods: Vec<&PodView> = of_job(input, recorded).collect();
     // What has ended has ended, whatever became of the Job since.
@@ -134,27 +138,29 @@ fn suspended(input: &Input<'_>, job: &JobView, pod: Option<&PodView>) -> Step {
 
 /// The Pod is there and has not ended.
 fn follow(input: &Input<'_>, pod: &PodView) -> Step {
-    let seen = problem::of_pod(pod);
+    let stalled = problem::stalled_since(pod);
+    let left = |limit| stalled.map(|since| input.left(since, limit));
+    let silent = left(SILENT_PATIENCE);
+    let seen = problem::of_pod(pod).or_else(|| match silent {
+        Some(None) => Some(problem::silent(pod)),
+        _ => None,
+    });
     let known = input.state.message.as_deref();
     let news = match &seen {
         Some(problem) => !known.is_some_and(|known| problem.is_told_by(known)),
         None => known.is_some(),
     };
-    let stalled = problem::stalled_since(pod);
-    if let Some(since) = stalled
-        && input.left(since, STALL_LIMIT).is_none()
-    {
-        let why = seen.map_or_else(
-            || "its containers did not start".to_owned(),
-            |problem| problem.message,
-        );
+    let limit = left(STALL_LIMIT);
+    if limit == Some(None) {
+        let why = seen.map_or_else(|| problem::silent(pod).message, |problem| problem.message);
         return record::end(input, Outcome::new(Reason::InfrastructureError, why));
     }
     if news {
         return record::problem(input, seen.map(|problem| problem.message));
     }
+    let silent = silent.filter(|_| seen.is_none());
     Step::Rest {
-        again: stalled.and_then(|since| input.left(since, STALL_LIMIT)),
+        again: [silent, limit].into_iter().flatten().flatten().min(),
     }
 }
 

@@ -402,6 +402,45 @@ fn a_problem_is_told_once_although_the_kubelet_changes_its_words() {
     ));
 }
 
+/// A volume that cannot be mounted is told of in Events of the Pod alone.
+#[test]
+fn a_pod_whose_containers_do_not_start_without_a_word_is_told_of_after_a_while() {
+    let waits = |reason: &str| {
+        let state = format!("{{waiting: {{reason: {reason}}}}}");
+        format!(
+            "status: {{phase: Pending, startTime: '2026-01-01T00:00:00Z', containerStatuses: [{{name: agent, image: i, imageID: '', ready: false, restartCount: 0, state: {state}}}]}}"
+        )
+    };
+    let mut moment = Moment::running();
+    moment.pod(&waits("PodInitializing"));
+    let Step::Rest { again: Some(again) } = moment.decide() else {
+        panic!("{:?}", moment.decide());
+    };
+    assert_eq!(again.as_secs(), 120);
+    moment.now += 120;
+    moment.record();
+    let message = moment.state.message.clone().expect("a message");
+    assert!(
+        message.starts_with("no container of its Pod p starts: the Events"),
+        "{message}"
+    );
+    let Step::Rest { again: Some(again) } = moment.decide() else {
+        panic!("{:?}", moment.decide());
+    };
+    assert_eq!(again.as_secs(), STALL_LIMIT.as_secs() - 120);
+    // It passes, or it does not.
+    let mut passed = Moment::running();
+    passed.state = moment.state.clone();
+    passed.pod(RUNS);
+    passed.record();
+    assert_eq!(passed.state.message, None);
+    moment.now += i64::try_from(again.as_secs()).expect("short");
+    assert_eq!(
+        moment.end(),
+        (Phase::Failed, Reason::InfrastructureError, message)
+    );
+}
+
 const RUNS: &str = "status: {phase: Running, startTime: '2026-01-01T00:00:00Z', containerStatuses: [{name: agent, image: i, imageID: x, ready: true, restartCount: 0, state: {running: {}}}]}";
 
 #[test]

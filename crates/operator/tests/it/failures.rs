@@ -144,6 +144,22 @@ async fn its_image_cannot_be_pulled_for_half_an_hour() {
     world.end().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_volume_cannot_be_mounted_for_half_an_hour() {
+    let world = world(Play::NoVolume).await;
+    let waiting = world
+        .status("it", "waiting", |status| status.message.is_some())
+        .await;
+    let message = waiting.message.unwrap();
+    assert!(message.contains("no container of its Pod"), "{message}");
+    shows(
+        &world,
+        "a volume of its Pod cannot be mounted for half an hour, as when the ConfigMap that was made for it is gone",
+    )
+    .await;
+    world.end().await;
+}
+
 #[tokio::test]
 async fn the_registry_is_away_for_a_while() {
     let world = World::start(Play::NoImage).await;

@@ -22,6 +22,8 @@ pub enum Play {
     Unscheduled,
     /// Its agent's image cannot be pulled.
     NoImage,
+    /// A volume of it cannot be mounted.
+    NoVolume,
     /// Its node does not answer any more, whatever is asked of it.
     Lost,
     /// Its first init container does not end.
@@ -161,10 +163,13 @@ impl Kubelet {
                 self.count(pod);
                 json!({"phase": "Pending", "startTime": now})
             }),
-            Play::NoImage => (!taken).then(|| {
-                let state = json!({"waiting": {
-                    "reason": "ImagePullBackOff", "message": "Back-off pulling image",
-                }});
+            Play::NoImage | Play::NoVolume => (!taken).then(|| {
+                let state = match play {
+                    Play::NoImage => json!({"waiting": {
+                        "reason": "ImagePullBackOff", "message": "Back-off pulling image",
+                    }}),
+                    _ => json!({"waiting": {"reason": "PodInitializing"}}),
+                };
                 json!({
                     "phase": "Pending", "startTime": now,
                     "containerStatuses": [container("agent", &state)],
