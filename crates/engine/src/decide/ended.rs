@@ -63,11 +63,12 @@ pub fn decide(input: &Input<'_>) -> Step {
         }
         (Some(pod), _) if pod.started.is_some() => running::deadline(pod).unwrap_or_else(rest),
         (None, Some(job)) => {
-            // A Job with an ended Pod ends by itself; one without could still make one. People expect a stopped Job to be
+            // A Job with an ended Pod ends by itself; one without could still make one, and one whose Pod is lost with its
+            // node never ends. People expect a stopped Job to be
             // suspended, but not before it has ended: a Job controller that has not seen yet that the Pod has ended
             // would delete it, and the logs with it.
             let wanted = match &job.end {
-                None => pods.is_empty(),
+                None => !pods.iter().any(|pod| pod.ended()),
                 Some(_) => state.is_true(condition::STOPPED),
             };
             if wanted && !job.suspended && !job.deleting {

@@ -490,6 +490,24 @@ fn a_stop_while_running_keeps_pod_and_logs_and_suspends_the_job_afterwards() {
     assert_eq!(moment.decide(), Step::Rest { again: None });
 }
 
+/// Its Job would wait for the Pod for ever, and the slot with it.
+#[test]
+fn a_job_whose_pod_is_lost_with_its_node_is_suspended() {
+    let mut moment = Moment::running();
+    moment.pod(RUNS);
+    let gone = moment.input().now;
+    moment.observation.pods[0].deletion = Some(gone);
+    assert!(matches!(moment.decide(), Step::Rest { again: Some(_) }));
+    moment.now += 300;
+    assert_eq!(moment.reason(), Reason::InfrastructureError);
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::SuspendJob { .. }]
+    ));
+    moment.job().suspended = true;
+    assert_eq!(moment.decide(), Step::Rest { again: None });
+}
+
 #[test]
 fn a_stop_that_comes_after_the_end_changes_nothing() {
     let mut moment = Moment::running();
