@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::header::USER_AGENT;
+use http::header::{DATE, USER_AGENT};
 use http::{Method, Request, Response};
 use tokio::sync::watch as channel;
 
@@ -167,6 +167,9 @@ impl Api {
         };
         if head {
             *response.body_mut() = body::full(Bytes::new());
+        }
+        if let Some(date) = clock::date((self.inner.clock)()) {
+            response.headers_mut().insert(DATE, date);
         }
         response
     }

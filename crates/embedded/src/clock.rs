@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use http::HeaderValue;
+use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
 
 /// Says what time it is; used wherever a timestamp is written.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -27,6 +28,13 @@ pub fn system_entropy() -> Entropy {
 #[must_use]
 pub fn seconds(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// The `Date` of an answer: every server says it, and clients may learn from it what the time is here.
+#[must_use]
+pub fn date(time: Timestamp) -> Option<HeaderValue> {
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&time);
+    HeaderValue::try_from(date.ok()?).ok()
 }
 
 /// A UID in the form of a random UUID.

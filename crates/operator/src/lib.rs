@@ -28,6 +28,7 @@ mod metrics;
 mod operator;
 mod pools;
 pub mod request;
+mod server_time;
 mod waiting;
 
 pub use clock::{Clock, Entropy, system_clock, system_entropy};
@@ -35,3 +36,4 @@ pub use health::Health;
 pub use leadership::{Leadership, Mandate};
 pub use metrics::{CountRequests, Counted, Metrics};
 pub use operator::{Operator, OperatorError, OperatorOptions, Scope};
+pub use server_time::ServerTime;

@@ -46,7 +46,7 @@ pub enum Scope {
 /// What an operator is made of, beside its client.
 #[derive(Clone)]
 pub struct OperatorOptions {
-    /// What the time is.
+    /// What the time is: that of the API server, best, as [`ServerTime`](crate::ServerTime) has it.
     pub clock: Clock,
     /// Randomness: spreads retries, nothing else.
     pub entropy: Entropy,

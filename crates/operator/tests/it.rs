@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod it {
+    mod clock;
     mod cost;
     mod crash;
     mod election;

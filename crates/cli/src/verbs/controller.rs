@@ -8,7 +8,7 @@ use std::{
 use kube::{Client, Config, client::ClientBuilder};
 use kubeopencode_engine::{lower::Settings, run::Image};
 use kubeopencode_operator::{
-    Health, Leadership, Metrics, Operator, OperatorOptions, Scope, endpoint,
+    Health, Leadership, Metrics, Operator, OperatorOptions, Scope, ServerTime, endpoint,
     leadership::election::{Election, ElectionOptions, Refused, Timing, identity_of},
     system_clock, system_entropy,
 };
@@ -44,13 +44,15 @@ pub(crate) async fn controller(arguments: &ControllerArgs) -> Result<(), Failure
         })?;
         tokio::spawn(endpoint::serve(listener, health.clone(), metrics.clone()));
     }
+    let time = ServerTime::new(system_clock());
     let (election, leadership) = if arguments.leader_elect {
-        let (election, leadership) = election(arguments, &config, &metrics, &pod)?;
+        let (election, leadership) = election(arguments, &config, &metrics, &time, &pod)?;
         (Some(election), leadership)
     } else {
         (None, Leadership::always())
     };
     let options = OperatorOptions {
+        clock: time.clock(),
         settings: settings(arguments),
         scope: arguments
             .namespace
@@ -62,7 +64,7 @@ pub(crate) async fn controller(arguments: &ControllerArgs) -> Result<(), Failure
         metrics: metrics.clone(),
         ..OperatorOptions::default()
     };
-    let operator = Operator::new(client(config, &metrics)?, options);
+    let operator = Operator::new(client(config, &metrics, &time)?, options);
     let operator = async {
         let result = operator.run(stop.clone().cancelled_owned()).await;
         // From here on nothing is done under the Lease any more.
@@ -126,9 +128,9 @@ async fn config(arguments: &ControllerArgs) -> Result<Config, Failure> {
     target::config(kubeconfig, context).await
 }
 
-/// A client whose requests are counted.
-fn client(config: Config, metrics: &Metrics) -> Result<Client, Failure> {
-    let builder = ClientBuilder::try_from(config)?;
+/// A client whose requests are counted, and whose answers tell the time.
+fn client(config: Config, metrics: &Metrics, time: &ServerTime) -> Result<Client, Failure> {
+    let builder = ClientBuilder::try_from(config)?.with_layer(time);
     Ok(builder.with_layer(&metrics.requests()).build())
 }
 
@@ -137,20 +139,21 @@ fn election(
     arguments: &ControllerArgs,
     config: &Config,
     metrics: &Metrics,
+    time: &ServerTime,
     pod: &str,
 ) -> Result<(Election, Leadership), Failure> {
     let timing = Timing::default();
     let mut config = config.clone();
     config.default_retry = false;
     config.connect_timeout = Some(timing.retry);
-    let client = client(config, metrics)?;
+    let client = client(config, metrics, time)?;
     let entropy = system_entropy();
     let options = ElectionOptions {
         namespace: arguments.system_namespace.clone(),
         name: arguments.lease_name.clone(),
         identity: identity_of(pod, &entropy),
         timing,
-        clock: system_clock(),
+        clock: time.clock(),
         entropy,
     };
     Ok(Election::new(client, options))

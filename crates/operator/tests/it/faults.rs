@@ -88,6 +88,8 @@ pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 pub enum Fault {
     /// Nothing: it is answered.
     None,
+    /// Nobody is there to answer, and it has no effect.
+    Unreachable,
     /// It is answered with 500, and has no effect.
     Refused,
     /// It is answered with 403, and has no effect.
@@ -255,6 +257,7 @@ where
             let call = Call::of(&request);
             let fault = faults.next(call.clone());
             match fault {
+                Fault::Unreachable => return Err("connection refused".into()),
                 Fault::Refused => return Ok(failure(500, "InternalError")),
                 Fault::Forbidden => return Ok(failure(403, "Forbidden")),
                 Fault::Expired => {

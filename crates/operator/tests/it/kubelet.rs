@@ -12,6 +12,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     runtime::watcher::{self, Event, watcher},
 };
+use kubeopencode_operator::Clock;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -41,11 +42,13 @@ pub enum Play {
 pub struct Kubelet {
     play: Arc<watch::Sender<Play>>,
     started: Arc<Mutex<HashMap<String, HashSet<String>>>>,
+    clock: Clock,
 }
 
 impl Kubelet {
-    pub fn new(play: Play) -> Self {
+    pub fn new(play: Play, clock: Clock) -> Self {
         Self {
+            clock,
             play: Arc::new(watch::Sender::new(play)),
             started: Arc::default(),
         }
@@ -142,17 +145,17 @@ impl Kubelet {
         }
         let told_to_end = pod.spec.as_ref()?.active_deadline_seconds == Some(1);
         let taken = status.start_time.is_some();
-        let now = Timestamp::now();
+        let now = (self.clock)();
         match play {
             _ if pod.metadata.deletion_timestamp.is_some() => taken.then(|| {
-                let agent = (phase == "Running").then(|| ended(143, "Error"));
+                let agent = (phase == "Running").then(|| ended(143, "Error", now));
                 json!({
                     "phase": "Failed",
                     "containerStatuses": agent.into_iter().collect::<Vec<_>>(),
                 })
             }),
             _ if taken && told_to_end => {
-                let agent = (phase == "Running").then(|| ended(143, "Error"));
+                let agent = (phase == "Running").then(|| ended(143, "Error", now));
                 Some(json!({
                     "phase": "Failed", "reason": "DeadlineExceeded",
                     "message": "Pod was active on the node longer than the specified deadline",
@@ -187,11 +190,11 @@ impl Kubelet {
                 Some(json!({"phase": "Running", "startTime": now, "containerStatuses": [agent]}))
             }
             Play::Unscheduled | Play::Lost | Play::Works => None,
-            Play::Ends(0) => {
-                Some(json!({"phase": "Succeeded", "containerStatuses": [ended(0, "Completed")]}))
-            }
+            Play::Ends(0) => Some(
+                json!({"phase": "Succeeded", "containerStatuses": [ended(0, "Completed", now)]}),
+            ),
             Play::Ends(code) => {
-                Some(json!({"phase": "Failed", "containerStatuses": [ended(code, "Error")]}))
+                Some(json!({"phase": "Failed", "containerStatuses": [ended(code, "Error", now)]}))
             }
         }
     }
@@ -206,13 +209,13 @@ impl Kubelet {
     }
 }
 
-fn ended(code: i32, reason: &str) -> Value {
+fn ended(code: i32, reason: &str, now: Timestamp) -> Value {
     let report = json!({"exitCode": code, "durationMillis": 1234});
     container(
         "agent",
         &json!({"terminated": {
             "exitCode": code, "reason": reason, "message": report.to_string(),
-            "finishedAt": Timestamp::now(),
+            "finishedAt": now,
         }}),
     )
 }

@@ -16,7 +16,7 @@ use kube::{
 };
 use kubeopencode_api::v1alpha1::{Task, TaskPhase, TaskStatus};
 use kubeopencode_embedded::cluster::{Cluster, Options};
-use kubeopencode_operator::{Operator, OperatorOptions};
+use kubeopencode_operator::{Clock, Operator, OperatorOptions, ServerTime, system_clock};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -66,6 +66,15 @@ impl World {
 
     /// A cluster without an operator, whose definitions are other ones.
     pub async fn with(play: Play, change: impl Fn(&mut Value)) -> Self {
+        Self::made(play, change, system_clock()).await
+    }
+
+    /// A cluster without an operator whose time is that of this clock.
+    pub async fn by(play: Play, clock: &Clock) -> Self {
+        Self::made(play, |_| {}, clock.clone()).await
+    }
+
+    async fn made(play: Play, change: impl Fn(&mut Value), clock: Clock) -> Self {
         let definitions = kubeopencode_api::crds().into_iter().map(|definition| {
             let mut definition = serde_json::to_value(definition).unwrap();
             change(&mut definition);
@@ -73,12 +82,13 @@ impl World {
         });
         let cluster = Cluster::start(Options {
             definitions: definitions.collect(),
+            clock: clock.clone(),
             ..Options::default()
         })
         .await
         .unwrap();
         let client = cluster.client();
-        let kubelet = Kubelet::new(play);
+        let kubelet = Kubelet::new(play, clock);
         let end = CancellationToken::new();
         let mut running = JoinSet::new();
         let work = end
@@ -124,6 +134,21 @@ impl World {
                 ended = operator(&faults) => ended.unwrap(),
                 () = faults.died() => operator(&Faults::none()).await.unwrap(),
             }
+        });
+    }
+
+    /// An operator whose own clock is this one: it goes by what the API server tells.
+    pub fn operate_by(&mut self, faults: &Faults, own: Clock, options: OperatorOptions) {
+        let time = ServerTime::new(own);
+        let (api, end) = (self.cluster.api(), self.operators.0.clone());
+        let client = Client::new(time.layer(faults.layer(api)), "default");
+        let options = OperatorOptions {
+            clock: time.clock(),
+            ..options
+        };
+        let operator = Operator::new(client, options).run(end.cancelled_owned());
+        self.operators.1.spawn(async move {
+            operator.await.unwrap();
         });
     }
 
