@@ -13,6 +13,7 @@ mod it {
     mod leader;
     mod life;
     mod observed;
+    mod outage;
     mod queue;
     mod scope;
     mod stop;
