@@ -33,9 +33,12 @@ async fn what_ran_is_followed_and_what_waited_starts_when_it_is_back() {
     let gone = watch::Sender::new(false);
     let line = || {
         let gone = gone.subscribe();
-        Faults::timed(move |_, _| match *gone.borrow() {
-            true => Fault::Unreachable,
-            false => Fault::None,
+        Faults::timed(move |_, _| {
+            if *gone.borrow() {
+                Fault::Unreachable
+            } else {
+                Fault::None
+            }
         })
     };
     let end = CancellationToken::new();
@@ -89,7 +92,7 @@ async fn what_ran_is_followed_and_what_waited_starts_when_it_is_back() {
     let so_far: usize = operators.iter().map(|one| one.0.calls().len()).sum();
     sleep(Timing::default().deadline).await;
     assert!(!operators.iter().any(|operator| operator.2.holds()));
-    sleep(OUTAGE - Timing::default().deadline).await;
+    sleep(OUTAGE).await;
     assert!(!operators.iter().any(|operator| operator.2.holds()));
     let calls: usize = operators.iter().map(|one| one.0.calls().len()).sum();
     // Six watches of two operators, each tried again after at most half a minute.
