@@ -26,6 +26,8 @@ pub struct Observation {
     pub pods: Vec<PodView>,
     /// Whether what is absent here is only absent from a cache. [`Step::Confirm`](crate::decide::Step) asks for more.
     pub unseen: bool,
+    /// Whether the Pods are the API server's own word. A cache may show them as they were long ago.
+    pub confirmed: bool,
     /// An action of this round that the API server refused for good. It is forgotten with the round.
     pub refused: Option<Refusal>,
     /// Where it stands with a slot of an Agent, as far as that is known without asking. A slot is held until nothing of

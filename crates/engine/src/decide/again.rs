@@ -1,8 +1,10 @@
 //! When an attempt may be followed by another one: only when its agent was never started, for a cause that may pass.
 //!
-//! That it never started is believed of the kubelet alone, and of a Pod that was never given to a node. A Pod whose node
-//! is lost may be running, whatever its status says; a Pod that is gone cannot be asked any more. So what an ended Pod says
-//! is put on record at once: the attempt is *spent*. The next one begins when its Job has an end, and has counted no other
+//! That it never started is believed of a kubelet that says of the agent's container that it waits, and of a Pod that was
+//! never given to a node. A kubelet that says nothing of its containers knows nothing: one that was restarted admits every
+//! Pod once more, also those at work, and the status of a Pod that it refuses then has a reason and no containers. A Pod
+//! whose node is lost may be running, whatever its status says; a Pod that is gone cannot be asked any more. So what an
+//! ended Pod says is put on record at once: the attempt is *spent*. The next one begins when its Job has an end, and has counted no other
 //! Pod than that one.
 
 use super::{Input, MOST_ATTEMPTS, Outcome, Step, outcome, record};
@@ -18,6 +20,8 @@ pub enum After {
     End,
     /// The attempt is spent.
     Spent,
+    /// It would be, but a person wants no other: that goes on record first.
+    Stop,
     /// One more Pod of the Job may be at work.
     Wait,
 }
@@ -30,9 +34,11 @@ pub fn after(
     ended: &PodView,
 ) -> After {
     let job_stays = job.is_some_and(|job| !job.deleting);
-    let may_follow = input.state.attempts < MOST_ATTEMPTS && job_stays && !input.stopping();
-    if !may_follow || !never_started(ended) || !may_pass(ended) {
+    let may_follow = input.state.attempts < MOST_ATTEMPTS && job_stays;
+    if !may_follow || !never_started(ended) || !may_pass(ended) || input.state.stop_is_recorded() {
         After::End
+    } else if input.stopping() {
+        After::Stop
     } else if pods.iter().all(|pod| never_started(pod)) {
         After::Spent
     } else {
@@ -62,12 +68,10 @@ fn never_started(pod: &PodView) -> bool {
     if !pod.bound && pod.deletion.is_some() && pod.agent.is_none() {
         return true;
     }
-    let started = match pod.agent.as_ref().map(|agent| &agent.state) {
-        None | Some(ContainerState::Waiting { .. }) => false,
-        // The runtime says that it could not start it. It may have got further than it knows.
-        Some(ContainerState::Running | ContainerState::Terminated { .. }) => true,
-    };
-    pod.phase == PodPhase::Failed && !pod.given_up && !started
+    // Where the runtime says that it could not start it, it may have got further than it knows.
+    let agent = pod.agent.as_ref().map(|agent| &agent.state);
+    let waited = matches!(agent, Some(ContainerState::Waiting { .. }));
+    pod.phase == PodPhase::Failed && !pod.given_up && waited
 }
 
 /// Whether another attempt may end differently.
@@ -76,21 +80,8 @@ fn may_pass(pod: &PodView) -> bool {
         return true;
     }
     match pod.reason.as_deref() {
-        // The kubelet's own: it needed the room, had none, or was itself told to end. Of a reason that is not known, such
-        // as a node that does not know what the Pod asks for, nothing is expected.
-        Some(reason) => {
-            reason.starts_with("OutOf")
-                || matches!(
-                    reason,
-                    "Evicted"
-                        | "Preempting"
-                        | "NodeAffinity"
-                        | "NodeShutdown"
-                        | "Shutdown"
-                        | "Terminated"
-                        | "UnexpectedAdmissionError"
-                )
-        }
+        // The kubelet's own: it needed the room, or was itself told to end. Of another reason nothing is expected.
+        Some(reason) => matches!(reason, "Evicted" | "Preempting" | "Shutdown" | "Terminated"),
         None => pod.init.iter().any(|container| {
             matches!(container.state, ContainerState::Terminated { exit_code, .. } if exit_code == i32::from(MAY_PASS))
         }),

@@ -27,7 +27,10 @@ pub fn give_back(input: &Input<'_>, step: Step) -> Step {
     let pods = pods
         .iter()
         .filter(|pod| foreign.is_none() || pod.job_uid.as_ref() != foreign);
+    let lost = pods.clone().any(|pod| !pod.ended());
     match Rest::of(job.iter().filter(ours), pods, input.now) {
+        // A cache that is late shows as lost what still ends.
+        Rest::Nothing if lost && !input.observation.confirmed => Step::Confirm,
         Rest::Nothing => Step::GiveBack {
             agent: slot.agent.clone(),
         },

@@ -38,6 +38,7 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
                     let why = outcome::of_pod(pod, input).message;
                     return record::spent(input, recorded, &why);
                 }
+                After::Stop => return record::stopping(input),
                 After::Spent | After::Wait => {}
             }
         }
@@ -152,6 +153,9 @@ fn follow(input: &Input<'_>, pod: &PodView) -> Step {
     };
     let limit = left(STALL_LIMIT);
     if limit == Some(None) {
+        if !input.observation.confirmed {
+            return Step::Confirm;
+        }
         let why = seen.map_or_else(|| problem::silent(pod).message, |problem| problem.message);
         return record::end(input, Outcome::new(Reason::InfrastructureError, why));
     }
@@ -199,6 +203,7 @@ fn wait_until_gone(input: &Input<'_>, pod: &PodView) -> Step {
     let since = pod.deletion.unwrap_or(input.now);
     match input.left(since, LOST_LIMIT) {
         Some(left) => rest_for(left),
+        None if !input.observation.confirmed => Step::Confirm,
         None => record::end(
             input,
             if input.stopping() {
@@ -250,16 +255,16 @@ pub fn end_pod(input: &Input<'_>, job: &JobView, pod: &PodView, since: jiff::Tim
     if job.suspended || job.deleting {
         return rest();
     }
-    if pod.started.is_none() {
-        return suspend(job);
-    }
-    if let Some(deadline) = deadline(pod) {
+    let taken = pod.started.is_some();
+    if taken && let Some(deadline) = deadline(pod) {
         return deadline;
     }
     let grace = Duration::from_secs(u64::try_from(pod.grace_seconds).unwrap_or_default());
-    match input.left(since, grace + LOST_LIMIT) {
+    match input.left(since, grace + LOST_LIMIT).filter(|_| taken) {
         Some(left) => rest_for(left),
-        // Its node does not answer.
+        // It deletes the Pod, and its logs: a cache is not believed that there are none.
+        None if !input.observation.confirmed => Step::Confirm,
+        // No kubelet has taken it, or its node does not answer.
         None => suspend(job),
     }
 }

@@ -9,8 +9,13 @@ use kubeopencode_engine::{
 
 use super::moment::Moment;
 
-const REFUSED: &str = "
-status: {phase: Failed, reason: OutOfcpu, message: no room, startTime: '2026-01-01T00:00:00Z'}
+const EVICTED: &str = "
+status:
+  phase: Failed
+  reason: Evicted
+  message: no room
+  startTime: '2026-01-01T00:00:00Z'
+  containerStatuses: [{name: agent, image: i, imageID: '', ready: false, restartCount: 0, state: {waiting: {reason: PodInitializing}}}]
 ";
 
 fn failed_job(moment: &mut Moment) {
@@ -50,7 +55,7 @@ fn is_spent(moment: &mut Moment) {
 
 #[test]
 fn there_are_three_of_them_and_each_is_on_record() {
-    let mut moment = failed(REFUSED);
+    let mut moment = failed(EVICTED);
     let first = moment.state.job.clone().expect("a Job").name;
     for attempt in 1..MOST_ATTEMPTS {
         assert_eq!(moment.state.attempts, attempt);
@@ -64,13 +69,13 @@ fn there_are_three_of_them_and_each_is_on_record() {
         moment.record();
         let job = moment.job();
         (job.suspended, job.released) = (false, true);
-        moment.pod(REFUSED);
+        moment.pod(EVICTED);
         moment.observation.pods[0].bound = true;
         failed_job(&mut moment);
     }
     let (_, reason, message) = moment.end();
     assert_eq!(reason, Reason::InfrastructureError);
-    assert_eq!(message, "after 3 attempts: OutOfcpu: no room");
+    assert_eq!(message, "after 3 attempts: Evicted: no room");
     let jobs: Vec<_> = moment
         .state
         .failed_attempts
@@ -79,7 +84,7 @@ fn there_are_three_of_them_and_each_is_on_record() {
         .collect();
     assert_eq!(jobs.len(), 2);
     for failed in &moment.state.failed_attempts {
-        assert_eq!(failed.message, "OutOfcpu: no room");
+        assert_eq!(failed.message, "Evicted: no room");
     }
     assert_eq!(jobs[0], first);
     assert_ne!(jobs[1], first);
@@ -87,7 +92,7 @@ fn there_are_three_of_them_and_each_is_on_record() {
 
 #[test]
 fn it_waits_until_the_job_has_ended() {
-    let mut moment = failed(REFUSED);
+    let mut moment = failed(EVICTED);
     moment.job().end = None;
     is_spent(&mut moment);
     assert!(matches!(moment.decide(), Step::Rest { again: Some(_) }));
@@ -100,7 +105,7 @@ fn it_waits_until_the_job_has_ended() {
 /// One that nobody saw, because it was deleted at once, may have run the agent.
 #[test]
 fn it_is_the_end_when_the_job_counts_another_pod() {
-    let mut moment = failed(REFUSED);
+    let mut moment = failed(EVICTED);
     is_spent(&mut moment);
     moment.observation.pods.clear();
     moment.job().failed = 2;
@@ -112,7 +117,7 @@ fn it_is_the_end_when_the_job_counts_another_pod() {
 /// And of one that is seen at work, the end is waited for.
 #[test]
 fn another_pod_that_worked_says_how_it_ended() {
-    let mut moment = failed(REFUSED);
+    let mut moment = failed(EVICTED);
     is_spent(&mut moment);
     moment.agent_ended("Succeeded", "", "{exitCode: 0}");
     assert_eq!(moment.reason(), Reason::Succeeded);
@@ -121,7 +126,7 @@ fn another_pod_that_worked_says_how_it_ended() {
 /// Another Pod of the same Job may be at work.
 #[test]
 fn it_waits_until_every_pod_has_ended() {
-    let mut moment = failed(REFUSED);
+    let mut moment = failed(EVICTED);
     let mut other = moment.observation.pods[0].clone();
     other.uid = "other".into();
     other.phase = kubeopencode_engine::observe::PodPhase::Running;
@@ -133,7 +138,7 @@ fn it_waits_until_every_pod_has_ended() {
 fn an_init_container_says_what_may_pass() {
     let init = |code: i32| {
         format!(
-            "status: {{phase: Failed, startTime: '2026-01-01T00:00:00Z', initContainerStatuses: [{{name: git-init, image: i, imageID: x, ready: false, restartCount: 0, state: {{terminated: {{exitCode: {code}, message: why}}}}}}]}}"
+            "status: {{phase: Failed, startTime: '2026-01-01T00:00:00Z', containerStatuses: [{{name: agent, image: i, imageID: '', ready: false, restartCount: 0, state: {{waiting: {{reason: PodInitializing}}}}}}], initContainerStatuses: [{{name: git-init, image: i, imageID: x, ready: false, restartCount: 0, state: {{terminated: {{exitCode: {code}, message: why}}}}}}]}}"
         )
     };
     follows(&mut failed(&init(75)));
@@ -144,7 +149,7 @@ fn an_init_container_says_what_may_pass() {
 #[test]
 fn a_refusal_that_stays_is_the_end() {
     for reason in ["UnsupportedByNode", "SysctlForbidden", "DeadlineExceeded"] {
-        let mut moment = failed(&REFUSED.replace("OutOfcpu", reason));
+        let mut moment = failed(&EVICTED.replace("Evicted", reason));
         moment.record();
         assert!(moment.state.phase.is_terminal(), "{reason}");
         assert!(moment.state.failed_attempts.is_empty(), "{reason}");
@@ -153,7 +158,7 @@ fn a_refusal_that_stays_is_the_end() {
 
 #[test]
 fn nobody_but_the_kubelet_says_that_the_agent_was_not_started() {
-    let mut moment = failed(REFUSED);
+    let mut moment = failed(EVICTED);
     moment.observation.pods[0].given_up = true;
     assert_eq!(
         moment.reason(),
@@ -183,20 +188,36 @@ fn a_pod_that_was_deleted_before_it_had_a_node_never_ran() {
 
 #[test]
 fn what_a_person_ended_is_not_begun_again() {
-    let mut moment = failed(REFUSED);
+    let mut moment = failed(EVICTED);
     moment.stop = true;
-    assert_eq!(
-        moment.reason(),
-        Reason::InfrastructureError,
-        "it had ended before"
-    );
-    let mut moment = failed(REFUSED);
+    moment.record();
+    assert_eq!(moment.reason(), Reason::UserStopped);
+    let mut moment = failed(EVICTED);
     moment.observation.job = None;
     assert_eq!(
         moment.reason(),
         Reason::InfrastructureError,
         "its Job was deleted"
     );
+}
+
+/// A kubelet that was restarted admits every Pod once more, also those at work. Where it refuses one then (a label of the
+/// node is gone, a device has not registered yet), the Pod has a reason and no containers, and the agent may have run.
+#[test]
+fn a_kubelet_that_says_nothing_of_the_agent_is_not_believed() {
+    for reason in [
+        "NodeAffinity",
+        "OutOfcpu",
+        "UnexpectedAdmissionError",
+        "Evicted",
+    ] {
+        let refused = format!(
+            "status: {{phase: Failed, reason: {reason}, startTime: '2026-01-01T00:00:00Z'}}"
+        );
+        let mut moment = failed(&refused);
+        assert_eq!(moment.reason(), Reason::InfrastructureError, "{reason}");
+        assert!(moment.state.failed_attempts.is_empty(), "{reason}");
+    }
 }
 
 #[test]

@@ -551,6 +551,35 @@ fn a_stop_of_a_pod_without_a_node_suspends_the_job() {
     assert_eq!(moment.reason(), Reason::UserStopped);
 }
 
+/// An operator that was cut off for long has its old view of a Pod when it comes back, and a clock that went on.
+#[test]
+fn what_follows_from_time_is_asked_of_the_api_server_first() {
+    let pending = "status: {phase: Pending}";
+    let deleted = |moment: &mut Moment| {
+        moment.agent_ended("Running", "", "{exitCode: 0}");
+        let pod = &mut moment.observation.pods[0];
+        pod.phase = kubeopencode_engine::observe::PodPhase::Running;
+        pod.deletion = Timestamp::from_second(moment.now).ok();
+        pod.deletion_requested = pod.deletion;
+    };
+    let mut late = Moment::running();
+    late.pod(pending);
+    late.now += 3600;
+    let mut lost = Moment::running();
+    deleted(&mut lost);
+    lost.now += 3600;
+    let mut stopped = Moment::running();
+    stopped.pod(pending);
+    stopped.stop = true;
+    stopped.record();
+    for mut moment in [late, lost, stopped] {
+        moment.observation.confirmed = false;
+        assert_eq!(moment.decide(), Step::Confirm);
+        moment.observation.confirmed = true;
+        assert_ne!(moment.decide(), Step::Confirm);
+    }
+}
+
 #[test]
 fn a_job_that_is_gone_or_was_suspended_by_somebody_is_lost() {
     let mut moment = Moment::running();

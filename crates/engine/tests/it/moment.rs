@@ -34,7 +34,10 @@ impl Moment {
             owner: TaskFrontEnd::owner(cluster.task()).expect("admitted"),
             state: RunState::default(),
             lowered: cluster.lower(),
-            observation: Observation::default(),
+            observation: Observation {
+                confirmed: true,
+                ..Observation::default()
+            },
             stop: false,
             deleting: false,
             now: 1_767_225_600,

@@ -37,6 +37,17 @@ struct View {
     pods: Vec<PodView>,
 }
 
+/// How much of the world an operator sees.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    /// Its caches lack something.
+    Part,
+    /// What its caches show.
+    Cached,
+    /// What the API server says.
+    Confirmed,
+}
+
 #[derive(Debug)]
 struct World {
     owner: Owner,
@@ -178,17 +189,13 @@ impl World {
         let name = job_name(&self.owner, &view.state);
         let named = |job: &Option<JobView>| job.clone().filter(|job| job.name == name);
         let unseen = named(&view.job).is_none() || view.pods.is_empty();
-        let step = self.decide_from(who, named(&view.job), view.pods.clone(), unseen);
+        let sight = if unseen { Sight::Part } else { Sight::Cached };
+        let step = self.decide_from(who, named(&view.job), view.pods.clone(), sight);
         if step != Step::Confirm {
             return step;
         }
         let job = named(&view.job).or_else(|| named(&self.job));
-        let pods = if view.pods.is_empty() {
-            self.pods.clone()
-        } else {
-            view.pods.clone()
-        };
-        self.decide_from(who, job, pods, false)
+        self.decide_from(who, job, self.pods.clone(), Sight::Confirmed)
     }
 
     fn decide_from(
@@ -196,13 +203,14 @@ impl World {
         who: usize,
         job: Option<JobView>,
         pods: Vec<PodView>,
-        unseen: bool,
+        sight: Sight,
     ) -> Step {
         let view = &self.views[who];
         let observation = Observation {
             job,
             pods,
-            unseen,
+            unseen: sight == Sight::Part,
+            confirmed: sight == Sight::Confirmed,
             refused: None,
             slot: None,
         };
@@ -462,7 +470,11 @@ impl World {
                 1 => {
                     pod.bound = true;
                     pod.phase = PodPhase::Failed;
-                    pod.reason = Some("OutOfcpu".into());
+                    pod.reason = Some("Evicted".into());
+                    pod.agent = Some(container(ContainerState::Waiting {
+                        reason: "PodInitializing".into(),
+                        message: String::new(),
+                    }));
                 }
                 _ => {
                     pod.started = Some(now);
@@ -485,7 +497,12 @@ impl World {
                     pod.reason = Some("Evicted".into());
                     pod.agent = Some(terminated(137, "Error"));
                 }
-                2 => {}
+                // Its kubelet was restarted, and does not admit it any more.
+                2 => {
+                    pod.phase = PodPhase::Failed;
+                    pod.reason = Some("NodeAffinity".into());
+                    pod.agent = None;
+                }
                 _ => {
                     pod.phase = PodPhase::Succeeded;
                     pod.agent = Some(terminated(0, "Completed"));

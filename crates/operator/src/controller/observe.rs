@@ -1,6 +1,6 @@
 //! observe: the Job and the Pods of a Run, as the caches show them. A cache that lags is believed when it says "this is
-//! how it was", never when it says "there is none": then the observation says so, and the engine asks for [`confirm`]
-//! where something would follow from it. Most rounds of a life need no request for that.
+//! how it was", never when it says "there is none", nor that nothing has changed since: where something would follow from
+//! that, the engine asks for [`confirm`]. Most rounds of a life need no request for that.
 //!
 //! [`confirm`]: Controller::confirm
 
@@ -39,6 +39,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             job,
             pods,
             unseen,
+            confirmed: false,
             refused: None,
             slot: None,
         }
@@ -57,7 +58,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         };
         let pods = match job_uid(state, job.as_ref()) {
             Some(uid) if !never_released(job.as_ref(), uid) => {
-                self.find_pods(owner, &name, uid).await?
+                self.live_pods(owner, &name, uid).await?
             }
             _ => Vec::new(),
         };
@@ -65,6 +66,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             job,
             pods,
             unseen: false,
+            confirmed: true,
             refused: None,
             slot: None,
         })
@@ -119,7 +121,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         })
     }
 
-    /// The Pods of a Job.
+    /// The Pods of a Job, as the cache shows them where it shows any.
     pub(super) async fn find_pods(
         &self,
         owner: &Owner,
@@ -127,9 +129,20 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         job_uid: &str,
     ) -> Result<Vec<PodView>, ObserveError> {
         let cached = self.cached_pods(owner, job_uid);
-        if !cached.is_empty() {
-            return Ok(cached);
+        if cached.is_empty() {
+            self.live_pods(owner, job, job_uid).await
+        } else {
+            Ok(cached)
         }
+    }
+
+    /// What the API server itself says.
+    async fn live_pods(
+        &self,
+        owner: &Owner,
+        job: &str,
+        job_uid: &str,
+    ) -> Result<Vec<PodView>, ObserveError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &owner.namespace);
         let selector = format!("{LABEL_CONTROLLER_UID}={job_uid}");
         let pods = api.list(&ListParams::default().labels(&selector)).await;

@@ -45,6 +45,7 @@ pub(super) async fn why(arguments: &NamedArgs, printer: &Printer) -> Result<(), 
         job: jobs.get_opt(&job_name).await?.as_ref().map(JobView::of),
         pods: pods.list(&of_job).await?.iter().map(PodView::of).collect(),
         slot: queue::slot(&target, &task).await?,
+        confirmed: true,
         ..Observation::default()
     };
     let now = Timestamp::now();
