@@ -172,9 +172,9 @@ fn the_spec_of_a_started_task_is_immutable_and_its_metadata_is_not() {
     assert_eq!(messages::<Task>(&stopped, Some(&old)), Vec::<String>::new());
 }
 
-/// What it is to do may be changed while it waits; whose slot it waits for may not.
+/// What it is to do may be changed while it waits; whose slot it waits for, or has, may not.
 #[test]
-fn the_agent_of_a_queued_task_stays() {
+fn an_agent_may_be_changed_only_while_something_is_missing() {
     let mut old = task(&json!({"type": "Text", "text": "x"}));
     old["status"] = json!({"phase": "Queued", "queue": {"agent": "default", "position": 1}});
     let mut new = old.clone();
@@ -182,7 +182,17 @@ fn the_agent_of_a_queued_task_stays() {
     assert_eq!(messages::<Task>(&new, Some(&old)), Vec::<String>::new());
     new["spec"]["agentRef"] = json!("other");
     let said = messages::<Task>(&new, Some(&old)).join("\n");
-    assert!(said.contains("agentRef is immutable"), "{said}");
+    assert!(
+        said.contains("agentRef can be changed only while"),
+        "{said}"
+    );
+    new["status"] = json!(null);
+    old["status"] = json!(null);
+    let said = messages::<Task>(&new, Some(&old)).join("\n");
+    assert!(
+        said.contains("agentRef can be changed only while"),
+        "{said}"
+    );
     old["status"] = json!({"phase": "Pending", "conditions": [{
         "type": "Ready", "status": "False", "reason": "ReferenceNotFound", "message": "",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
@@ -192,6 +202,18 @@ fn the_agent_of_a_queued_task_stays() {
         messages::<Task>(&new, Some(&old)),
         Vec::<String>::new(),
         "a typo can be mended"
+    );
+    let had_a_slot = json!({
+        "type": "Queued", "status": "False", "reason": "Admitted", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    let conditions = old["status"]["conditions"].as_array_mut().unwrap();
+    conditions.push(had_a_slot);
+    new["status"] = old["status"].clone();
+    let said = messages::<Task>(&new, Some(&old)).join("\n");
+    assert!(
+        said.contains("agentRef can be changed only while"),
+        "{said}"
     );
 }
 

@@ -6,6 +6,7 @@ use kubeopencode_api::names::condition;
 use super::{Event, EventType, Input, Outcome, Step};
 use crate::{
     observe::JobView,
+    queue::Standing,
     state::{Condition, FailedAttempt, JobRecord, Phase, QueuePlace, Reason, RunState},
 };
 
@@ -189,6 +190,19 @@ pub fn waiting(
     if state.phase == Phase::Queued {
         state.phase = Phase::Pending;
         leaves_the_queue(input, &mut state, reason);
+    }
+    let slot = input.observation.slot.as_ref();
+    if slot.is_some_and(|slot| slot.standing == Standing::Held) {
+        // It keeps the slot while it waits, and that is on record: its Agent must not be changed any more.
+        let message = "it does not wait for a slot";
+        set(
+            input,
+            &mut state,
+            condition::QUEUED,
+            false,
+            "Admitted",
+            message,
+        );
     }
     set(input, &mut state, type_, false, reason, &message);
     state.message = Some(message.clone());

@@ -76,7 +76,15 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         let key = (owner.namespace.clone(), agent);
         self.wake_all(&self.pools.wants(&key, &F::turn(object)));
         self.admission(&key).await?;
-        let standing = match self.pools.standing(&key, &owner.uid, true) {
+        let mut standing = self.pools.standing(&key, &owner.uid, true);
+        if standing.is_none() && self.pools.is_unlimited(&key) {
+            // Whoever asks was told of a limit. The watch may not have shown it yet, and a slot that nobody counts is
+            // one too many.
+            self.fetch(&key).await?;
+            self.admission(&key).await?;
+            standing = self.pools.standing(&key, &owner.uid, true);
+        }
+        let standing = match standing {
             Some(standing) => standing,
             None if self.pools.is_unlimited(&key) => Standing::Unlimited,
             None => return Err(AdmitError::AgentChanged(key.1).into()),
@@ -181,10 +189,23 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         })
     }
 
-    /// The API server itself shows an Agent.
-    fn shown(&self, key: &Key, agent: F::Agent) {
-        let (_, woken) = self.pools.agent(key, Arc::new(agent), facts::<F>);
-        self.wake_all(&woken);
+    /// What the API server itself says of an Agent. False: there is none.
+    async fn fetch(&self, key: &Key) -> Result<bool, AdmitError> {
+        let (namespace, name) = key;
+        let api: Api<F::Agent> = Api::namespaced(self.client.clone(), namespace);
+        let agent = api.get_opt(name).await;
+        match agent.map_err(|source| write_failed(name, source))? {
+            Some(agent) => {
+                let (changed, woken) = self.pools.agent(key, Arc::new(agent), facts::<F>);
+                self.wake_all(&woken);
+                // The watch will show nothing new any more.
+                for waiter in changed.then(|| self.waiters(key)).into_iter().flatten() {
+                    let _ = self.woken.send(waiter);
+                }
+                Ok(true)
+            }
+            None => Ok(false),
+        }
     }
 
     async fn admit(&self, key: &Key) -> Result<(), AdmitError> {
@@ -194,21 +215,16 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             field_manager: Some(names::MANAGER.to_owned()),
             ..PostParams::default()
         };
-        let failed = |source: KubeError| AdmitError::Write {
-            agent: name.clone(),
-            source: Arc::new(source),
-        };
         for _ in 0..VERSIONS {
             let (agent, slots) = match self.pools.next(key) {
                 Next::Nothing => return Ok(()),
                 Next::Slots(agent, slots) => (agent, slots),
-                Next::Unknown => match api.get_opt(name).await.map_err(failed)? {
-                    Some(agent) => {
-                        self.shown(key, agent);
+                Next::Unknown => {
+                    if self.fetch(key).await? {
                         continue;
                     }
-                    None => return Ok(()),
-                },
+                    return Ok(());
+                }
             };
             if !self.leadership.holds() {
                 return Err(AdmitError::NotLeading);
@@ -222,12 +238,11 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 }
                 Err(KubeError::Api(status)) if status.is_conflict() || status.is_not_found() => {
                     debug!(agent = name, "was changed meanwhile");
-                    match api.get_opt(name).await.map_err(failed)? {
-                        Some(agent) => self.shown(key, agent),
-                        None => self.wake_all(&self.pools.no_agent(key)),
+                    if !self.fetch(key).await? {
+                        self.wake_all(&self.pools.no_agent(key));
                     }
                 }
-                Err(error) => return Err(failed(error)),
+                Err(error) => return Err(write_failed(name, error)),
             }
         }
         Err(AdmitError::AgentChanged(name.clone()))
@@ -254,6 +269,13 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         let pods = pods.list(&of_task).await.map_err(failed)?;
         let pods: Vec<PodView> = pods.iter().map(PodView::of).collect();
         Ok(Rest::of(&jobs, &pods, (self.clock)()))
+    }
+}
+
+fn write_failed(agent: &str, source: KubeError) -> AdmitError {
+    AdmitError::Write {
+        agent: agent.to_owned(),
+        source: Arc::new(source),
     }
 }
 

@@ -140,7 +140,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                     self.wake_all(&woken);
                     self.wake_agent(&key);
                     if changed {
-                        self.waiters(key)
+                        self.waiters(&key)
                     } else {
                         Vec::new()
                     }
@@ -148,7 +148,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 Event::Delete(agent) => {
                     let key = waiter(&agent);
                     self.wake_all(&self.pools.no_agent(&key));
-                    self.waiters(key)
+                    self.waiters(&key)
                 }
                 Event::Init => Vec::new(),
                 Event::InitDone => self.all_agents(),
@@ -157,11 +157,11 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         })
     }
 
-    fn waiters(&self, (namespace, name): Key) -> Vec<ObjectRef<F::Resource>> {
+    pub(super) fn waiters(&self, (namespace, name): &Key) -> Vec<ObjectRef<F::Resource>> {
         let waiters = self.waiting.of(&Reference {
             kind: ReferenceKind::Agent,
-            namespace,
-            name,
+            namespace: namespace.clone(),
+            name: name.clone(),
         });
         let waiters = waiters.into_iter();
         waiters
@@ -180,7 +180,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 .is_none()
             {
                 self.wake_all(&self.pools.no_agent(&key));
-                woken.extend(self.waiters(key));
+                woken.extend(self.waiters(&key));
             } else {
                 self.wake_agent(&key);
             }

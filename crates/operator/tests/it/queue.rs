@@ -40,6 +40,14 @@ async fn holders(world: &World, expected: &[&str]) {
         .await;
 }
 
+/// The Agents are listed, and then nothing is heard of them.
+fn without_watching_agents() -> Faults {
+    Faults::new(|_, call: &Call| {
+        let watch = call.verb == "watch" && call.resource == "agents";
+        if watch { Fault::Hangs } else { Fault::None }
+    })
+}
+
 /// An Agent with one slot: `a` has it, and the others wait.
 async fn a_runs_before(waiting: &[&str]) -> World {
     let world = World::start(Play::Works).await;
@@ -339,5 +347,47 @@ async fn who_is_not_ready_keeps_nobody_waiting() {
     world.create(&task("b")).await;
     world.operate(&Faults::none());
     is(&world, "b", TaskPhase::Running).await;
+    world.end().await;
+}
+
+/// The look-up of a Task shows a limit that no watch has shown yet: what is counted by nobody would be one too many.
+#[tokio::test]
+async fn a_limit_that_only_a_look_up_shows_is_held() {
+    let mut world = World::new(Play::Works).await;
+    world.create(AGENT).await;
+    world.operate(&without_watching_agents());
+    world.create(&task("before")).await;
+    is(&world, "before", TaskPhase::Running).await;
+    set_limit(&world, Some(2)).await;
+    for name in ["a", "b", "c"] {
+        world.create(&task(name)).await;
+    }
+    holders(&world, &["before", "a"]).await;
+    for (name, phase) in [
+        ("a", TaskPhase::Running),
+        ("b", TaskPhase::Queued),
+        ("c", TaskPhase::Queued),
+    ] {
+        is(&world, name, phase).await;
+    }
+    world.end().await;
+}
+
+/// The Agent appears, and another Task finds it before the watch shows it: who waited for it hears of it all the same.
+#[tokio::test]
+async fn who_waits_for_an_agent_hears_of_it_from_whoever_finds_it() {
+    let mut world = World::new(Play::Works).await;
+    world.operate(&without_watching_agents());
+    let refers = |name: &str| {
+        format!(
+            "apiVersion: kubeopencode.io/v1alpha1\nkind: Task\nmetadata: {{name: {name}}}\nspec: {{description: Do it., agentRef: default}}"
+        )
+    };
+    world.create(&refers("a")).await;
+    is(&world, "a", TaskPhase::Pending).await;
+    world.create(&limited(2)).await;
+    world.create(&refers("b")).await;
+    is(&world, "b", TaskPhase::Running).await;
+    is(&world, "a", TaskPhase::Running).await;
     world.end().await;
 }
