@@ -18,7 +18,7 @@ pub struct RunState {
     pub job: Option<JobRecord>,
     /// Attempts begun, counted when their Job is recorded.
     pub attempts: u32,
-    /// Attempts that ended before the agent was started, and were followed by another one.
+    /// Attempts that ended before the agent was started. Another follows each, unless its Job had a Pod that nobody saw.
     pub failed_attempts: Vec<FailedAttempt>,
     /// Its place in the queue, while it is Queued.
     pub queue: Option<QueuePlace>,
@@ -181,7 +181,7 @@ pub enum Reason {
     InfrastructureError,
     /// Its Job disappeared after it was recorded.
     JobLost,
-    /// Every allowed attempt failed.
+    /// The last attempt that it may have ended before the agent was started, as those before did.
     RetriesExhausted,
 }
 

@@ -78,6 +78,9 @@ const CONCURRENCY: u16 = 32;
 /// leadership ends.
 const LONGEST_ROUND: Duration = Duration::from_mins(2);
 
+/// How often looking at a Task may fail before those who came later need not wait any more: about two seconds.
+const KEEPS_ITS_PLACE: u32 = 4;
+
 /// After a round for an Agent failed, it is looked at again as if it had failed so many times: after four seconds or so.
 const AGENT_PATIENCE: u32 = 5;
 
@@ -323,11 +326,16 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         let begin = Instant::now();
         let result = self.in_time(self.round(object.clone())).await;
         self.metrics.round(&result, begin.elapsed());
-        let uid = object.meta().uid.as_deref().unwrap_or_default();
-        self.wake_all(&self.pools.looked_at(uid));
         let again = result?;
+        self.was_looked_at(&object);
         self.remember(&object, |remembered| remembered.failures = 0);
         Ok(again.map_or_else(Action::await_change, Action::requeue))
+    }
+
+    /// Nobody has to wait any more for what comes of it.
+    fn was_looked_at(&self, object: &F::Resource) {
+        let uid = object.meta().uid.as_deref().unwrap_or_default();
+        self.wake_all(&self.pools.looked_at(uid));
     }
 
     /// One round for an Agent, if this operator leads.
@@ -399,6 +407,10 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             remembered.failures = remembered.failures.saturating_add(1);
             remembered.failures
         });
+        // It keeps its place before those who came later, but one that always fails must not keep them for ever.
+        if failures >= KEEPS_ITS_PLACE {
+            self.was_looked_at(object);
+        }
         let again = error.again(failures, &self.entropy);
         let category = error.category();
         let cause = error as &dyn std::error::Error;

@@ -78,7 +78,7 @@ pub struct TaskStatus {
     /// How many Jobs this Task had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<i32>,
-    /// Attempts that ended before the agent was started, for a cause that may pass: each was followed by another.
+    /// Attempts that ended before the agent was started, for a cause that may pass. Another follows when the Job has ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub failed_attempts: Vec<FailedAttempt>,

@@ -18,6 +18,8 @@ use crate::{
 pub enum After {
     /// Its Run has ended.
     End,
+    /// Its Run has ended, because the attempt was the last that it may have.
+    Exhausted,
     /// The attempt is spent.
     Spent,
     /// It would be, but a person wants no other: that goes on record first.
@@ -34,9 +36,11 @@ pub fn after(
     ended: &PodView,
 ) -> After {
     let job_stays = job.is_some_and(|job| !job.deleting);
-    let may_follow = input.state.attempts < MOST_ATTEMPTS && job_stays;
-    if !may_follow || !never_started(ended) || !may_pass(ended) || input.state.stop_is_recorded() {
+    let may_follow = job_stays && never_started(ended) && may_pass(ended);
+    if !may_follow || input.state.stop_is_recorded() {
         After::End
+    } else if input.state.attempts >= MOST_ATTEMPTS {
+        After::Exhausted
     } else if input.stopping() {
         After::Stop
     } else if pods.iter().all(|pod| never_started(pod)) {

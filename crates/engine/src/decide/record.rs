@@ -26,7 +26,11 @@ pub fn end(input: &Input<'_>, outcome: Outcome) -> Step {
         result,
     } = outcome;
     let attempts = input.state.attempts;
-    let again = reason == Reason::InfrastructureError && !input.state.failed_attempts.is_empty();
+    let never_ran = matches!(
+        reason,
+        Reason::InfrastructureError | Reason::RetriesExhausted
+    );
+    let again = never_ran && !input.state.failed_attempts.is_empty();
     let message = cut(&if again {
         format!("after {attempts} attempts: {message}")
     } else {

@@ -34,6 +34,11 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
         if !lost {
             match again::after(input, job, &pods, pod) {
                 After::End => return record::end(input, outcome::of_pod(pod, input)),
+                After::Exhausted => {
+                    let reason = Reason::RetriesExhausted;
+                    let outcome = outcome::of_pod(pod, input);
+                    return record::end(input, Outcome { reason, ..outcome });
+                }
                 After::Spent if !again::is_spent(input.state) => {
                     let why = outcome::of_pod(pod, input).message;
                     return record::spent(input, recorded, &why);

@@ -74,7 +74,7 @@ fn there_are_three_of_them_and_each_is_on_record() {
         failed_job(&mut moment);
     }
     let (_, reason, message) = moment.end();
-    assert_eq!(reason, Reason::InfrastructureError);
+    assert_eq!(reason, Reason::RetriesExhausted);
     assert_eq!(message, "after 3 attempts: Evicted: no room");
     let jobs: Vec<_> = moment
         .state

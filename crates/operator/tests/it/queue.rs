@@ -391,3 +391,25 @@ async fn who_waits_for_an_agent_hears_of_it_from_whoever_finds_it() {
     is(&world, "a", TaskPhase::Running).await;
     world.end().await;
 }
+
+/// The look-up of the older of two fails once: it keeps its place.
+#[tokio::test]
+async fn a_request_that_fails_costs_nobody_the_place() {
+    let mut world = World::new(Play::Works).await;
+    world.create(&limited(1)).await;
+    for name in ["a", "b"] {
+        world.create(&task(name)).await;
+    }
+    let mut refused = false;
+    world.operate(&Faults::new(move |_, call: &Call| {
+        let look_up = call.verb == "get" && call.resource == "agents";
+        if look_up && !std::mem::replace(&mut refused, true) {
+            Fault::Refused
+        } else {
+            Fault::None
+        }
+    }));
+    is(&world, "a", TaskPhase::Running).await;
+    is(&world, "b", TaskPhase::Queued).await;
+    world.end().await;
+}
