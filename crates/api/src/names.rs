@@ -71,6 +71,8 @@ pub mod container {
     pub const CONTEXT_INIT: &str = "context-init";
     /// Makes files of Secrets the agent's own; runs in the agent's image.
     pub const CREDENTIALS_INIT: &str = "credentials-init";
+    /// Pushes what the agent has committed; a sidecar.
+    pub const GIT_PUSH: &str = "git-push";
     /// Runs the agent.
     pub const AGENT: &str = "agent";
 }

@@ -2,7 +2,8 @@
 //!
 //! `render` writes [`ContextPlan`] and [`GitPlan`] into the context ConfigMap, which is mounted at [`CONTEXT_DIR`] in
 //! the init containers. `git-init` leaves [`CheckoutRecord`]s at [`CHECKOUTS_FILE`] for `supervise`, which writes
-//! [`Report`] to the termination message, where `decide` reads it. `plan` and `record` paths are constants, so that a
+//! [`Report`] to the termination message, where `decide` reads it. Before that it asks `git-push`, where there is one, with
+//! a [`PushRequest`] through [`PUSH_SOCKET`], and is told [`PushReport`]s. `plan` and `record` paths are constants, so that a
 //! Pod can be read without the code at hand.
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,14 @@ pub const GIT_CONFIG: &str = "/tools/gitconfig";
 pub const GIT_SECRETS_DIR: &str = "/kubeopencode-git-secrets";
 /// Below it, one directory for each repository of the host, in `git-init` alone.
 pub const HOST_REPOSITORIES_DIR: &str = "/kubeopencode-repositories";
+/// The volume that `git-push` writes to, and that the agent sees read-only: the socket, and what could not be pushed.
+pub const PUSH_DIR: &str = "/kubeopencode-push";
+/// Where `git-push` listens until `supervise` has come.
+pub const PUSH_SOCKET: &str = "/kubeopencode-push/socket";
+/// Below [`PUSH_DIR`]: one Git bundle for each checkout whose commits could not be pushed.
+pub const PUSH_KEPT: &str = "kept";
+/// Below it, one directory for each Secret with Git credentials that may write, in `git-push` alone.
+pub const PUSH_SECRETS_DIR: &str = "/kubeopencode-push-secrets";
 /// Where `context-init` finds the volume for files that are mounted alone: each is one file in it, and
 /// [`PlannedFile::target`] says which.
 pub const FILES_DIR: &str = "/kubeopencode-files";
@@ -53,6 +62,10 @@ pub const GRACE_VARIABLE: &str = "KUBEOPENCODE_GRACE_SECONDS";
 /// Environment variable of the agent container: for how many seconds the agent may run, for `supervise`; absent, for ever.
 /// Not the kubelet's business: its deadline counts pulling images and the init containers too.
 pub const TIMEOUT_VARIABLE: &str = "KUBEOPENCODE_TIMEOUT_SECONDS";
+/// Environment variable of the agent container: where `git-push` listens, for `supervise`; absent, nothing is pushed.
+pub const PUSH_VARIABLE: &str = "KUBEOPENCODE_PUSH_SOCKET";
+/// Exit code of `supervise` when the agent ended well and its commits could not be pushed. `EX_CANTCREAT` of sysexits.h.
+pub const NOT_PUSHED: u8 = 73;
 /// Exit code of `supervise` when the agent's time was over, whatever the agent answered to SIGTERM: with a 0 the Job would
 /// be complete. As `timeout` of the GNU coreutils has it.
 pub const TIMED_OUT: u8 = 124;
@@ -63,9 +76,9 @@ pub const MAY_PASS: u8 = 75;
 /// Where `supervise` writes its [`Report`]: Kubernetes' default `terminationMessagePath`.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
 /// The termination message is not longer than this many bytes. The kubelet gives all containers of a Pod 12 KiB in equal
-/// parts, init containers among them, and at most 4 KiB to each: this is an eighth, for our five and three that a cluster
+/// parts, init containers among them, and at most 4 KiB to each: this is a ninth, for our six and three that a cluster
 /// adds (a service mesh). What is longer is cut, and half a JSON object says nothing.
-pub const MAX_TERMINATION_MESSAGE: usize = 1536;
+pub const MAX_TERMINATION_MESSAGE: usize = 1365;
 
 /// What `context-init` has to write, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,6 +160,26 @@ pub struct PlannedCheckout {
     /// Permission bits for the files of a sub-path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<u32>,
+    /// Push what the agent commits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<PlannedPush>,
+}
+
+/// Where the commits of a checkout go: to this branch of the repository that it was cloned from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlannedPush {
+    /// Name of the branch, without `refs/heads/`.
+    pub branch: String,
+    /// As [`PlannedCheckout::secret_dir`], with credentials that may write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_dir: Option<String>,
+    /// Push what is uncommitted too, as one commit.
+    #[serde(default)]
+    pub uncommitted: bool,
+    /// The branch may be the one that was cloned, or the repository's default branch.
+    #[serde(default)]
+    pub allow_base: bool,
 }
 
 /// What `git-init` checked out: a JSON array of these is at [`CHECKOUTS_FILE`].
@@ -157,6 +190,62 @@ pub struct CheckoutRecord {
     pub path: String,
     /// The commit that was checked out.
     pub base: String,
+}
+
+/// What `supervise` says to `git-push` when the agent and all its processes have ended: one line of JSON. What is pushed,
+/// and where to, is not for it to say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PushRequest {
+    /// In how many milliseconds the answer has to be there.
+    pub within_millis: u64,
+}
+
+/// What `git-push` answers: one line of JSON, an array with one of these for each checkout that asks for a push.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PushAnswer {
+    /// Absolute path of the checkout.
+    pub path: String,
+    /// What became of its commits.
+    pub pushed: PushReport,
+}
+
+/// What became of the commits of a checkout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PushReport {
+    /// Name of the branch.
+    pub branch: String,
+    /// Whether they were pushed.
+    pub state: PushState,
+    /// The commit that the remote says the branch is at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
+    /// Why not, and where they are, for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Whether commits were pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PushState {
+    /// The remote has them.
+    Pushed,
+    /// There was nothing that it did not have.
+    Nothing,
+    /// The remote did not take them: its branch has other commits, or is protected.
+    Refused,
+    /// It could not be tried, or did not succeed.
+    Failed,
+}
+
+impl PushState {
+    /// Whether something is not where it should be.
+    #[must_use]
+    pub fn is_loss(self) -> bool {
+        matches!(self, Self::Refused | Self::Failed)
+    }
 }
 
 /// What `supervise` writes to the termination message: facts, measured, never guessed.
@@ -207,4 +296,7 @@ pub struct CheckoutReport {
     /// Why the rest is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What became of its commits, where the plan says that they are pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushed: Option<PushReport>,
 }

@@ -205,8 +205,11 @@ pub struct PodView {
     pub bound: bool,
     /// Message of the condition `PodScheduled`, when it is false.
     pub unschedulable: Option<String>,
-    /// The init containers that have a status, in order.
+    /// The init containers that have a status, in order, without those that run beside the agent.
     pub init: Vec<ContainerView>,
+    /// The init containers that run beside the agent (`restartPolicy: Always`), ours or a cluster's: that one runs is no
+    /// progress, and how it ended says nothing.
+    pub sidecars: Vec<ContainerView>,
     /// The agent container, when it has a status.
     pub agent: Option<ContainerView>,
 }
@@ -332,6 +335,20 @@ impl PodView {
             .into_iter()
             .flatten()
             .any(|condition| condition.reason.as_deref() == Some("DeletionByPodGC"));
+        let is_sidecar = |status: &&ContainerStatus| {
+            spec.and_then(|spec| spec.init_containers.as_ref())
+                .into_iter()
+                .flatten()
+                .any(|container| {
+                    container.name == status.name
+                        && container.restart_policy.as_deref() == Some("Always")
+                })
+        };
+        let (sidecars, init): (Vec<&ContainerStatus>, Vec<_>) = status
+            .and_then(|status| status.init_container_statuses.as_ref())
+            .into_iter()
+            .flatten()
+            .partition(is_sidecar);
         Self {
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
@@ -370,12 +387,8 @@ impl PodView {
             given_up,
             bound: spec.is_some_and(|spec| spec.node_name.is_some()),
             unschedulable: condition("PodScheduled", "False"),
-            init: status
-                .and_then(|status| status.init_container_statuses.as_ref())
-                .into_iter()
-                .flatten()
-                .map(ContainerView::of)
-                .collect(),
+            init: init.into_iter().map(ContainerView::of).collect(),
+            sidecars: sidecars.into_iter().map(ContainerView::of).collect(),
             agent: status
                 .and_then(|status| status.container_statuses.as_ref())
                 .into_iter()

@@ -59,6 +59,14 @@ pub struct Run {
     pub limit: Option<NonZeroUsize>,
 }
 
+impl Run {
+    /// Whether anything of it is pushed. Only where the agent is supervised does anybody know that it has ended.
+    #[must_use]
+    pub fn pushes(&self) -> bool {
+        self.command.is_some() && self.checkouts.iter().any(|checkout| checkout.push.is_some())
+    }
+}
+
 /// The Agent that a Run was lowered with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentUsed {
@@ -121,6 +129,22 @@ pub struct Checkout {
     pub host_path: Option<String>,
     /// Permission bits for all files of a sub-path.
     pub mode: Option<u32>,
+    /// Where the agent's commits go. None: nowhere.
+    pub push: Option<Push>,
+}
+
+/// A push of what the agent commits, to the repository that its checkout was cloned from. Never of a part of a repository
+/// (`sub_path`), and never to a directory of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Push {
+    /// Name of the branch, without `refs/heads/`; no other checkout of the Run pushes to it.
+    pub branch: String,
+    /// Secret with credentials that may write, seen by git-push alone (and by git-init, if the checkout names it too).
+    pub secret: Option<String>,
+    /// Push what is left uncommitted too.
+    pub uncommitted: bool,
+    /// Whether it may be the branch that was cloned, or the repository's default branch.
+    pub allow_base: bool,
 }
 
 /// A Secret given to the agent. The operator never reads it; it only names it in the Pod.

@@ -169,6 +169,10 @@ pub enum Reason {
     Succeeded,
     /// The agent exited with another code, or by a signal.
     AgentExitNonZero,
+    /// The agent exited 0, and a remote did not take its commits: the branch has others, or is protected.
+    PushRefused,
+    /// The agent exited 0, and its commits could not be pushed for any other cause.
+    PushFailed,
     /// It ran longer than it was allowed to.
     Timeout,
     /// A person stopped it.
@@ -187,9 +191,11 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Succeeded,
         Self::AgentExitNonZero,
+        Self::PushRefused,
+        Self::PushFailed,
         Self::Timeout,
         Self::UserStopped,
         Self::ReferenceNotFound,
@@ -205,6 +211,8 @@ impl Reason {
         match self {
             Self::Succeeded => "Succeeded",
             Self::AgentExitNonZero => "AgentExitNonZero",
+            Self::PushRefused => "PushRefused",
+            Self::PushFailed => "PushFailed",
             Self::Timeout => "Timeout",
             Self::UserStopped => "UserStopped",
             Self::ReferenceNotFound => "ReferenceNotFound",

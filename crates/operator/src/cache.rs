@@ -12,7 +12,7 @@ use std::{
 
 use k8s_openapi::api::{
     batch::v1::{Job, JobSpec},
-    core::v1::{Pod, PodSpec},
+    core::v1::{Container, Pod, PodSpec},
 };
 use kube::{ResourceExt as _, runtime::watcher::Event};
 use tokio::sync::watch;
@@ -59,6 +59,18 @@ impl Cached for Pod {
             active_deadline_seconds: spec.active_deadline_seconds,
             termination_grace_period_seconds: spec.termination_grace_period_seconds,
             node_name: spec.node_name,
+            // That they are sidecars is what matters of them.
+            init_containers: spec.init_containers.map(|containers| {
+                containers
+                    .into_iter()
+                    .filter(|container| container.restart_policy.is_some())
+                    .map(|container| Container {
+                        name: container.name,
+                        restart_policy: container.restart_policy,
+                        ..Container::default()
+                    })
+                    .collect()
+            }),
             ..PodSpec::default()
         });
     }
@@ -242,8 +254,18 @@ mod tests {
             "spec": {
                 "nodeName": "n", "activeDeadlineSeconds": 5, "terminationGracePeriodSeconds": 7,
                 "containers": [{"name": "agent"}],
+                "initContainers": [
+                    {"name": "git-init", "image": "i"},
+                    {"name": "git-push", "image": "i", "restartPolicy": "Always"},
+                ],
             },
-            "status": {"phase": "Running", "startTime": "2026-01-01T00:00:00Z"},
+            "status": {
+                "phase": "Running", "startTime": "2026-01-01T00:00:00Z",
+                "initContainerStatuses": [
+                    {"name": "git-init", "image": "i", "imageID": "", "ready": true, "restartCount": 0},
+                    {"name": "git-push", "image": "i", "imageID": "", "ready": true, "restartCount": 0},
+                ],
+            },
         }))
         .unwrap();
         let mut trimmed = pod.clone();

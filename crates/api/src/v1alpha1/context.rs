@@ -83,6 +83,8 @@ pub struct ConfigMapContext {
     validation = Rule::new("!self.repository.startsWith('-') && !self.repository.contains('::')").message("repository must be a URL that git can fetch without running a command (https, ssh, git, file, or user@host:path)").field_path(".repository"),
     validation = Rule::new("!has(self.ref) || !self.ref.startsWith('-')").message("ref must not begin with '-'").field_path(".ref"),
     validation = Rule::new("!has(self.path) || (!self.path.startsWith('-') && !self.path.startsWith('/') && !self.path.split('/').exists(p, p == '..'))").message("path must be relative, without '..', and must not begin with '-'").field_path(".path"),
+    validation = Rule::new("!has(self.push) || !has(self.path) || self.path == ''").message("push is not possible with path: a part of a repository is no checkout that one could commit in").field_path(".push"),
+    validation = Rule::new("!has(self.push) || !self.repository.startsWith('file:')").message("push is not possible to a file:// repository").field_path(".push"),
 )]
 pub struct GitContext {
     /// URL of the repository. Never put credentials into it: name a Secret in secretRef.
@@ -106,6 +108,43 @@ pub struct GitContext {
     /// Credentials, in a Secret of the Task's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<GitSecretReference>,
+    /// Push what the agent has committed, when it has ended. Absent: nothing is pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<GitPush>,
+}
+
+/// Where the commits of the agent go. They are pushed by the system, with credentials that the agent never sees, and
+/// never with force: a branch that has other commits is left as it is, and the Task fails with reason PushRefused.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!has(self.branch) || self.branch.matches('^([^{}]|[{][{] ?[.](taskName|taskNamespace) ?[}][}])+$')").message("branch may have {{.taskName}} and {{.taskNamespace}} in it, and no other braces").field_path(".branch"),
+    validation = Rule::new("!has(self.branch) || !(self.branch.startsWith('-') || self.branch.startsWith('refs/'))").message("branch is the name of a branch: it must not begin with '-' or 'refs/'").field_path(".branch"),
+)]
+pub struct GitPush {
+    /// The branch. `{{.taskName}}` and `{{.taskNamespace}}` stand for name and namespace of the Task. Default:
+    /// `kubeopencode/{{.taskName}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub branch: Option<String>,
+    /// Credentials that may write, in a Secret of the Task's namespace. Default: those that it is cloned with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<GitSecretReference>,
+    /// What becomes of changes that the agent did not commit. Default: Leave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncommitted: Option<Uncommitted>,
+    /// Allow the branch that it is cloned from, and the default branch of the repository. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_base: Option<bool>,
+}
+
+/// What becomes of changes that the agent did not commit.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uncommitted {
+    /// They are pushed as one more commit.
+    Commit,
+    /// They stay in the Pod.
+    Leave,
 }
 
 /// A Secret with Git credentials: `username` and `password` for HTTPS (and `ca.crt` for a private certificate authority),

@@ -198,4 +198,36 @@ pub struct CheckoutResult {
     /// Why the rest is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What became of the commits, where the Git context says push.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushed: Option<PushResult>,
+}
+
+/// What became of the commits of a checkout.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PushResult {
+    /// The branch they were to be pushed to.
+    pub branch: String,
+    /// Pushed, Nothing, Refused or Failed.
+    pub state: PushState,
+    /// The commit that the remote says the branch is at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
+    /// Why they were not pushed, and where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Whether commits were pushed.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushState {
+    /// The remote has them.
+    Pushed,
+    /// There was nothing that it did not have.
+    Nothing,
+    /// The remote did not take them: its branch has other commits, or is protected.
+    Refused,
+    /// It could not be tried, or did not succeed.
+    Failed,
 }

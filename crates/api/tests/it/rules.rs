@@ -41,6 +41,11 @@ fn items_that_are_complete_are_accepted() {
         json!({"type": "ConfigMap", "configMap": {"name": "m", "key": "k", "optional": true}}),
         json!({"type": "Git", "mountPath": "r", "git": {"repository": "https://h/r", "ref": "main", "path": ".claude/", "depth": 0}}),
         json!({"type": "Git", "mountPath": "r", "git": {"repository": "git@h:o/r"}}),
+        json!({"type": "Git", "mountPath": "r", "git": {"repository": "https://h/r", "push": {}}}),
+        json!({"type": "Git", "mountPath": "r", "git": {"repository": "https://h/r", "push": {
+            "branch": "agents/{{.taskNamespace}}/{{ .taskName }}-x", "secretRef": {"name": "s"},
+            "uncommitted": "Commit", "allowBase": true,
+        }}}),
         json!({"type": "Runtime", "runtime": {}}),
         json!({"type": "Runtime"}),
     ] {
@@ -62,6 +67,22 @@ fn items_that_are_not_are_refused_with_the_field() {
         (
             json!({"type": "Text"}),
             "text is required when type is Text",
+        ),
+        (
+            git(json!({"path": "docs", "push": {}})),
+            "push is not possible with path",
+        ),
+        (
+            git(json!({"repository": "file:///srv/r", "push": {}})),
+            "push is not possible to a file:// repository",
+        ),
+        (
+            git(json!({"push": {"branch": "a/{{.taskUID}}"}})),
+            "branch may have {{.taskName}}",
+        ),
+        (
+            git(json!({"push": {"branch": "refs/heads/main"}})),
+            "must not begin with '-' or 'refs/'",
         ),
         (
             json!({"type": "ConfigMap"}),

@@ -2,7 +2,7 @@
 
 use super::{Input, Outcome};
 use crate::{
-    handover::Report,
+    handover::{NOT_PUSHED, PushReport, PushState, Report},
     observe::{ContainerState, PodPhase, PodView},
     state::Reason,
 };
@@ -49,11 +49,16 @@ pub fn of_pod(pod: &PodView, input: &Input<'_>) -> Outcome {
     let timed_out = result
         .as_mut()
         .and_then(|report| report.timed_out_after_seconds.take());
-    let (reason, message) = if input.state.stop_is_recorded() {
+    let (reason, mut message) = if input.state.stop_is_recorded() {
         (Reason::UserStopped, "stopped by a person".to_owned())
     } else {
         judge(pod, result.as_ref(), timed_out)
     };
+    let loss = result.as_ref().and_then(not_pushed);
+    if let Some((path, pushed)) = loss.filter(|_| !is_about_a_push(reason)) {
+        message.push_str("; also, ");
+        message.push_str(&loss_words(path, pushed));
+    }
     Outcome {
         reason,
         message,
@@ -173,6 +178,11 @@ fn judge_agent(
             "the agent ended with exit code 0".to_owned(),
         );
     }
+    if exit_code == i32::from(NOT_PUSHED)
+        && report.is_some_and(|report| report.exit_code == Some(0))
+    {
+        return judge_push(report);
+    }
     let why = if reason == "OOMKilled" {
         "the agent was killed: it needed more memory than its limit".to_owned()
     } else if let Some(error) = report.and_then(|report| report.error.as_ref()) {
@@ -183,6 +193,55 @@ fn judge_agent(
         format!("the agent ended with exit code {exit_code}")
     };
     (Reason::AgentExitNonZero, why)
+}
+
+fn is_about_a_push(reason: Reason) -> bool {
+    matches!(reason, Reason::PushRefused | Reason::PushFailed)
+}
+
+/// The first checkout whose commits did not arrive.
+fn not_pushed(report: &Report) -> Option<(&str, &PushReport)> {
+    let lost = |(_, pushed): &(&str, &PushReport)| pushed.state.is_loss();
+    let pushes = report.checkouts.iter();
+    pushes
+        .filter_map(|checkout| Some((checkout.path.as_str(), checkout.pushed.as_ref()?)))
+        .find(lost)
+}
+
+fn loss_words(path: &str, pushed: &PushReport) -> String {
+    let PushReport {
+        branch,
+        state,
+        message,
+        ..
+    } = pushed;
+    let what = match state {
+        PushState::Refused => "was refused",
+        _ => "failed",
+    };
+    let mut words = format!("the push of {path} to branch {branch} {what}");
+    if let Some(message) = message {
+        words.push_str(": ");
+        words.push_str(message);
+    }
+    words
+}
+
+/// The agent ended well, and its work did not arrive where it should.
+fn judge_push(report: Option<&Report>) -> (Reason, String) {
+    match report.and_then(not_pushed) {
+        Some((path, pushed)) => {
+            let reason = match pushed.state {
+                PushState::Refused => Reason::PushRefused,
+                _ => Reason::PushFailed,
+            };
+            (reason, loss_words(path, pushed))
+        }
+        None => (
+            Reason::PushFailed,
+            "what the agent committed could not be pushed; the log of git-push says why".to_owned(),
+        ),
+    }
 }
 
 /// As the API writes durations: `1h30m`.

@@ -34,7 +34,8 @@ pub fn of_pod(pod: &PodView) -> Option<Problem> {
     if let Some(why) = &pod.unschedulable {
         return Some(Problem::new("its Pod cannot be scheduled".to_owned(), why));
     }
-    pod.init.iter().chain(&pod.agent).find_map(of_container)
+    let containers = pod.init.iter().chain(&pod.sidecars).chain(&pod.agent);
+    containers.into_iter().find_map(of_container)
 }
 
 /// Nothing of the Pod runs, and its status does not say why: what mounts volumes tells of it in Events alone.

@@ -4,6 +4,7 @@ mod agent;
 mod configuration;
 mod contexts;
 mod git;
+mod push;
 mod status;
 
 use std::{borrow::Cow, num::NonZeroUsize, time::Duration};
@@ -353,7 +354,7 @@ fn run(
         "task.md",
         Place::File,
     )?;
-    let mut contexts = Contexts::new(&owner.namespace, settings, places, lookup);
+    let mut contexts = Contexts::new(&owner, settings, places, lookup);
     contexts.add_all(&agent_item, &used.name, &spec.contexts)?;
     contexts.add_all(&task_item, &owner.name, &task.spec.contexts)?;
     let mut gathered = contexts.finish();

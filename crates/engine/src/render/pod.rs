@@ -66,10 +66,10 @@ fn active_deadline(run: &Run) -> Option<i64> {
     i64::try_from(deadline.min(LONGEST_DEADLINE)).ok()
 }
 
-/// In the order in which they run: git before context, so that files win over a checkout; credentials last, because it
-/// needs the program that context-init hands on.
+/// In the order in which they run: git before context, so that files win over a checkout; credentials after it, because it
+/// needs the program that context-init hands on; git-push last, so that it never runs beside an init container that fails.
 fn init_containers(run: &Run, volumes: &volumes::Plan) -> Vec<Container> {
-    let mut containers = Vec::with_capacity(4);
+    let mut containers = Vec::with_capacity(5);
     if let Some(image) = &run.images.opencode {
         containers.push(init(
             run,
@@ -109,6 +109,19 @@ fn init_containers(run: &Run, volumes: &volumes::Plan) -> Vec<Container> {
                 &run.images.agent,
                 &[handover::SUPERVISOR, "credentials-init"],
                 &volumes.credentials,
+            )
+        });
+    }
+    if run.pushes() {
+        containers.push(Container {
+            env: Some(vec![value("HOME", "/tmp")]),
+            restart_policy: Some("Always".to_owned()),
+            ..init(
+                run,
+                container::GIT_PUSH,
+                system,
+                &[handover::PROGRAM, "git-push"],
+                &volumes.push,
             )
         });
     }
@@ -235,6 +248,9 @@ fn environment(run: &Run) -> Vec<EnvVar> {
         ));
         if let Some(seconds) = timeout_seconds(run) {
             after.push(value(handover::TIMEOUT_VARIABLE, &seconds.to_string()));
+        }
+        if run.pushes() {
+            after.push(value(handover::PUSH_VARIABLE, handover::PUSH_SOCKET));
         }
     }
     let ours = |variable: &EnvVar| {

@@ -1,14 +1,16 @@
 //! Which volumes the Pod has, and what each container sees of them.
 //!
-//! | volume | git-init | context-init | credentials-init | agent |
-//! |---|---|---|---|---|
-//! | `workspace`, `checkout-<n>` (outside the workspace) | at its path | at its path | – | at its path |
-//! | `tools` | written | written | read-only | read-only |
-//! | `context` (the ConfigMaps) | read | read | read | – |
-//! | `files` (files that are mounted alone) | – | at [`handover::FILES_DIR`] | – | each by subPath |
-//! | `git-secret-<n>`, `repository-<n>` | read | – | – | – |
-//! | `secret-<n>` | – | – | read | – |
-//! | `credentials` (in memory) | – | – | at [`handover::CREDENTIALS_DIR`] | each by subPath, read-only |
+//! | volume | git-init | context-init | credentials-init | git-push | agent |
+//! |---|---|---|---|---|---|
+//! | `workspace`, `checkout-<n>` (outside the workspace) | at its path | at its path | – | at its path, read-only | at its path |
+//! | `tools` | written | written | read-only | read-only | read-only |
+//! | `context` (the ConfigMaps) | read | read | read | read | – |
+//! | `files` (files that are mounted alone) | – | at [`handover::FILES_DIR`] | – | – | each by subPath |
+//! | `git-secret-<n>`, `repository-<n>` | read | – | – | – | – |
+//! | `secret-<n>` | – | – | read | – | – |
+//! | `credentials` (in memory) | – | – | at [`handover::CREDENTIALS_DIR`] | – | each by subPath, read-only |
+//! | `push-secret-<n>` | – | – | – | read | – |
+//! | `push` | – | – | – | written | read-only |
 //!
 //! A file outside every volume is mounted alone: mounting a directory there would hide what the image has.
 
@@ -21,7 +23,7 @@ use super::config_maps::{self, Entry};
 use crate::{
     handover::{
         self, ContextPlan, CredentialsPlan, GitPlan, PlannedCheckout, PlannedCredential,
-        PlannedFile,
+        PlannedFile, PlannedPush,
     },
     lower::places::inside,
     run::{Checkout, Credential, File, Run},
@@ -29,6 +31,8 @@ use crate::{
 
 /// Name of the volume with the ConfigMaps.
 const CONTEXT: &str = "context";
+/// Name of the volume that git-push and the agent share.
+const PUSH: &str = "push";
 /// Name of the volume with the files of Secrets, as the agent's own.
 const CREDENTIALS: &str = "credentials";
 /// Name of the file in a directory with one key of a Secret.
@@ -51,6 +55,8 @@ pub struct Plan {
     pub context: Vec<VolumeMount>,
     /// Mounts of credentials-init; empty when there is nothing for it to do.
     pub credentials: Vec<VolumeMount>,
+    /// Mounts of git-push; empty when nothing is to be pushed.
+    pub push: Vec<VolumeMount>,
     /// Mounts of the agent, parents before what is inside them.
     pub agent: Vec<VolumeMount>,
     /// The plans and the files.
@@ -112,7 +118,10 @@ pub fn plan(run: &Run) -> Plan {
         mounts.push(read_only(mount(CONTEXT, handover::CONTEXT_DIR)));
     }
 
-    let checkouts = plan_checkouts(&mut plan, &run.checkouts);
+    let checkouts = plan_checkouts(&mut plan, run);
+    if run.pushes() {
+        plan_push(&mut plan, &run.checkouts);
+    }
     let files = plan_files(&mut plan, &run.files, &directories);
     if !checkouts.checkouts.is_empty() {
         let entry = config_maps::plan_entry(handover::GIT_PLAN, &checkouts);
@@ -130,33 +139,12 @@ pub fn plan(run: &Run) -> Plan {
     plan
 }
 
-fn plan_checkouts(plan: &mut Plan, checkouts: &[Checkout]) -> GitPlan {
-    let mut secrets: Vec<&str> = Vec::new();
-    let mut planned = Vec::with_capacity(checkouts.len());
-    for (index, checkout) in checkouts.iter().enumerate() {
-        let secret_dir = checkout.secret.as_deref().map(|secret| {
-            let number = secrets
-                .iter()
-                .position(|known| *known == secret)
-                .unwrap_or_else(|| {
-                    let number = secrets.len();
-                    secrets.push(secret);
-                    let name = format!("git-secret-{number}");
-                    plan.volumes.push(Volume {
-                        name: name.clone(),
-                        secret: Some(SecretVolumeSource {
-                            secret_name: Some(secret.to_owned()),
-                            default_mode: Some(SECRET_MODE),
-                            ..SecretVolumeSource::default()
-                        }),
-                        ..Volume::default()
-                    });
-                    let path = format!("{}/{number}", handover::GIT_SECRETS_DIR);
-                    plan.git.push(read_only(mount(&name, &path)));
-                    number
-                });
-            format!("{}/{number}", handover::GIT_SECRETS_DIR)
-        });
+fn plan_checkouts(plan: &mut Plan, run: &Run) -> GitPlan {
+    let mut read = Secrets::below("git-secret", handover::GIT_SECRETS_DIR);
+    let mut write = Secrets::below("push-secret", handover::PUSH_SECRETS_DIR);
+    let mut planned = Vec::with_capacity(run.checkouts.len());
+    for (index, checkout) in run.checkouts.iter().enumerate() {
+        let push = checkout.push.as_ref().filter(|_| run.pushes());
         let host = checkout.host_path.as_ref().map(|host_path| {
             let name = format!("repository-{index}");
             plan.volumes.push(Volume {
@@ -179,11 +167,88 @@ fn plan_checkouts(plan: &mut Plan, checkouts: &[Checkout]) -> GitPlan {
             depth: checkout.depth,
             sub_path: checkout.sub_path.clone(),
             submodules: checkout.submodules,
-            secret_dir,
+            secret_dir: checkout.secret.as_deref().map(|secret| read.place(secret)),
             mode: checkout.mode,
+            push: push.map(|push| PlannedPush {
+                branch: push.branch.clone(),
+                secret_dir: push.secret.as_deref().map(|secret| write.place(secret)),
+                uncommitted: push.uncommitted,
+                allow_base: push.allow_base,
+            }),
         });
     }
+    read.mount_in(&mut plan.volumes, &mut plan.git);
+    write.mount_in(&mut plan.volumes, &mut plan.push);
     GitPlan { checkouts: planned }
+}
+
+/// Secrets that one container gets, each once, in directories below one.
+struct Secrets<'r> {
+    volume: &'static str,
+    directory: &'static str,
+    names: Vec<&'r str>,
+}
+
+impl<'r> Secrets<'r> {
+    fn below(volume: &'static str, directory: &'static str) -> Self {
+        Self {
+            volume,
+            directory,
+            names: Vec::new(),
+        }
+    }
+
+    /// The directory of this Secret.
+    fn place(&mut self, secret: &'r str) -> String {
+        let known = self.names.iter().position(|known| *known == secret);
+        let number = known.unwrap_or_else(|| {
+            self.names.push(secret);
+            self.names.len() - 1
+        });
+        format!("{}/{number}", self.directory)
+    }
+
+    fn mount_in(self, volumes: &mut Vec<Volume>, mounts: &mut Vec<VolumeMount>) {
+        for (number, secret) in self.names.into_iter().enumerate() {
+            let name = format!("{}-{number}", self.volume);
+            volumes.push(Volume {
+                name: name.clone(),
+                secret: Some(SecretVolumeSource {
+                    secret_name: Some(secret.to_owned()),
+                    default_mode: Some(SECRET_MODE),
+                    ..SecretVolumeSource::default()
+                }),
+                ..Volume::default()
+            });
+            let path = format!("{}/{number}", self.directory);
+            mounts.push(read_only(mount(&name, &path)));
+        }
+    }
+}
+
+/// What git-push sees: the checkouts that it pushes, to read, and the volume that it shares with the agent, which can
+/// write nothing there.
+fn plan_push(plan: &mut Plan, checkouts: &[Checkout]) {
+    let pushed: Vec<&Checkout> = checkouts
+        .iter()
+        .filter(|checkout| checkout.push.is_some())
+        .collect();
+    let holds_one = |volume: &&VolumeMount| {
+        let path = &volume.mount_path;
+        pushed
+            .iter()
+            .any(|checkout| checkout.path == *path || inside(&checkout.path, path))
+    };
+    let places: Vec<VolumeMount> = plan.agent.iter().filter(holds_one).cloned().collect();
+    plan.push.extend(places.into_iter().map(read_only));
+    plan.push.extend([
+        read_only(mount("tools", handover::TOOLS_DIR)),
+        read_only(mount(CONTEXT, handover::CONTEXT_DIR)),
+        mount(PUSH, handover::PUSH_DIR),
+    ]);
+    plan.push.sort_by(|a, b| a.mount_path.cmp(&b.mount_path));
+    plan.volumes.push(empty_dir(PUSH));
+    plan.agent.push(read_only(mount(PUSH, handover::PUSH_DIR)));
 }
 
 fn plan_files(plan: &mut Plan, files: &[File], directories: &[&str]) -> ContextPlan {

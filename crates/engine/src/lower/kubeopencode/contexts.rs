@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::ConfigMap;
 use kubeopencode_api::v1alpha1::{ConfigMapContext, ContextItem, ContextType};
 
-use super::{Lookup, git};
+use super::{Lookup, git, push};
 use crate::{
     lower::{
         Found, Known, Lack, LowerError, Reference, Settings,
@@ -11,7 +11,7 @@ use crate::{
         places::{Place, Places},
         reference::{NO_OBJECT_NAME, is_object_name},
     },
-    run::{Checkout, File},
+    run::{Checkout, File, Owner},
 };
 
 /// What the agent is told by a Runtime context.
@@ -51,7 +51,7 @@ pub struct Gathered {
 
 /// Context items on their way.
 pub struct Contexts<'l, 'a> {
-    namespace: &'l str,
+    owner: &'l Owner,
     settings: &'l Settings,
     lookup: &'l mut Lookup<'a>,
     gathered: Gathered,
@@ -68,13 +68,13 @@ struct Source<'s> {
 
 impl<'l, 'a> Contexts<'l, 'a> {
     pub fn new(
-        namespace: &'l str,
+        owner: &'l Owner,
         settings: &'l Settings,
         places: Places,
         lookup: &'l mut Lookup<'a>,
     ) -> Self {
         Self {
-            namespace,
+            owner,
             settings,
             lookup,
             gathered: Gathered {
@@ -137,8 +137,23 @@ impl<'l, 'a> Contexts<'l, 'a> {
                     .gathered
                     .places
                     .take(&source.item, path, Place::Checkout)?;
-                let checkout =
-                    git::checkout(&source.item, repository, path, source.mode, self.settings)?;
+                let checkout = git::checkout(
+                    &source.item,
+                    repository,
+                    path,
+                    source.mode,
+                    self.owner,
+                    self.settings,
+                )?;
+                if let Some(other) = push::same_place(&self.gathered.checkouts, &checkout) {
+                    return Err(LowerError::BadItem {
+                        item: source.item.clone(),
+                        problem: format!(
+                            "git.push.branch is the branch that {} is pushed to as well",
+                            other.path
+                        ),
+                    });
+                }
                 self.gathered.checkouts.push(checkout);
                 Ok(())
             }
@@ -175,7 +190,7 @@ impl<'l, 'a> Contexts<'l, 'a> {
                 problem: format!("{:?} {NO_OBJECT_NAME}", wanted.name),
             });
         }
-        let reference = Reference::config_map(self.namespace, &wanted.name);
+        let reference = Reference::config_map(&self.owner.namespace, &wanted.name);
         let optional = wanted.optional.unwrap_or(false);
         let found = match self.lookup.get(&reference) {
             Known::Found(Found::ConfigMap(found)) => found,
@@ -235,7 +250,7 @@ impl<'l, 'a> Contexts<'l, 'a> {
     fn element(&mut self, name: &str, type_: &'static str, content: Content) {
         self.gathered.elements.push(Element {
             name: name.to_owned(),
-            namespace: self.namespace.to_owned(),
+            namespace: self.owner.namespace.clone(),
             type_,
             content,
         });

@@ -3,8 +3,8 @@
 use kubeopencode_api::v1alpha1::GitContext;
 
 use crate::{
-    lower::{LowerError, Settings},
-    run::Checkout,
+    lower::{LowerError, Settings, kubeopencode::push},
+    run::{Checkout, Owner},
 };
 
 /// A checkout at `path` (already absolute and taken).
@@ -13,6 +13,7 @@ pub fn checkout(
     git: &GitContext,
     path: String,
     mode: Option<u32>,
+    owner: &Owner,
     settings: &Settings,
 ) -> Result<Checkout, LowerError> {
     let bad = |problem: &str| LowerError::BadItem {
@@ -37,6 +38,11 @@ pub fn checkout(
         .map(|path| check_sub_path(path).map_err(&bad))
         .transpose()?
         .flatten();
+    let push = git
+        .push
+        .as_ref()
+        .map(|asked| push::push(asked, git, owner).map_err(&bad))
+        .transpose()?;
     Ok(Checkout {
         path,
         repository: git.repository.clone(),
@@ -49,6 +55,7 @@ pub fn checkout(
         secret: git.secret_ref.as_ref().map(|secret| secret.name.clone()),
         host_path,
         mode,
+        push,
     })
 }
 

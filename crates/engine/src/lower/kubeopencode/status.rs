@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as ApiCondition, 
 use kubeopencode_api::v1alpha1 as api;
 
 use crate::{
-    handover::{CheckoutReport, Report},
+    handover::{CheckoutReport, PushReport, PushState, Report},
     run::AgentUsed,
     state::{Condition, FailedAttempt, JobRecord, Phase, QueuePlace, Reason, RunState},
 };
@@ -120,8 +120,37 @@ fn to_report(result: &api::TaskResult) -> Report {
                     .and_then(|commits| u32::try_from(commits).ok()),
                 dirty: checkout.dirty,
                 error: checkout.error.clone(),
+                pushed: checkout.pushed.as_ref().map(to_pushed),
             })
             .collect(),
+    }
+}
+
+fn to_pushed(pushed: &api::PushResult) -> PushReport {
+    PushReport {
+        branch: pushed.branch.clone(),
+        state: match pushed.state {
+            api::PushState::Pushed => PushState::Pushed,
+            api::PushState::Nothing => PushState::Nothing,
+            api::PushState::Refused => PushState::Refused,
+            api::PushState::Failed => PushState::Failed,
+        },
+        head: pushed.head.clone(),
+        message: pushed.message.clone(),
+    }
+}
+
+fn of_pushed(pushed: &PushReport) -> api::PushResult {
+    api::PushResult {
+        branch: pushed.branch.clone(),
+        state: match pushed.state {
+            PushState::Pushed => api::PushState::Pushed,
+            PushState::Nothing => api::PushState::Nothing,
+            PushState::Refused => api::PushState::Refused,
+            PushState::Failed => api::PushState::Failed,
+        },
+        head: pushed.head.clone(),
+        message: pushed.message.clone(),
     }
 }
 
@@ -144,6 +173,7 @@ fn of_report(report: &Report) -> api::TaskResult {
                     .map(|commits| i32::try_from(commits).unwrap_or(i32::MAX)),
                 dirty: checkout.dirty,
                 error: checkout.error.clone(),
+                pushed: checkout.pushed.as_ref().map(of_pushed),
             })
             .collect(),
     }
