@@ -190,6 +190,9 @@ pub struct CheckoutRecord {
     pub path: String,
     /// The commit that was checked out.
     pub base: String,
+    /// The branch that `git-push` pushes to, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<String>,
 }
 
 /// What `supervise` says to `git-push` when the agent and all its processes have ended: one line of JSON. What is pushed,

@@ -190,7 +190,7 @@ pub(crate) fn read_plan<P: serde::de::DeserializeOwned>(
 }
 
 /// The name of a file below the tools directory, wherever that is mounted.
-fn file_name(path: &str) -> &str {
+pub(crate) fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 

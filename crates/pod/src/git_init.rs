@@ -7,13 +7,7 @@
 //! Everything it makes may be written by everyone in the Pod: which user the agent will be is the image's business, and
 //! the volumes are the Pod's alone.
 
-mod access;
-mod address;
 mod checkout;
-mod failure;
-mod interrupt;
-mod remote;
-mod scrub;
 mod sub_path;
 
 use std::{
@@ -33,10 +27,10 @@ use signal_hook::{
     iterator::Signals,
 };
 
-pub use self::failure::{Failure, Kind};
-use self::interrupt::Running;
+pub use crate::git::{Failure, Kind};
 use crate::{
     context_init::{ContextError, read_plan},
+    git::{Running, quoted},
     may_pass, say,
 };
 
@@ -239,10 +233,10 @@ fn agent_config(records: &[CheckoutRecord]) -> String {
     for record in records {
         // A submodule is a repository of its own.
         let path = &record.path;
-        let _ = writeln!(config, "\tdirectory = {}", access::quoted(path));
+        let _ = writeln!(config, "\tdirectory = {}", quoted(path));
         for module in submodules(Path::new(path)) {
             let module = module.to_string_lossy();
-            let _ = writeln!(config, "\tdirectory = {}", access::quoted(&module));
+            let _ = writeln!(config, "\tdirectory = {}", quoted(&module));
         }
     }
     config

@@ -7,10 +7,16 @@ use std::{
     time::Duration,
 };
 
-use crate::{askpass, context_init, credentials_init, git_init, say, supervise};
+use crate::{askpass, context_init, credentials_init, git_init, git_push, say, supervise};
 
 /// The subcommands that [`main`] answers to.
-pub const NAMES: [&str; 4] = ["context-init", "credentials-init", "git-init", "supervise"];
+pub const NAMES: [&str; 5] = [
+    "context-init",
+    "credentials-init",
+    "git-init",
+    "git-push",
+    "supervise",
+];
 
 /// Exit code for arguments that no program understands.
 const USAGE: u8 = 2;
@@ -19,7 +25,7 @@ const USAGE: u8 = 2;
 ///
 /// Call it before any thread exists: `supervise` and `git-init` block signals for the threads that come after.
 /// Options, all optional: `--context-dir DIR` (all but `supervise`), `--tools-dir DIR` (all but `credentials-init`),
-/// `--termination-log FILE`, `--grace-seconds N` and `--timeout-seconds N` (`supervise`, before `--` and the command).
+/// `--push-dir DIR` (`git-push`), `--termination-log FILE`, `--grace-seconds N` and `--timeout-seconds N` (`supervise`, before `--` and the command).
 #[must_use]
 pub fn main() -> Option<ExitCode> {
     if let Some(code) = askpass::main() {
@@ -53,9 +59,10 @@ impl Options {
 }
 
 fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Options, String> {
-    const KNOWN: [&str; 5] = [
+    const KNOWN: [&str; 6] = [
         "--context-dir",
         "--tools-dir",
+        "--push-dir",
         "--termination-log",
         "--grace-seconds",
         "--timeout-seconds",
@@ -102,6 +109,16 @@ fn run(name: &str, mut options: Options) -> Result<u8, String> {
             places.tools_dir = tools_dir.unwrap_or(places.tools_dir);
             nothing_left(&options)?;
             git_init::main(&places)
+        }
+        "git-push" => {
+            let mut places = git_push::Places::default();
+            places.context_dir = context_dir.unwrap_or(places.context_dir);
+            places.tools_dir = tools_dir.unwrap_or(places.tools_dir);
+            if let Some(directory) = options.take("--push-dir") {
+                places.push_dir = directory.into();
+            }
+            nothing_left(&options)?;
+            git_push::main(&places)
         }
         _ => {
             let mut settings = supervise::Settings::from_environment();

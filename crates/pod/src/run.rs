@@ -61,7 +61,7 @@ impl Groups for Untold {
 
 const KEPT_OF_STDERR: usize = 64 * 1024;
 
-/// Runs `command` in a process group of its own, with no standard input. `on_stderr` gets each piece of standard error
+/// Runs `command` in a process group of its own, with the standard input that it was given. `on_stderr` gets each piece of standard error
 /// as it comes.
 pub(crate) fn run(
     command: &mut Command,
@@ -70,7 +70,6 @@ pub(crate) fn run(
     mut on_stderr: impl FnMut(&[u8]),
 ) -> io::Result<Output> {
     let mut child = command
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)

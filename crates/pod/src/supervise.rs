@@ -8,20 +8,25 @@
 //! a deadline passes; it looks at nothing in between.
 
 mod checkouts;
+mod push;
 mod report;
 mod tree;
 
 use std::{
     ffi::OsString,
     io,
-    os::unix::{net::UnixStream, process::CommandExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::{net::UnixStream, process::CommandExt as _},
+    },
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
 
 use kubeopencode_engine::handover::{
-    GRACE_VARIABLE, Report, TERMINATION_LOG, TIMED_OUT, TIMEOUT_VARIABLE, TOOLS_DIR,
+    GRACE_VARIABLE, NOT_PUSHED, PUSH_VARIABLE, PushReport, Report, TERMINATION_LOG, TIMED_OUT,
+    TIMEOUT_VARIABLE, TOOLS_DIR,
 };
 use nix::sys::{
     prctl,
@@ -33,6 +38,7 @@ use rustix::{
 };
 use signal_hook::iterator::{backend::SignalDelivery, exfiltrator::SignalOnly};
 
+use self::push::GitPush;
 use crate::{run::timespec, say};
 
 type Signals = SignalDelivery<UnixStream, SignalOnly>;
@@ -74,10 +80,13 @@ pub struct Settings {
     pub termination_log: PathBuf,
     /// Where `git-init` left its records.
     pub tools_dir: PathBuf,
+    /// Where `git-push` listens; `None`: nothing is pushed.
+    pub push_socket: Option<PathBuf>,
 }
 
 impl Settings {
-    /// The constants of the handover, the grace period from [`GRACE_VARIABLE`] and the timeout from [`TIMEOUT_VARIABLE`].
+    /// The constants of the handover, the grace period from [`GRACE_VARIABLE`], the timeout from [`TIMEOUT_VARIABLE`] and
+    /// the socket from [`PUSH_VARIABLE`].
     #[must_use]
     pub fn from_environment() -> Self {
         let seconds = |variable| {
@@ -89,6 +98,7 @@ impl Settings {
             timeout: seconds(TIMEOUT_VARIABLE),
             termination_log: TERMINATION_LOG.into(),
             tools_dir: TOOLS_DIR.into(),
+            push_socket: std::env::var_os(PUSH_VARIABLE).map(PathBuf::from),
         }
     }
 
@@ -114,8 +124,9 @@ impl Settings {
 pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
     let began = Instant::now();
     let mut report = Report::default();
-    let (code, stop_by) = match listen().and_then(|signals| Ok((start(command)?, signals))) {
-        Ok((agent, signals)) => {
+    let mut pushing = None;
+    let (code, stop_by) = match begin(command, settings) {
+        Ok((agent, signals, git_push)) => {
             let mut watch = Watch {
                 signals,
                 agent,
@@ -141,10 +152,11 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
             };
             report.exit_code = status.and_then(WaitStatus::exit_status);
             report.signal = status.and_then(WaitStatus::terminating_signal).map(name_of);
-            (code, watch.told_to_end.map(|told| told + settings.asking()))
+            let told_to_end = watch.told_to_end;
+            pushing = git_push.map(|git_push| (git_push, watch));
+            (code, told_to_end.map(|told| told + settings.asking()))
         }
-        Err(error) => {
-            let (code, text) = cannot_start(command, &error);
+        Err((code, text)) => {
             say::line(&format!("supervise: {text}"));
             report.error = Some(text);
             (code, None)
@@ -152,7 +164,15 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
     };
     let until = Instant::now() + FACTS;
     let until = stop_by.map_or(until, |by| until.min(by));
-    report.checkouts = checkouts::look(&settings.tools_dir, until);
+    let records = checkouts::records(&settings.tools_dir);
+    report.checkouts = checkouts::look(&settings.tools_dir, &records, until);
+    if let Some((git_push, mut watch)) = pushing {
+        git_push.push(&mut watch, settings, &records, &mut report.checkouts);
+    }
+    let lost = |pushed: &PushReport| pushed.state.is_loss();
+    let mut pushes = report.checkouts.iter().filter_map(|checkout| checkout.pushed.as_ref());
+    // A Job must not be complete when its Task has failed.
+    let code = if code == 0 && pushes.any(lost) { NOT_PUSHED } else { code };
     if let Err(error) = report::write(&settings.termination_log, report) {
         say::line(&format!(
             "supervise: cannot write {}: {error}",
@@ -160,6 +180,25 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
         ));
     }
     code
+}
+
+/// Gets everything ready, and starts the agent; or answers exit code and words for why not.
+fn begin(
+    command: &[OsString],
+    settings: &Settings,
+) -> Result<(Pid, Signals, Option<GitPush>), (u8, String)> {
+    let signals = listen().map_err(|error| cannot_start(command, &error))?;
+    let git_push = settings
+        .push_socket
+        .as_ref()
+        .map(|socket| push::connect(socket, signals.get_read().as_fd()))
+        .transpose()
+        .map_err(|error| {
+            let text = format!("git-push, which is to push its commits, cannot be reached: {error}");
+            (NOT_PUSHED, text)
+        })?;
+    let agent = start(command).map_err(|error| cannot_start(command, &error))?;
+    Ok((agent, signals, git_push))
 }
 
 /// Listens for the signals that matter. By handlers and not by blocking them: handlers end at exec, a mask would be the
@@ -184,6 +223,7 @@ fn start(command: &[OsString]) -> io::Result<Pid> {
         .args(arguments)
         .env_remove(GRACE_VARIABLE)
         .env_remove(TIMEOUT_VARIABLE)
+        .env_remove(PUSH_VARIABLE)
         .process_group(0)
         .spawn()?;
     let agent = Pid::from_child(&child);

@@ -6,17 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kubeopencode_engine::handover::{CheckoutRecord, PlannedCheckout};
+use kubeopencode_engine::handover::{CheckoutRecord, PlannedCheckout, PlannedPush};
 
-use super::{
-    access::{Access, Purpose, quoted},
-    address,
-    failure::{Failure, Kind},
-    interrupt::Running,
-    remote::{Resolved, Wanted, resolve},
-    sub_path,
+use super::sub_path;
+use crate::{
+    beneath, exclude,
+    git::{
+        Access, Failure, Kind, Purpose, Running, address, quoted,
+        remote::{Resolved, Wanted, default_branch, resolve},
+    },
 };
-use crate::{beneath, exclude};
 
 /// A file in `.git` that says that this program made the repository, so that it may make it anew when it is started
 /// again. Anybody else's is left alone.
@@ -62,8 +61,14 @@ pub(super) fn check_out(
             "the repository's URL has a control character in it",
         ));
     }
-    let access = Access::new(planned, &address, running)?;
+    let secret_dir = planned.secret_dir.as_deref().map(Path::new);
+    let access = Access::new(secret_dir, &address, running)?;
     let resolved = resolve(&access, &planned.repository, planned.reference.as_deref())?;
+    let push = planned
+        .push
+        .as_ref()
+        .map(|push| push_target(push, planned, &access, &resolved.wanted))
+        .transpose()?;
     tell(&format!(
         "fetching {} ({}{})",
         access.scrub.clean(origin),
@@ -95,6 +100,7 @@ pub(super) fn check_out(
         Some(CheckoutRecord {
             path: planned.path.clone(),
             base: clone.clone_to(path)?,
+            push,
         })
     };
     if let Some(outer) = enclosing.iter().rev().find(|outer| path.starts_with(outer)) {
@@ -106,6 +112,33 @@ pub(super) fn check_out(
         })?;
     }
     Ok(record)
+}
+
+/// The branch that will be pushed to. Asked now, not when the agent has worked for an hour.
+fn push_target(
+    push: &PlannedPush,
+    planned: &PlannedCheckout,
+    access: &Access<'_>,
+    wanted: &Wanted,
+) -> Result<String, Failure> {
+    let refused = |problem: String| Failure::from(Kind::Refused(problem));
+    address::reference(&push.branch).map_err(|problem| refused(format!("push: {problem}")))?;
+    if push.allow_base {
+        return Ok(push.branch.clone());
+    }
+    let is_cloned = *wanted == Wanted::Branch(push.branch.clone());
+    // Without a ref, the default branch is what is cloned.
+    let asks = !is_cloned && planned.reference.is_some();
+    if is_cloned
+        || asks && default_branch(access, &planned.repository)?.as_ref() == Some(&push.branch)
+    {
+        return Err(refused(format!(
+            "{} is the branch that is cloned, or the repository's default branch: \
+             push to another one, or say git.push.allowBase: true",
+            push.branch
+        )));
+    }
+    Ok(push.branch.clone())
 }
 
 /// Makes the directory, and makes sure that no other repository is in it. True: an earlier attempt of this program was,

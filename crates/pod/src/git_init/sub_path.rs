@@ -6,8 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::failure::{Failure, Kind};
-use crate::beneath;
+use crate::{
+    beneath,
+    git::{Failure, Kind},
+};
 
 /// Puts `part` of `clone`, which nobody else sees, to `to`. `mode`: permission bits of the files. Links below it stay
 /// links; no component of `part` may be one: what it points to is not asked for, and may lie outside of the repository,

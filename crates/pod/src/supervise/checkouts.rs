@@ -4,7 +4,7 @@
 //! are turned off, the environment is bare, and no question takes for ever. What is left (a `filter` of the
 //! checkout) runs with no more rights than the agent had.
 
-use std::{io, path::Path, process::Command, time::Instant};
+use std::{io, path::Path, process::{Command, Stdio}, time::Instant};
 
 use kubeopencode_engine::handover::{CHECKOUTS_FILE, CheckoutRecord, CheckoutReport, GIT_CONFIG};
 
@@ -13,23 +13,30 @@ use crate::run::{End, Limits, Output, Untold, run};
 /// How much of git's answer is read. One entry is enough to know that something is uncommitted.
 const ANSWER: usize = 64 * 1024;
 
-/// The report of every checkout that `git-init` recorded below `tools_dir`; no records, no checkouts.
-pub(super) fn look(tools_dir: &Path, until: Instant) -> Vec<CheckoutReport> {
-    let file = tools_dir.join(file_name(CHECKOUTS_FILE));
-    let Ok(json) = std::fs::read(file) else {
-        return Vec::new();
-    };
-    let records: Vec<CheckoutRecord> = serde_json::from_slice(&json).unwrap_or_default();
+/// What `git-init` recorded below `tools_dir`; no records, no checkouts.
+pub(super) fn records(tools_dir: &Path) -> Vec<CheckoutRecord> {
+    let json = std::fs::read(tools_dir.join(file_name(CHECKOUTS_FILE)));
+    json.ok()
+        .and_then(|json| serde_json::from_slice(&json).ok())
+        .unwrap_or_default()
+}
+
+/// The report of every recorded checkout.
+pub(super) fn look(
+    tools_dir: &Path,
+    records: &[CheckoutRecord],
+    until: Instant,
+) -> Vec<CheckoutReport> {
     let config = tools_dir.join(file_name(GIT_CONFIG));
     records
-        .into_iter()
+        .iter()
         .map(|record| {
             let mut report = CheckoutReport {
                 path: record.path.clone(),
                 base: Some(record.base.clone()),
                 ..CheckoutReport::default()
             };
-            if let Err(error) = fill(&mut report, &record, &config, until) {
+            if let Err(error) = fill(&mut report, record, &config, until) {
                 report.error = Some(error);
             }
             report
@@ -102,6 +109,7 @@ fn git(path: &Path, config: &Path, arguments: &[&str], until: Instant) -> Result
         .args(["-c", "core.pager=cat"])
         .args(arguments)
         .current_dir(path)
+        .stdin(Stdio::null())
         .env_clear()
         .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
         .env("HOME", "/nonexistent")

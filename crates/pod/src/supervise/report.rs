@@ -3,19 +3,22 @@
 
 use std::{fs, io, path::Path};
 
-use kubeopencode_engine::handover::{MAX_TERMINATION_MESSAGE, Report};
+use kubeopencode_engine::handover::{CheckoutReport, MAX_TERMINATION_MESSAGE, Report};
 
 /// Longest text of an error, in bytes.
 const LONGEST_ERROR: usize = 512;
 /// The same, of one checkout.
 const LONGEST_CHECKOUT_ERROR: usize = 200;
+/// The same, of a push; what `git-push` says is a little shorter.
+const LONGEST_PUSH_MESSAGE: usize = 360;
 
 /// Writes the report as JSON of at most [`MAX_TERMINATION_MESSAGE`] bytes.
 pub(super) fn write(path: &Path, report: Report) -> io::Result<()> {
     fs::write(path, fit(report)?)
 }
 
-/// Checkouts lose their errors first, then whole checkouts go, from the end; what happened to the agent stays.
+/// Checkouts lose their errors first, then whole checkouts go, from the end, those last whose commits were not pushed; what
+/// happened to the agent stays.
 fn fit(mut report: Report) -> io::Result<Vec<u8>> {
     if let Some(error) = &mut report.error {
         cut(error, LONGEST_ERROR);
@@ -24,6 +27,9 @@ fn fit(mut report: Report) -> io::Result<Vec<u8>> {
         if let Some(error) = &mut checkout.error {
             cut(error, LONGEST_CHECKOUT_ERROR);
         }
+        if let Some(message) = push_message(checkout) {
+            cut(message, LONGEST_PUSH_MESSAGE);
+        }
     }
     let mut json = serde_json::to_vec(&report)?;
     if json.len() > MAX_TERMINATION_MESSAGE {
@@ -31,10 +37,13 @@ fn fit(mut report: Report) -> io::Result<Vec<u8>> {
             if let Some(error) = &mut checkout.error {
                 "no room for it in the report".clone_into(error);
             }
+            if let Some(message) = push_message(checkout) {
+                "the log of git-push says why".clone_into(message);
+            }
         }
         json = serde_json::to_vec(&report)?;
     }
-    while json.len() > MAX_TERMINATION_MESSAGE && report.checkouts.pop().is_some() {
+    while json.len() > MAX_TERMINATION_MESSAGE && drop_one(&mut report.checkouts) {
         json = serde_json::to_vec(&report)?;
     }
     if json.len() > MAX_TERMINATION_MESSAGE {
@@ -43,6 +52,24 @@ fn fit(mut report: Report) -> io::Result<Vec<u8>> {
         json = serde_json::to_vec(&report)?;
     }
     Ok(json)
+}
+
+fn push_message(checkout: &mut CheckoutReport) -> Option<&mut String> {
+    checkout.pushed.as_mut()?.message.as_mut()
+}
+
+/// Leaves one out that matters least; false when there is none.
+fn drop_one(checkouts: &mut Vec<CheckoutReport>) -> bool {
+    let is_fine = |checkout: &CheckoutReport| {
+        let pushed = checkout.pushed.as_ref();
+        pushed.is_none_or(|pushed| !pushed.state.is_loss())
+    };
+    match checkouts.iter().rposition(is_fine) {
+        Some(at) => drop(checkouts.remove(at)),
+        None if checkouts.pop().is_none() => return false,
+        None => {}
+    }
+    true
 }
 
 /// Cuts at a character, and says so with an ellipsis.
@@ -59,8 +86,6 @@ fn cut(text: &mut String, longest: usize) {
 
 #[cfg(test)]
 mod tests {
-    use kubeopencode_engine::handover::CheckoutReport;
-
     use super::*;
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 
 /// How git reaches a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Transport {
+pub(crate) enum Transport {
     Http,
     Ssh,
     Git,
@@ -14,11 +14,17 @@ pub(super) enum Transport {
 
 /// A repository that git may be given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Address {
+pub(crate) struct Address {
     pub transport: Transport,
     /// `scheme://host[:port]` as git names it when it asks for a password; empty for a file.
     pub host: String,
 }
+
+/// A repository of this machine.
+pub(crate) const HERE: Address = Address {
+    transport: Transport::File,
+    host: String::new(),
+};
 
 /// What is wrong with an address, for a person. Never repeats it: there may be a password in it.
 type Problem = &'static str;
@@ -41,7 +47,7 @@ const TOKENS: [&str; 8] = [
 ];
 
 /// Checks a repository.
-pub(super) fn repository(repository: &str) -> Result<Address, Problem> {
+pub(crate) fn repository(repository: &str) -> Result<Address, Problem> {
     if repository.starts_with('-') {
         return Err("the repository must not begin with '-'");
     }
@@ -112,7 +118,7 @@ fn scp_like(repository: &str) -> Result<Address, Problem> {
 
 /// Checks a branch, tag or SHA by git's own rules for names (`git help check-ref-format`), so that none can be taken
 /// for an option, a range or a pattern.
-pub(super) fn reference(reference: &str) -> Result<(), Problem> {
+pub(crate) fn reference(reference: &str) -> Result<(), Problem> {
     if reference.starts_with('-') {
         return Err("the ref must not begin with '-'");
     }
@@ -134,7 +140,7 @@ pub(super) fn reference(reference: &str) -> Result<(), Problem> {
 }
 
 /// Checks the path of a file or directory of the repository.
-pub(super) fn sub_path(path: &str) -> Result<(), Problem> {
+pub(crate) fn sub_path(path: &str) -> Result<(), Problem> {
     if path.starts_with('-') {
         return Err("the path in the repository must not begin with '-'");
     }

@@ -8,7 +8,7 @@ use super::{
 
 /// What is to be checked out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(crate) enum Wanted {
     /// A branch: it becomes the local branch.
     Branch(String),
     /// A tag: HEAD is detached.
@@ -35,14 +35,14 @@ impl Wanted {
 
 /// What is wanted, and whether the repository names its objects by SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Resolved {
+pub(crate) struct Resolved {
     pub wanted: Wanted,
     pub sha256: bool,
 }
 
 /// Resolves `reference` in `repository`, with one question to the server, or none for a full SHA.
 /// A branch comes before a tag of the same name.
-pub(super) fn resolve(
+pub(crate) fn resolve(
     access: &Access<'_>,
     repository: &str,
     reference: Option<&str>,
@@ -85,7 +85,34 @@ pub(super) fn resolve(
     }
 }
 
-fn is_hex(text: &str) -> bool {
+/// The repository's default branch.
+pub(crate) fn default_branch(
+    access: &Access<'_>,
+    repository: &str,
+) -> Result<Option<String>, Failure> {
+    let arguments = ["ls-remote", "--symref", "--", repository, "HEAD"];
+    let answer = access.git(access.nowhere(), Purpose::Ask, arguments, &|_| {})?;
+    Ok(match Advertised::parse(&answer).head() {
+        Some(Wanted::Branch(branch)) => Some(branch),
+        _ => None,
+    })
+}
+
+/// The commit that a branch is at, by its name without `refs/heads/`; `None`: there is no such branch.
+pub(crate) fn branch_head(
+    access: &Access<'_>,
+    repository: &str,
+    branch: &str,
+) -> Result<Option<String>, Failure> {
+    let name = format!("refs/heads/{branch}");
+    let arguments = ["ls-remote", "--", repository, &name];
+    let answer = access.git(access.nowhere(), Purpose::Ask, arguments, &|_| {})?;
+    let advertised = Advertised::parse(&answer);
+    let known = advertised.refs.iter().find(|(_, known)| *known == name);
+    Ok(known.map(|(commit, _)| (*commit).to_owned()))
+}
+
+pub(crate) fn is_hex(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 

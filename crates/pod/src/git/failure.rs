@@ -74,7 +74,7 @@ pub enum Kind {
 
 impl Kind {
     /// Something in the way of the files: a full disk, or what the error says, after `what` was tried.
-    pub(super) fn of_place(what: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+    pub(crate) fn of_place(what: &str, error: &(dyn std::error::Error + 'static)) -> Self {
         match what {
             _ if may_pass::is_full(error) => Self::DiskFull,
             "" => Self::Place(error.to_string()),
@@ -84,7 +84,7 @@ impl Kind {
 
     /// Whether it may succeed the next time although nobody has changed anything. A name that does not resolve may be a
     /// typo or a name server that is down: git does not tell them apart.
-    pub(super) fn may_pass(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::UnknownHost
             | Self::Unreachable
@@ -170,7 +170,7 @@ const SIGNS: [(&str, Kind); 48] = [
 
 /// Sorts a failure by what was printed, which has to be clean of secrets already. `has_secret`: whether credentials
 /// were given at all.
-pub(super) fn classify(said: &str, has_secret: bool) -> Failure {
+pub(crate) fn classify(said: &str, has_secret: bool) -> Failure {
     let lower = said.to_ascii_lowercase();
     let kind = SIGNS
         .iter()

@@ -8,7 +8,7 @@ const SHORTEST: usize = 3;
 
 /// What must not be seen.
 #[derive(Clone, Default)]
-pub(super) struct Scrub(Vec<String>);
+pub(crate) struct Scrub(Vec<String>);
 
 impl Scrub {
     /// Nothing but what looks like a password in a URL.

@@ -15,7 +15,7 @@ use crate::run::Groups;
 
 /// The process groups of git that run now.
 #[derive(Default)]
-pub(super) struct Running(Mutex<State>);
+pub(crate) struct Running(Mutex<State>);
 
 #[derive(Default)]
 struct State {

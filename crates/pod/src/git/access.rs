@@ -9,11 +9,10 @@ use std::{
     io::Write as _,
     os::unix::{fs::OpenOptionsExt as _, process::ExitStatusExt as _},
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use kubeopencode_engine::handover::PlannedCheckout;
 use nix::sys::signal::Signal;
 
 use super::{
@@ -55,7 +54,7 @@ const KEPT: [&str; 10] = [
 
 /// What a git process is for, which decides how long it may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     /// A question to a server: answered soon or never.
     Ask,
     /// A transfer or checkout: as long as it goes on.
@@ -63,28 +62,30 @@ pub(super) enum Purpose {
 }
 
 /// Access to one repository.
-pub(super) struct Access<'a> {
+pub(crate) struct Access<'a> {
     /// Holds the copied key, the certificates and git's configuration.
     directory: tempfile::TempDir,
     environment: Vec<(&'static str, String)>,
     running: &'a Running,
     pub scrub: Scrub,
     has_secret: bool,
+    /// When every git is over, however long it might take for its purpose.
+    pub until: Option<Instant>,
 }
 
 impl<'a> Access<'a> {
-    /// Prepares the access that a plan describes.
+    /// Prepares the access to what is at `address`, with the credentials in the directory `secret`.
     pub fn new(
-        planned: &PlannedCheckout,
+        secret: Option<&Path>,
         address: &Address,
         running: &'a Running,
     ) -> Result<Self, Failure> {
-        Self::prepare(planned, address, running)
+        Self::prepare(secret, address, running)
             .map_err(|error| Kind::of_place("cannot prepare the access", &error).into())
     }
 
     fn prepare(
-        planned: &PlannedCheckout,
+        secret: Option<&Path>,
         address: &Address,
         running: &'a Running,
     ) -> io::Result<Self> {
@@ -97,8 +98,8 @@ impl<'a> Access<'a> {
             running,
             scrub: Scrub::new(),
             has_secret: false,
+            until: None,
         };
-        let secret = planned.secret_dir.as_deref().map(Path::new);
         access.hide(secret);
         access.configure(secret)?;
         // A repository from elsewhere must not name files of this machine as its submodules.
@@ -230,10 +231,28 @@ impl<'a> Access<'a> {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
+        let output = self.run(directory, purpose, arguments, Stdio::null(), progress)?;
+        self.judge(&output)
+    }
+
+    /// Runs git in `directory` with that standard input, and answers how it ended.
+    pub fn run<I, S>(
+        &self,
+        directory: &Path,
+        purpose: Purpose,
+        arguments: I,
+        stdin: Stdio,
+        progress: &dyn Fn(&str),
+    ) -> Result<Output, Failure>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
         let mut command = Command::new("git");
         command
             .args(arguments)
             .current_dir(directory)
+            .stdin(stdin)
             .env_clear()
             .envs(KEPT.iter().filter_map(|name| {
                 let value = std::env::var_os(name)?;
@@ -246,22 +265,29 @@ impl<'a> Access<'a> {
             .env("GCM_INTERACTIVE", "never")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         let limits = Limits {
-            until: (purpose == Purpose::Ask).then(|| Instant::now() + FIRST_ANSWER),
+            until: (purpose == Purpose::Ask)
+                .then(|| Instant::now() + FIRST_ANSWER)
+                .into_iter()
+                .chain(self.until)
+                .min(),
             silence: (purpose == Purpose::Transfer).then_some(SILENCE),
             output: ANSWER,
         };
         let mut lines = Lines::default();
-        let output = run(&mut command, limits, self.running, |bytes| {
+        run(&mut command, limits, self.running, |bytes| {
             lines.feed(bytes, |line| progress(&self.scrub.clean(line)));
         })
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Kind::NoGit("it is not in the image".to_owned()),
-            _ => Kind::NoGit(error.to_string()),
-        })?;
-        self.judge(&output)
+        .map_err(|error| {
+            let why = match error.kind() {
+                io::ErrorKind::NotFound => "it is not in the image".to_owned(),
+                _ => error.to_string(),
+            };
+            Kind::NoGit(why).into()
+        })
     }
 
-    fn judge(&self, output: &Output) -> Result<String, Failure> {
+    /// The standard output of a git that ended well, or else what went wrong.
+    pub fn judge(&self, output: &Output) -> Result<String, Failure> {
         match output.end {
             End::Exited(status) if status.success() => {
                 Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -280,7 +306,7 @@ impl<'a> Access<'a> {
 }
 
 /// A value in a git configuration file.
-pub(super) fn quoted(value: &str) -> String {
+pub(crate) fn quoted(value: &str) -> String {
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }
 

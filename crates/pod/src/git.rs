@@ -1,0 +1,14 @@
+//! Running the system's git against one repository: what it is given, what it may do, and what went wrong.
+
+mod access;
+pub(crate) mod address;
+mod failure;
+mod interrupt;
+pub(crate) mod remote;
+mod scrub;
+
+pub(crate) use self::{
+    access::{Access, Purpose, quoted},
+    interrupt::Running,
+};
+pub use self::failure::{Failure, Kind};

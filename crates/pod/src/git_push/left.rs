@@ -1,0 +1,194 @@
+//! What the agent left in a checkout's `.git`, read without git.
+//!
+//! All of it is the agent's to write. Followed are no links, no `.git` file that names another place, and no alternates;
+//! read are four things: which commit HEAD is, where history ends, what is excluded, and where the objects are.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Component, Path, PathBuf},
+};
+
+use rustix::fs::OFlags;
+
+use crate::git::remote::is_hex;
+
+/// Longest HEAD, or ref.
+const REF: u64 = 4096;
+/// Longest list of packed refs, of ends of history, or of what is excluded.
+const LIST: u64 = 64 * 1024 * 1024;
+
+/// What there is.
+#[derive(Debug)]
+pub(super) struct Left {
+    /// The commit that HEAD is at.
+    pub head: String,
+    /// Commits whose parents are not there.
+    pub shallow: Vec<String>,
+    /// `.git/info/exclude`.
+    pub exclude: Vec<u8>,
+    /// The directory of the objects: real directories and files, all of it.
+    pub objects: PathBuf,
+}
+
+/// Why it cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LeftError {
+    #[error("{0} is a symbolic link")]
+    Link(PathBuf),
+    #[error("{0} is not a directory")]
+    NotADirectory(PathBuf),
+    #[error("{0} is not a file")]
+    NotAFile(PathBuf),
+    #[error("its objects are elsewhere: {0}")]
+    Elsewhere(PathBuf),
+    #[error("{0} is longer than anything that git writes there")]
+    TooLong(PathBuf),
+    #[error("its HEAD names no commit")]
+    NoHead,
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+}
+
+/// Looks at the checkout at `path`. No process of the agent may be left: what was looked at has to stay.
+pub(super) fn look(path: &Path) -> Result<Left, LeftError> {
+    let mut at = PathBuf::new();
+    for component in path.components() {
+        at.push(component);
+        directory(&at)?;
+    }
+    let git_dir = path.join(".git");
+    directory(&git_dir)?;
+    let objects = git_dir.join("objects");
+    only_plain(&objects)?;
+    for name in ["info/alternates", "info/http-alternates"] {
+        let alternates = objects.join(name);
+        if fs::symlink_metadata(&alternates).is_ok() {
+            return Err(LeftError::Elsewhere(alternates));
+        }
+    }
+    let exclude = below(&git_dir, "info/exclude", LIST)?.unwrap_or_default();
+    let shallow = below(&git_dir, "shallow", LIST)?.unwrap_or_default();
+    let shallow = String::from_utf8_lossy(&shallow);
+    Ok(Left {
+        head: head(&git_dir)?,
+        shallow: shallow.lines().filter_map(commit).collect(),
+        exclude,
+        objects,
+    })
+}
+
+/// The commit that HEAD is at.
+fn head(git_dir: &Path) -> Result<String, LeftError> {
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim_end().to_owned();
+    let head = below(git_dir, "HEAD", REF)?.map(text).unwrap_or_default();
+    let Some(name) = head.strip_prefix("ref:") else {
+        return commit(&head).ok_or(LeftError::NoHead);
+    };
+    let name = name.trim();
+    let plain = Path::new(name)
+        .components()
+        .all(|component| matches!(component, Component::Normal(_)));
+    if !plain || !name.starts_with("refs/") {
+        return Err(LeftError::NoHead);
+    }
+    if let Some(loose) = below(git_dir, name, REF)?.map(text) {
+        return commit(&loose).ok_or(LeftError::NoHead);
+    }
+    let packed = below(git_dir, "packed-refs", LIST)?.unwrap_or_default();
+    String::from_utf8_lossy(&packed)
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .find(|(_, known)| *known == name)
+        .and_then(|(id, _)| commit(id))
+        .ok_or(LeftError::NoHead)
+}
+
+/// A full object name.
+fn commit(text: &str) -> Option<String> {
+    (is_hex(text) && matches!(text.len(), 40 | 64)).then(|| text.to_ascii_lowercase())
+}
+
+fn directory(path: &Path) -> Result<(), LeftError> {
+    let there = fs::symlink_metadata(path).map_err(|source| LeftError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    if there.is_symlink() {
+        Err(LeftError::Link(path.to_owned()))
+    } else if there.is_dir() {
+        Ok(())
+    } else {
+        Err(LeftError::NotADirectory(path.to_owned()))
+    }
+}
+
+/// Directories and files below `path`, and nothing else: no link that leads out, nothing that is read for ever.
+fn only_plain(path: &Path) -> Result<(), LeftError> {
+    directory(path)?;
+    let mut open = vec![path.to_owned()];
+    while let Some(directory) = open.pop() {
+        let failed = |source| LeftError::Io {
+            path: directory.clone(),
+            source,
+        };
+        for entry in fs::read_dir(&directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let kind = entry.file_type().map_err(failed)?;
+            if kind.is_dir() {
+                open.push(entry.path());
+            } else if kind.is_symlink() {
+                return Err(LeftError::Link(entry.path()));
+            } else if !kind.is_file() {
+                return Err(LeftError::NotAFile(entry.path()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The content of a file below `git_dir`, to which no link leads. `None`: it is not there.
+fn below(git_dir: &Path, name: &str, longest: u64) -> Result<Option<Vec<u8>>, LeftError> {
+    let path = git_dir.join(name);
+    let mut at = git_dir.to_owned();
+    for component in Path::new(name).parent().into_iter().flat_map(Path::components) {
+        at.push(component);
+        match directory(&at) {
+            Err(LeftError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            other => other?,
+        }
+    }
+    let failed = |source| LeftError::Io {
+        path: path.clone(),
+        source,
+    };
+    // Not blocking: it may be a pipe.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = match File::options().read(true).custom_flags(flags).open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(nix::libc::ELOOP) => {
+            return Err(LeftError::Link(path));
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let there = file.metadata().map_err(failed)?;
+    if there.is_dir() {
+        // A namespace of branches, as far as git is concerned: no such ref.
+        return Ok(None);
+    }
+    if !there.is_file() {
+        return Err(LeftError::NotAFile(path));
+    }
+    let mut content = Vec::new();
+    file.take(longest + 1)
+        .read_to_end(&mut content)
+        .map_err(failed)?;
+    if u64::try_from(content.len()).unwrap_or(u64::MAX) > longest {
+        return Err(LeftError::TooLong(path));
+    }
+    Ok(Some(content))
+}

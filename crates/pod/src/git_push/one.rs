@@ -1,0 +1,334 @@
+//! One checkout, from what the agent left to what the remote says that it has.
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use kubeopencode_engine::handover::{
+    PUSH_DIR, PUSH_KEPT, PlannedCheckout, PlannedPush, PushReport, PushState,
+};
+
+use super::{Stop, Time, left, own::Own, uncommitted};
+use crate::{
+    git::{
+        Access, Failure, Kind, Purpose, Running, address,
+        remote::{branch_head, default_branch},
+    },
+    run::{End, Output},
+    say,
+};
+
+/// Pauses before trying once more what may pass by itself.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+/// Longest reason that is repeated, in characters.
+const REASON: usize = 160;
+
+/// A checkout that is to be pushed.
+pub(super) struct One<'a> {
+    pub number: usize,
+    pub planned: &'a PlannedCheckout,
+    pub push: &'a PlannedPush,
+    /// The commit that the agent began with.
+    pub base: &'a str,
+    /// Absolute paths of what the system put into the workspace.
+    pub ours: &'a [PathBuf],
+    pub push_dir: &'a Path,
+    pub running: &'a Running,
+    pub stop: &'a Stop,
+    pub time: Time,
+}
+
+/// Why the remote does not have it.
+enum NotPushed {
+    /// It did not want it.
+    Refused(String),
+    /// Anything else.
+    Failed(String),
+}
+
+/// What is to be pushed.
+struct Work {
+    own: Own,
+    commit: String,
+    /// Goes away with everything in it.
+    _directory: tempfile::TempDir,
+}
+
+impl One<'_> {
+    /// Pushes it. What could not be pushed is kept.
+    pub fn push(&self) -> PushReport {
+        let report = match self.prepare() {
+            Ok(None) => self.report(PushState::Nothing, None, None),
+            Ok(Some(work)) => match self.send(&work) {
+                Ok(head) => self.report(PushState::Pushed, Some(head), None),
+                Err(not_pushed) => self.keep(&work, not_pushed),
+            },
+            Err(failure) => {
+                let why = format!(
+                    "what the agent left cannot be read, and is only in the Pod: {}",
+                    shortened(&failure)
+                );
+                self.report(PushState::Failed, None, Some(why))
+            }
+        };
+        say::line(&format!(
+            "{}: {}",
+            self.planned.path,
+            match (&report.state, &report.message) {
+                (PushState::Pushed, _) => format!("pushed to branch {}", report.branch),
+                (PushState::Nothing, _) => "nothing to push".to_owned(),
+                (state, message) => format!(
+                    "{state:?}: branch {}: {}",
+                    report.branch,
+                    message.as_deref().unwrap_or_default()
+                ),
+            }
+        ));
+        report
+    }
+
+    fn report(
+        &self,
+        state: PushState,
+        head: Option<String>,
+        message: Option<String>,
+    ) -> PushReport {
+        PushReport {
+            branch: self.push.branch.clone(),
+            state,
+            head,
+            message,
+        }
+    }
+
+    /// Git without credentials and without a network.
+    fn local(&self, until: Instant) -> Result<Access<'_>, Failure> {
+        let mut local = Access::new(None, &address::HERE, self.running)?;
+        local.until = Some(until);
+        Ok(local)
+    }
+
+    /// Takes over what the agent left. `None`: nothing that the remote does not have.
+    fn prepare(&self) -> Result<Option<Work>, String> {
+        let checkout = Path::new(&self.planned.path);
+        let left = left::look(checkout).map_err(|error| error.to_string())?;
+        if left.head.len() != self.base.len() {
+            return Err("its objects are named in another way than they were".to_owned());
+        }
+        let directory = tempfile::Builder::new()
+            .prefix(".work-")
+            .tempdir_in(self.push_dir)
+            .map_err(|error| format!("there is no place to work in: {error}"))?;
+        let words = |failure: Failure| failure.to_string();
+        let local = self.local(self.time.before_keeping()).map_err(words)?;
+        let own = Own::make(directory.path(), &left, self.base, &local).map_err(words)?;
+        let more = if self.push.uncommitted {
+            uncommitted::commit(&own, checkout, self.ours, &left.exclude, &local).map_err(words)?
+        } else {
+            None
+        };
+        let commit = match more {
+            Some(commit) => commit,
+            None if own.has_commits => own.head.clone(),
+            None => return Ok(None),
+        };
+        let branch = format!("refs/heads/{}", self.push.branch);
+        own.git(&local, Purpose::Ask, &["update-ref", &branch, &commit])
+            .map_err(words)?;
+        Ok(Some(Work {
+            own,
+            commit,
+            _directory: directory,
+        }))
+    }
+
+    /// Pushes, and asks the remote what it has then. A push that broke off may have arrived: it is asked before each one.
+    fn send(&self, work: &Work) -> Result<String, NotPushed> {
+        let failed = |failure: &Failure| NotPushed::Failed(words(failure));
+        let refused = |problem: &str| NotPushed::Failed(problem.to_owned());
+        let repository = &self.planned.repository;
+        let address = address::repository(repository).map_err(refused)?;
+        address::reference(&self.push.branch).map_err(refused)?;
+        let secret = self.push.secret_dir.as_deref().map(Path::new);
+        let mut access =
+            Access::new(secret, &address, self.running).map_err(|failure| failed(&failure))?;
+        access.until = Some(self.time.before_keeping());
+        let mut pauses = PAUSES.iter();
+        loop {
+            match self.try_once(&access, work) {
+                Ok(head) => return Ok(head),
+                Err(Tried::Refused(why)) => return Err(NotPushed::Refused(why)),
+                Err(Tried::Failed(failure)) => {
+                    let pause = pauses.next().filter(|pause| {
+                        failure.kind.may_pass()
+                            && Instant::now() + **pause < self.time.before_keeping()
+                    });
+                    match pause {
+                        Some(pause) if self.stop.pause(*pause) => {}
+                        _ => return Err(failed(&failure)),
+                    }
+                }
+            }
+        }
+    }
+
+    fn try_once(&self, access: &Access<'_>, work: &Work) -> Result<String, Tried> {
+        let PlannedPush {
+            branch, allow_base, ..
+        } = self.push;
+        let repository = &self.planned.repository;
+        if !allow_base && default_branch(access, repository)?.as_ref() == Some(branch) {
+            let problem = "it has become the repository's default branch".to_owned();
+            return Err(Tried::Failed(Kind::Refused(problem).into()));
+        }
+        if branch_head(access, repository, branch)?.as_ref() == Some(&work.commit) {
+            return Ok(work.commit.clone());
+        }
+        let refspec = format!("{}:refs/heads/{branch}", work.commit);
+        let arguments = [
+            "push",
+            "--porcelain",
+            "--progress",
+            "--no-verify",
+            "--recurse-submodules=no",
+            "--",
+            repository,
+            &refspec,
+        ];
+        let output = access.run(
+            &work.own.directory,
+            Purpose::Transfer,
+            arguments,
+            Stdio::null(),
+            &|_| {},
+        )?;
+        if let Some(why) = refusal(&output, access) {
+            return Err(Tried::Refused(why));
+        }
+        access.judge(&output)?;
+        match branch_head(access, repository, branch) {
+            Ok(Some(head)) => Ok(head),
+            Ok(None) => {
+                let problem = "the server took it, and has no such branch".to_owned();
+                Err(Tried::Failed(Kind::Refused(problem).into()))
+            }
+            // It has said itself that it took it.
+            Err(_) => Ok(work.commit.clone()),
+        }
+    }
+
+    /// Keeps the commits in a bundle, and says where.
+    fn keep(&self, work: &Work, not_pushed: NotPushed) -> PushReport {
+        let (state, why) = match not_pushed {
+            NotPushed::Refused(why) => (PushState::Refused, why),
+            NotPushed::Failed(why) => (PushState::Failed, why),
+        };
+        let place = match self.bundle(work) {
+            Ok(name) => format!("it is kept in its Pod as {PUSH_DIR}/{PUSH_KEPT}/{name}"),
+            Err(failure) => format!(
+                "it is only in the Pod's checkout: no bundle could be made ({})",
+                shortened(&failure.to_string())
+            ),
+        };
+        let message = format!("{}; {place}", shortened(&why));
+        self.report(state, None, Some(message))
+    }
+
+    fn bundle(&self, work: &Work) -> Result<String, Failure> {
+        let kept = self.push_dir.join(PUSH_KEPT);
+        let name = Path::new(&self.planned.path).file_name();
+        let name = name.map(|name| name.to_string_lossy()).unwrap_or_default();
+        let name = format!("{}-{name}.bundle", self.number);
+        let file = kept.join(&name);
+        fs::create_dir_all(&kept)
+            .map_err(|error| Kind::of_place("there is no place for it", &error))?;
+        let branch = format!("refs/heads/{}", self.push.branch);
+        let not = work.own.boundary.as_ref().map(|known| format!("^{known}"));
+        let path = file.to_string_lossy();
+        let mut create = vec!["bundle", "create", "-q", path.as_ref(), branch.as_str()];
+        create.extend(not.as_deref());
+        let local = self.local(self.time.until)?;
+        work.own.git(&local, Purpose::Transfer, &create)?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644))
+            .map_err(|error| Kind::of_place("", &error))?;
+        Ok(name)
+    }
+}
+
+/// Why an attempt did not succeed.
+enum Tried {
+    Refused(String),
+    Failed(Failure),
+}
+
+impl From<Failure> for Tried {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// Why the remote did not take it, out of what `git push --porcelain` says of each ref, a line beginning with `!`:
+/// `!	FROM:TO	[rejected] (fetch first)`. `None`: it does not say that.
+fn refusal(output: &Output, access: &Access<'_>) -> Option<String> {
+    let End::Exited(status) = output.end else {
+        return None;
+    };
+    if status.success() || status.signal().is_some() {
+        return None;
+    }
+    let text = access.scrub.clean(&String::from_utf8_lossy(&output.stdout));
+    let summary = text
+        .lines()
+        .find_map(|line| line.strip_prefix("!\t")?.split('\t').nth(1))?;
+    if summary.starts_with("[rejected]") {
+        return Some("the branch has other commits, and nothing is pushed over them".to_owned());
+    }
+    let reason = summary
+        .split_once('(')
+        .map_or(summary, |(_, reason)| reason.trim_end_matches(')'));
+    let said = access.scrub.clean(&String::from_utf8_lossy(&output.stderr));
+    let told: Vec<&str> = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("remote: "))
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let told = told
+        .iter()
+        .find(|line| line.to_ascii_lowercase().contains("error"))
+        .or(told.last());
+    Some(match told {
+        Some(told) => format!("the server does not take it: {reason}: {told}"),
+        None => format!("the server does not take it: {reason}"),
+    })
+}
+
+/// The failure in words that fit a push.
+fn words(failure: &Failure) -> String {
+    match failure.kind {
+        Kind::Authentication => {
+            "authentication failed: check the Secret named in git.push.secretRef (or git.secretRef), and that it may write".to_owned()
+        }
+        Kind::CredentialsNeeded => {
+            "the server asks for credentials: name a Secret in git.push.secretRef".to_owned()
+        }
+        Kind::NotFound => "the repository was not found, or these credentials may not write to it".to_owned(),
+        _ => failure.to_string(),
+    }
+}
+
+/// One line, of bounded length.
+fn shortened(text: &str) -> String {
+    let line: Vec<&str> = text.split_whitespace().collect();
+    let line = line.join(" ");
+    if line.chars().count() <= REASON {
+        return line;
+    }
+    let mut short: String = line.chars().take(REASON).collect();
+    short.push('…');
+    short
+}

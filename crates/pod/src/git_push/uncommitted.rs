@@ -1,0 +1,170 @@
+//! What the agent left uncommitted, as one commit on top of its HEAD.
+//!
+//! The tree is built in our repository with an index of our own, so no setting of the checkout counts: filters, which are
+//! programs, are named by its `.gitattributes` and defined nowhere. Which files it is made of is decided here: none that a
+//! link leads to, nothing inside of another repository, and nothing that the system put there.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    fs::{self, File},
+    io::Write as _,
+    os::unix::{ffi::OsStrExt as _, fs::FileTypeExt as _},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use super::own::Own;
+use crate::git::{Access, Failure, Kind, Purpose};
+
+/// The message of the commit.
+const MESSAGE: &str = "What the agent left uncommitted";
+
+/// Makes the commit, or answers `None` if there is nothing for it. `ours`: absolute paths of what the system put into
+/// the workspace. `exclude`: patterns, besides those of the working tree itself.
+pub(super) fn commit(
+    own: &Own,
+    checkout: &Path,
+    ours: &[PathBuf],
+    exclude: &[u8],
+    local: &Access<'_>,
+) -> Result<Option<String>, Failure> {
+    let tree = Tree {
+        own,
+        checkout,
+        local,
+        options: [
+            format!("--git-dir={}", own.directory.display()),
+            format!("--work-tree={}", checkout.display()),
+            "--literal-pathspecs".to_owned(),
+        ],
+    };
+    let info = own.directory.join("info");
+    fs::create_dir_all(&info)
+        .and_then(|()| fs::write(info.join("exclude"), exclude))
+        .map_err(|error| Kind::of_place("cannot prepare the commit", &error))?;
+    tree.git(Purpose::Ask, &["read-tree", &own.head], None)?;
+    let changed = tree.list(&["ls-files", "-z", "--modified", "--deleted"])?;
+    let others = tree.list(&["ls-files", "-z", "--others", "--exclude-standard"])?;
+    let (mut taken, mut gone) = (Vec::new(), Vec::new());
+    for path in changed.iter().chain(&others) {
+        let full = checkout.join(OsStr::from_bytes(path));
+        if ours.iter().any(|ours| full.starts_with(ours) && ours != checkout && !checkout.starts_with(ours)) {
+            continue;
+        }
+        match what_is(checkout, &full) {
+            What::Content => taken.push(path),
+            What::Repository => {}
+            What::Nothing if changed.contains(path) => gone.push(path),
+            What::Nothing => {}
+        }
+    }
+    tree.update(&["--force-remove"], &gone)?;
+    tree.update(&["--add", "--replace"], &taken)?;
+    let id = |output: Vec<u8>| String::from_utf8_lossy(&output).trim().to_owned();
+    let new = id(tree.git(Purpose::Ask, &["write-tree"], None)?);
+    let before = format!("{}^{{tree}}", own.head);
+    let before = id(tree.git(Purpose::Ask, &["rev-parse", "--verify", &before], None)?);
+    if new == before {
+        return Ok(None);
+    }
+    let commit = [
+        "-c",
+        "user.name=KubeOpenCode",
+        "-c",
+        "user.email=agent@kubeopencode.invalid",
+        "commit-tree",
+        "-p",
+        &own.head,
+        "-m",
+        MESSAGE,
+        &new,
+    ];
+    Ok(Some(id(tree.git(Purpose::Ask, &commit, None)?)))
+}
+
+struct Tree<'t> {
+    own: &'t Own,
+    checkout: &'t Path,
+    local: &'t Access<'t>,
+    options: [String; 3],
+}
+
+impl Tree<'_> {
+    fn git(
+        &self,
+        purpose: Purpose,
+        arguments: &[&str],
+        stdin: Option<File>,
+    ) -> Result<Vec<u8>, Failure> {
+        let options = self.options.iter().map(String::as_str);
+        let arguments = options.chain(arguments.iter().copied());
+        let stdin = stdin.map_or_else(Stdio::null, Stdio::from);
+        let output = self
+            .local
+            .run(self.checkout, purpose, arguments, stdin, &|_| {})?;
+        self.local.judge(&output)?;
+        Ok(output.stdout)
+    }
+
+    /// Paths, relative to the checkout, as git has them: bytes.
+    fn list(&self, arguments: &[&str]) -> Result<BTreeSet<Vec<u8>>, Failure> {
+        let output = self.git(Purpose::Ask, arguments, None)?;
+        Ok(output
+            .split(|byte| *byte == 0)
+            .filter(|path| !path.is_empty())
+            .map(<[u8]>::to_vec)
+            .collect())
+    }
+
+    fn update(&self, how: &[&str], paths: &[&Vec<u8>]) -> Result<(), Failure> {
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let file = self.own.directory.join("paths");
+        let listed = || {
+            let mut list = File::create(&file)?;
+            for path in paths {
+                list.write_all(path)?;
+                list.write_all(b"\0")?;
+            }
+            File::open(&file)
+        };
+        let listed =
+            listed().map_err(|error| Kind::of_place("cannot prepare the commit", &error))?;
+        let arguments = [&["update-index", "-z"], how, &["--stdin"]].concat();
+        self.git(Purpose::Transfer, &arguments, Some(listed))
+            .map(drop)
+    }
+}
+
+/// What is at a path.
+enum What {
+    /// A file, or a link itself.
+    Content,
+    /// Another repository, with its own history.
+    Repository,
+    /// Nothing that a commit could have, or nothing that is in the checkout.
+    Nothing,
+}
+
+fn what_is(checkout: &Path, path: &Path) -> What {
+    let inside = path
+        .ancestors()
+        .skip(1)
+        .take_while(|parent| *parent != checkout)
+        .all(|parent| fs::symlink_metadata(parent).is_ok_and(|there| there.is_dir()));
+    let Ok(there) = fs::symlink_metadata(path) else {
+        return What::Nothing;
+    };
+    let kind = there.file_type();
+    if !inside || kind.is_fifo() || kind.is_socket() || kind.is_block_device() || kind.is_char_device() {
+        What::Nothing
+    } else if !kind.is_dir() {
+        What::Content
+    } else if fs::symlink_metadata(path.join(".git")).is_ok() {
+        What::Repository
+    } else {
+        What::Nothing
+    }
+}

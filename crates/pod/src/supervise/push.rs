@@ -1,0 +1,161 @@
+//! Asking `git-push` to push what the agent committed, and waiting for its answer.
+//!
+//! The connection is made before there is an agent, and `git-push` takes no second one; the agent does not inherit it, and
+//! cannot reach into this process. So nobody else asks, and nobody else hears the answer.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use kubeopencode_engine::handover::{
+    CheckoutRecord, CheckoutReport, PushAnswer, PushReport, PushRequest, PushState,
+};
+use nix::sys::{prctl, signal::Signal};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::inotify,
+};
+
+use super::{ENDING, Settings, Watch};
+use crate::run::timespec;
+
+/// How long `git-push` may take to listen: its container has been started before this one.
+const LISTENS: Duration = Duration::from_mins(1);
+/// How long it may take to answer when nobody is waiting to kill this process.
+const ANSWERS: Duration = Duration::from_mins(10);
+/// An answer is shorter than this.
+const ANSWER: u64 = 1024 * 1024;
+
+/// A connection to `git-push`.
+pub(super) struct GitPush(UnixStream);
+
+/// Connects, as soon as it listens. Ends early when there is a signal to look at.
+pub(super) fn connect(socket: &Path, signals: BorrowedFd<'_>) -> io::Result<GitPush> {
+    let by = Instant::now() + LISTENS;
+    let notes = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+    let directory = socket.parent().unwrap_or(socket);
+    let flags = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::CREATE;
+    inotify::add_watch(&notes, directory, flags)?;
+    // From here on, with neither a core file nor a way for the agent to look into this process, or to take its files.
+    prctl::set_dumpable(false)?;
+    loop {
+        // It has its name only when it listens.
+        let error = match UnixStream::connect(socket) {
+            Ok(stream) => return Ok(GitPush(stream)),
+            Err(error) => error,
+        };
+        let rest = by.saturating_duration_since(Instant::now());
+        let mut watched = [
+            PollFd::new(&notes, PollFlags::IN),
+            PollFd::from_borrowed_fd(signals, PollFlags::IN),
+        ];
+        match poll(&mut watched, timespec(rest).as_ref()) {
+            Ok(0) => return Err(error),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) if !watched[1].revents().is_empty() => {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            Ok(_) => {
+                let mut read = [0; 4096];
+                let _ = rustix::io::read(&notes, &mut read);
+            }
+        }
+    }
+}
+
+impl GitPush {
+    /// Asks for the push, and enters into the reports what became of it. Call it when the agent and all its processes have
+    /// ended. A signal from outside that means "end" leaves what is left of the grace.
+    pub fn push(
+        mut self,
+        watch: &mut Watch,
+        settings: &Settings,
+        records: &[CheckoutRecord],
+        reports: &mut [CheckoutReport],
+    ) {
+        let (answers, why) = match self.ask(watch, settings) {
+            Ok(answers) => (answers, "git-push gave no answer about it".to_owned()),
+            Err(error) => (
+                Vec::new(),
+                match error.kind() {
+                    io::ErrorKind::TimedOut => {
+                        "there was no answer in time; it may have arrived all the same".to_owned()
+                    }
+                    io::ErrorKind::UnexpectedEof => {
+                        "git-push ended before it had answered".to_owned()
+                    }
+                    _ => format!("git-push cannot be asked: {error}"),
+                },
+            ),
+        };
+        for report in reports {
+            let of_it = |record: &&CheckoutRecord| record.path == report.path;
+            let Some(branch) = records.iter().find(of_it).and_then(|record| record.push.clone())
+            else {
+                continue;
+            };
+            let answer = answers.iter().find(|answer| answer.path == report.path);
+            report.pushed = Some(answer.map_or_else(
+                || PushReport {
+                    branch,
+                    state: PushState::Failed,
+                    head: None,
+                    message: Some(format!("{why}; it is only in the Pod")),
+                },
+                |answer| answer.pushed.clone(),
+            ));
+        }
+    }
+
+    fn ask(&mut self, watch: &mut Watch, settings: &Settings) -> io::Result<Vec<PushAnswer>> {
+        let began = Instant::now();
+        let until = |watch: &Watch| {
+            let by_grace = watch.told_to_end.map(|told| told + settings.asking());
+            by_grace.map_or(began + ANSWERS, |by| by.min(began + ANSWERS))
+        };
+        let within = until(watch).saturating_duration_since(began);
+        let mut line = serde_json::to_vec(&PushRequest {
+            within_millis: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
+        })?;
+        line.push(b'\n');
+        self.0.write_all(&line)?;
+        loop {
+            let rest = until(watch).saturating_duration_since(Instant::now());
+            let mut watched = [
+                PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN),
+                PollFd::new(watch.signals.get_read(), PollFlags::IN),
+            ];
+            match poll(&mut watched, timespec(rest).as_ref()) {
+                Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) if !watched[0].revents().is_empty() => break,
+                Ok(_) => {}
+            }
+            for signal in watch.signals.pending() {
+                if Signal::try_from(signal).is_ok_and(|signal| ENDING.contains(&signal)) {
+                    watch.told_to_end.get_or_insert_with(Instant::now);
+                }
+            }
+        }
+        // It writes all of it at once, and has nothing to wait for.
+        self.0.set_read_timeout(Some(Duration::from_secs(1)))?;
+        let mut answer = Vec::new();
+        let mut byte = [0];
+        let mut limited = (&mut self.0).take(ANSWER);
+        while limited.read(&mut byte)? == 1 && byte != *b"\n" {
+            answer.push(byte[0]);
+        }
+        if answer.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(serde_json::from_slice(&answer)?)
+    }
+}
