@@ -63,7 +63,11 @@ impl Run {
     /// Whether anything of it is pushed. Only where the agent is supervised does anybody know that it has ended.
     #[must_use]
     pub fn pushes(&self) -> bool {
-        self.command.is_some() && self.checkouts.iter().any(|checkout| checkout.push.is_some())
+        self.command.is_some()
+            && self
+                .checkouts
+                .iter()
+                .any(|checkout| checkout.push.is_some())
     }
 }
 

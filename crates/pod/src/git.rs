@@ -7,8 +7,8 @@ mod interrupt;
 pub(crate) mod remote;
 mod scrub;
 
+pub use self::failure::{Failure, Kind};
 pub(crate) use self::{
     access::{Access, Purpose, quoted},
     interrupt::Running,
 };
-pub use self::failure::{Failure, Kind};

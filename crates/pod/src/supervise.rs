@@ -170,9 +170,16 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
         git_push.push(&mut watch, settings, &records, &mut report.checkouts);
     }
     let lost = |pushed: &PushReport| pushed.state.is_loss();
-    let mut pushes = report.checkouts.iter().filter_map(|checkout| checkout.pushed.as_ref());
+    let mut pushes = report
+        .checkouts
+        .iter()
+        .filter_map(|checkout| checkout.pushed.as_ref());
     // A Job must not be complete when its Task has failed.
-    let code = if code == 0 && pushes.any(lost) { NOT_PUSHED } else { code };
+    let code = if code == 0 && pushes.any(lost) {
+        NOT_PUSHED
+    } else {
+        code
+    };
     if let Err(error) = report::write(&settings.termination_log, report) {
         say::line(&format!(
             "supervise: cannot write {}: {error}",
@@ -194,7 +201,8 @@ fn begin(
         .map(|socket| push::connect(socket, signals.get_read().as_fd()))
         .transpose()
         .map_err(|error| {
-            let text = format!("git-push, which is to push its commits, cannot be reached: {error}");
+            let text =
+                format!("git-push, which is to push its commits, cannot be reached: {error}");
             (NOT_PUSHED, text)
         })?;
     let agent = start(command).map_err(|error| cannot_start(command, &error))?;

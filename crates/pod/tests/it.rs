@@ -14,6 +14,8 @@ mod credentials;
 mod file;
 #[path = "it/https.rs"]
 mod https;
+#[path = "it/push.rs"]
+mod push;
 #[expect(dead_code, reason = "scenarios listen on other addresses")]
 #[path = "../../../tests/git/https.rs"]
 mod server;

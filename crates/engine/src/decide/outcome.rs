@@ -80,10 +80,7 @@ fn judge(pod: &PodView, report: Option<&Report>, timed_out: Option<u64>) -> (Rea
         );
     }
     if pod.phase == PodPhase::Succeeded {
-        return (
-            Reason::Succeeded,
-            "the agent ended with exit code 0".to_owned(),
-        );
+        return judge_push(report);
     }
     let words = |reason: &str| match &pod.message {
         Some(message) => format!("{reason}: {message}"),
@@ -172,15 +169,18 @@ fn judge_agent(
             "its node lost sight of the agent".to_owned(),
         );
     }
-    if exit_code == 0 {
-        return (
-            Reason::Succeeded,
-            "the agent ended with exit code 0".to_owned(),
-        );
+    let ended_well = report.is_some_and(|report| report.exit_code == Some(0));
+    if exit_code == i32::from(NOT_PUSHED) && ended_well {
+        return match judge_push(report) {
+            // The report had no room for it.
+            (Reason::Succeeded, _) => (
+                Reason::PushFailed,
+                "what the agent committed was not pushed; the log of git-push says why".to_owned(),
+            ),
+            judged => judged,
+        };
     }
-    if exit_code == i32::from(NOT_PUSHED)
-        && report.is_some_and(|report| report.exit_code == Some(0))
-    {
+    if exit_code == 0 {
         return judge_push(report);
     }
     let why = if reason == "OOMKilled" {
@@ -227,21 +227,19 @@ fn loss_words(path: &str, pushed: &PushReport) -> String {
     words
 }
 
-/// The agent ended well, and its work did not arrive where it should.
+/// The agent ended well: whether its work arrived where it should.
 fn judge_push(report: Option<&Report>) -> (Reason, String) {
-    match report.and_then(not_pushed) {
-        Some((path, pushed)) => {
-            let reason = match pushed.state {
-                PushState::Refused => Reason::PushRefused,
-                _ => Reason::PushFailed,
-            };
-            (reason, loss_words(path, pushed))
-        }
-        None => (
-            Reason::PushFailed,
-            "what the agent committed could not be pushed; the log of git-push says why".to_owned(),
-        ),
-    }
+    let Some((path, pushed)) = report.and_then(not_pushed) else {
+        return (
+            Reason::Succeeded,
+            "the agent ended with exit code 0".to_owned(),
+        );
+    };
+    let reason = match pushed.state {
+        PushState::Refused => Reason::PushRefused,
+        _ => Reason::PushFailed,
+    };
+    (reason, loss_words(path, pushed))
 }
 
 /// As the API writes durations: `1h30m`.

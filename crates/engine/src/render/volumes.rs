@@ -142,6 +142,7 @@ pub fn plan(run: &Run) -> Plan {
 fn plan_checkouts(plan: &mut Plan, run: &Run) -> GitPlan {
     let mut read = Secrets::below("git-secret", handover::GIT_SECRETS_DIR);
     let mut write = Secrets::below("push-secret", handover::PUSH_SECRETS_DIR);
+    let mut repositories = Vec::new();
     let mut planned = Vec::with_capacity(run.checkouts.len());
     for (index, checkout) in run.checkouts.iter().enumerate() {
         let push = checkout.push.as_ref().filter(|_| run.pushes());
@@ -156,7 +157,7 @@ fn plan_checkouts(plan: &mut Plan, run: &Run) -> GitPlan {
                 ..Volume::default()
             });
             let path = format!("{}/{index}", handover::HOST_REPOSITORIES_DIR);
-            plan.git.push(read_only(mount(&name, &path)));
+            repositories.push(read_only(mount(&name, &path)));
             format!("file://{path}")
         });
         planned.push(PlannedCheckout {
@@ -178,6 +179,7 @@ fn plan_checkouts(plan: &mut Plan, run: &Run) -> GitPlan {
         });
     }
     read.mount_in(&mut plan.volumes, &mut plan.git);
+    plan.git.append(&mut repositories);
     write.mount_in(&mut plan.volumes, &mut plan.push);
     GitPlan { checkouts: planned }
 }

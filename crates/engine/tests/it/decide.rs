@@ -314,6 +314,81 @@ fn the_report_of_the_supervisor_is_the_result() {
 }
 
 #[test]
+fn an_agent_that_ended_well_has_failed_when_its_commits_did_not_arrive() {
+    let judged = |exit_code: i32, of_agent: &str, pushed: &str, stop: bool| {
+        let mut moment = Moment::running();
+        if stop {
+            moment.stop = true;
+            moment.record();
+        }
+        let report =
+            format!(r#"{{{of_agent},"checkouts":[{{"path":"/workspace/r","pushed":{pushed}}}]}}"#);
+        let phase = if exit_code == 0 {
+            "Succeeded"
+        } else {
+            "Failed"
+        };
+        moment.agent_ended(
+            phase,
+            "",
+            &format!("{{exitCode: {exit_code}, message: '{report}'}}"),
+        );
+        let (phase, reason, message) = moment.end();
+        (phase, reason, message)
+    };
+    let refused = r#"{"branch":"b","state":"Refused","message":"it is protected; kept"}"#;
+    let failed = r#"{"branch":"b","state":"Failed"}"#;
+    let words = "the push of /workspace/r to branch b was refused: it is protected; kept";
+    assert_eq!(
+        judged(73, r#""exitCode":0"#, refused, false),
+        (Phase::Failed, Reason::PushRefused, words.to_owned())
+    );
+    assert_eq!(
+        judged(73, r#""exitCode":0"#, failed, false).1,
+        Reason::PushFailed
+    );
+    assert_eq!(
+        judged(0, r#""exitCode":0"#, failed, false).1,
+        Reason::PushFailed
+    );
+    let nothing = r#"{"branch":"b","state":"Nothing"}"#;
+    assert_eq!(
+        judged(0, r#""exitCode":0"#, nothing, false).1,
+        Reason::Succeeded
+    );
+    // The report had no room for it.
+    assert_eq!(
+        judged(73, r#""exitCode":0"#, nothing, false).1,
+        Reason::PushFailed
+    );
+    // Why it ended otherwise comes first, and this is not forgotten.
+    for (code, of_agent, stop, reason) in [
+        (3, r#""exitCode":3"#, false, Reason::AgentExitNonZero),
+        (73, r#""exitCode":73"#, false, Reason::AgentExitNonZero),
+        (
+            124,
+            r#""exitCode":0,"timedOutAfterSeconds":60"#,
+            false,
+            Reason::Timeout,
+        ),
+        (143, r#""signal":"SIGTERM""#, true, Reason::UserStopped),
+    ] {
+        let (_, judged, message) = judged(code, of_agent, refused, stop);
+        assert_eq!(judged, reason, "{message}");
+        assert!(message.ends_with(&format!("; also, {words}")), "{message}");
+    }
+}
+
+#[test]
+fn how_a_sidecar_ended_says_nothing() {
+    let mut moment = Moment::running();
+    moment.agent_ended("Failed", "", "{exitCode: 3}");
+    let sidecar = moment.observation.pods[0].agent.clone();
+    moment.observation.pods[0].sidecars.extend(sidecar);
+    assert_eq!(moment.reason(), Reason::AgentExitNonZero);
+}
+
+#[test]
 fn whatever_a_pod_says_the_status_stays_small_and_is_one_that_the_api_server_accepts() {
     let checkouts = vec![r#"{"path":""}"#; 300].join(",");
     let mut moment = Moment::running();

@@ -1,6 +1,8 @@
 //! Real objects, as a kubelet and the Job controller write them, reduced to what a decision needs.
 
-use kubeopencode_engine::observe::{ContainerState, JobEnd, JobView, PodPhase, PodView};
+use kubeopencode_engine::observe::{
+    ContainerState, ContainerView, JobEnd, JobView, PodPhase, PodView,
+};
 
 use super::fixture::{documents, parse};
 
@@ -65,6 +67,7 @@ status:
         bound: false,
         unschedulable: None,
         init: [],
+        sidecars: [],
         agent: Some(
             ContainerView {
                 name: "agent",
@@ -119,6 +122,26 @@ status:
         view.agent.expect("a status").state,
         ContainerState::Waiting { .. }
     ));
+}
+
+#[test]
+fn an_init_container_that_runs_beside_the_agent_is_a_sidecar() {
+    let view = pod("
+metadata: {name: p, uid: u}
+spec:
+  initContainers: [{name: git-init}, {name: git-push, restartPolicy: Always}]
+  containers: [{name: agent}]
+status:
+  initContainerStatuses:
+    - {name: git-init, image: i, imageID: '', ready: true, restartCount: 0}
+    - {name: git-push, image: i, imageID: '', ready: true, restartCount: 0, state: {running: {}}}
+");
+    let names = |containers: &[ContainerView]| {
+        let names = containers.iter().map(|container| container.name.clone());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names(&view.init), ["git-init"]);
+    assert_eq!(names(&view.sidecars), ["git-push"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{PodSecurityContext, PodSpec, SecurityContext};
 use kubeopencode_engine::{
     handover::{ContextPlan, GitPlan},
     render::{RenderError, Rendered, job_name, label_value, render},
-    run::{Checkout, Credential, File, Owner, Run},
+    run::{Checkout, Credential, File, Owner, Push, Run},
 };
 use proptest::prelude::*;
 
@@ -47,6 +47,7 @@ fn checkout(path: &str) -> Checkout {
         secret: None,
         host_path: None,
         mode: None,
+        push: None,
     }
 }
 
@@ -239,6 +240,84 @@ fn files_outside_every_volume_are_mounted_alone() {
             "/kubeopencode-files"
         ]
     );
+}
+
+#[test]
+fn credentials_that_write_are_seen_by_git_push_alone_which_is_there_only_where_something_is_pushed()
+{
+    let mut run = run("work");
+    run.checkouts.push(checkout("/workspace/a"));
+    let push = Push {
+        branch: "kubeopencode/fix".into(),
+        secret: Some("writer".into()),
+        uncommitted: true,
+        allow_base: false,
+    };
+    let without = pod(&render(&run, 1).expect("rendered"));
+    assert!(!format!("{without:?}").contains("push"));
+
+    run.checkouts.push(Checkout {
+        push: Some(push.clone()),
+        ..checkout("/srv/b")
+    });
+    run.checkouts.push(Checkout {
+        secret: Some("writer".into()),
+        push: Some(push),
+        ..checkout("/workspace/c")
+    });
+    let rendered = render(&run, 1).expect("rendered");
+    let pod = pod(&rendered);
+    let last = pod
+        .init_containers
+        .iter()
+        .flatten()
+        .next_back()
+        .expect("init containers");
+    assert_eq!(last.name, "git-push");
+    assert_eq!(last.restart_policy.as_deref(), Some("Always"));
+    assert_eq!(
+        mounts(&pod, "git-push"),
+        [
+            "/kubeopencode-context:ro",
+            "/kubeopencode-push",
+            "/kubeopencode-push-secrets/0:ro",
+            "/srv/b:ro",
+            "/tools:ro",
+            "/workspace:ro",
+        ]
+    );
+    for other in ["git-init", "context-init", "agent"] {
+        let seen = mounts(&pod, other);
+        assert!(
+            !seen
+                .iter()
+                .any(|path| path.starts_with("/kubeopencode-push-secrets")),
+            "{other}"
+        );
+    }
+    let agent = mounts(&pod, "agent");
+    assert!(
+        agent.contains(&"/kubeopencode-push:ro".to_owned()),
+        "{agent:?}"
+    );
+    let plan: GitPlan = plan(&rendered, "git.json");
+    let secrets: Vec<_> = plan
+        .checkouts
+        .iter()
+        .map(|checkout| {
+            checkout
+                .push
+                .as_ref()
+                .and_then(|push| push.secret_dir.as_deref())
+        })
+        .collect();
+    let writer = Some("/kubeopencode-push-secrets/0");
+    assert_eq!(secrets, [None, writer, writer]);
+
+    // Nobody knows when an agent that is not supervised has ended.
+    run.command = None;
+    let unsupervised = format!("{:?}", render(&run, 1).expect("rendered"));
+    assert!(!unsupervised.contains("push"));
 }
 
 #[test]

@@ -426,6 +426,7 @@ impl World {
                 bound: false,
                 unschedulable: None,
                 init: Vec::new(),
+                sidecars: Vec::new(),
                 agent: None,
             });
         }

@@ -84,11 +84,7 @@ impl<'a> Access<'a> {
             .map_err(|error| Kind::of_place("cannot prepare the access", &error).into())
     }
 
-    fn prepare(
-        secret: Option<&Path>,
-        address: &Address,
-        running: &'a Running,
-    ) -> io::Result<Self> {
+    fn prepare(secret: Option<&Path>, address: &Address, running: &'a Running) -> io::Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("kubeopencode-git-")
             .tempdir()?;

@@ -152,7 +152,11 @@ fn only_plain(path: &Path) -> Result<(), LeftError> {
 fn below(git_dir: &Path, name: &str, longest: u64) -> Result<Option<Vec<u8>>, LeftError> {
     let path = git_dir.join(name);
     let mut at = git_dir.to_owned();
-    for component in Path::new(name).parent().into_iter().flat_map(Path::components) {
+    for component in Path::new(name)
+        .parent()
+        .into_iter()
+        .flat_map(Path::components)
+    {
         at.push(component);
         match directory(&at) {
             Err(LeftError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {

@@ -33,12 +33,7 @@ pub(super) struct Own {
 
 impl Own {
     /// Makes it below `work`, an empty directory. `local` has no credentials.
-    pub fn make(
-        work: &Path,
-        left: &Left,
-        base: &str,
-        local: &Access<'_>,
-    ) -> Result<Self, Failure> {
+    pub fn make(work: &Path, left: &Left, base: &str, local: &Access<'_>) -> Result<Self, Failure> {
         let source = work.join("source");
         let written = write_source(&source, left, base);
         written.map_err(|error| Kind::of_place("cannot prepare the fetch", &error))?;
@@ -63,8 +58,7 @@ impl Own {
         };
         own.fetch(&source, left, has_base, local)?;
         // Nothing of the checkout is needed from here on.
-        fs::remove_dir_all(&source)
-            .map_err(|error| Kind::of_place("cannot tidy up", &error))?;
+        fs::remove_dir_all(&source).map_err(|error| Kind::of_place("cannot tidy up", &error))?;
         Ok(own)
     }
 

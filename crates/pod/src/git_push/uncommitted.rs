@@ -49,7 +49,10 @@ pub(super) fn commit(
     let (mut taken, mut gone) = (Vec::new(), Vec::new());
     for path in changed.iter().chain(&others) {
         let full = checkout.join(OsStr::from_bytes(path));
-        if ours.iter().any(|ours| full.starts_with(ours) && ours != checkout && !checkout.starts_with(ours)) {
+        if ours
+            .iter()
+            .any(|ours| full.starts_with(ours) && ours != checkout && !checkout.starts_with(ours))
+        {
             continue;
         }
         match what_is(checkout, &full) {
@@ -158,7 +161,12 @@ fn what_is(checkout: &Path, path: &Path) -> What {
         return What::Nothing;
     };
     let kind = there.file_type();
-    if !inside || kind.is_fifo() || kind.is_socket() || kind.is_block_device() || kind.is_char_device() {
+    if !inside
+        || kind.is_fifo()
+        || kind.is_socket()
+        || kind.is_block_device()
+        || kind.is_char_device()
+    {
         What::Nothing
     } else if !kind.is_dir() {
         What::Content

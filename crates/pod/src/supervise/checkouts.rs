@@ -4,7 +4,12 @@
 //! are turned off, the environment is bare, and no question takes for ever. What is left (a `filter` of the
 //! checkout) runs with no more rights than the agent had.
 
-use std::{io, path::Path, process::{Command, Stdio}, time::Instant};
+use std::{
+    io,
+    path::Path,
+    process::{Command, Stdio},
+    time::Instant,
+};
 
 use kubeopencode_engine::handover::{CHECKOUTS_FILE, CheckoutRecord, CheckoutReport, GIT_CONFIG};
 

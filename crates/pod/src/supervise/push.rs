@@ -88,7 +88,9 @@ impl GitPush {
                     io::ErrorKind::TimedOut => {
                         "there was no answer in time; it may have arrived all the same".to_owned()
                     }
-                    io::ErrorKind::UnexpectedEof => {
+                    io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::ConnectionReset => {
                         "git-push ended before it had answered".to_owned()
                     }
                     _ => format!("git-push cannot be asked: {error}"),
@@ -97,7 +99,10 @@ impl GitPush {
         };
         for report in reports {
             let of_it = |record: &&CheckoutRecord| record.path == report.path;
-            let Some(branch) = records.iter().find(of_it).and_then(|record| record.push.clone())
+            let Some(branch) = records
+                .iter()
+                .find(of_it)
+                .and_then(|record| record.push.clone())
             else {
                 continue;
             };

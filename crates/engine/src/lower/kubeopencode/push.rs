@@ -16,7 +16,9 @@ pub fn push(asked: &GitPush, git: &GitContext, owner: &Owner) -> Result<Push, &'
              a part of a repository is no checkout that one could commit in");
     }
     if git.repository.to_ascii_lowercase().starts_with("file:") {
-        return Err("git.push is not possible to a file:// repository: `run --repo` brings commits back by itself");
+        return Err(
+            "git.push is not possible to a file:// repository: `run --repo` brings commits back by itself",
+        );
     }
     let branch = expand(asked.branch.as_deref().unwrap_or(DEFAULT_BRANCH), owner)?;
     if !is_branch_name(&branch) {
@@ -102,8 +104,26 @@ mod tests {
             assert!(is_branch_name(good), "{good}");
         }
         for bad in [
-            "", "HEAD", "@", "-d", "refs/heads/main", "a..b", "a/", "/a", "a//b", ".a", "a/.b", "a.lock", "a b",
-            "a:b", "+a^", "a@{1}", "a\\b", "a\nb", "a.", "{a}",
+            "",
+            "HEAD",
+            "@",
+            "-d",
+            "refs/heads/main",
+            "a..b",
+            "a/",
+            "/a",
+            "a//b",
+            ".a",
+            "a/.b",
+            "a.lock",
+            "a b",
+            "a:b",
+            "+a^",
+            "a@{1}",
+            "a\\b",
+            "a\nb",
+            "a.",
+            "{a}",
         ] {
             assert!(!is_branch_name(bad), "{bad}");
         }

@@ -1,0 +1,888 @@
+//! `git-push`: what the agent committed arrives, or is kept; and nothing that the agent left behind gets at the
+//! credentials.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::{fs::symlink, net::UnixStream},
+    path::Path,
+    process::{Child, Command},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    server::Server,
+    world::{World, finish, run},
+};
+
+/// A repository at `remote` and a checkout of it at `workspace/it`, with a plan that pushes it to `work`.
+fn checked_out(more: Value) -> World {
+    let world = World::new();
+    world.repository("remote");
+    let repository = format!("file://{}", world.text("remote"));
+    check_out(&world, &repository, more);
+    world
+}
+
+fn check_out(world: &World, repository: &str, more: Value) {
+    fs::create_dir_all(world.path("push")).unwrap();
+    let mut checkout =
+        json!({ "path": "it", "repository": repository, "push": { "branch": "work" } });
+    merge(&mut checkout, more);
+    world.plan_git(vec![checkout]);
+    let ran = world.git_init();
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+fn merge(into: &mut Value, more: Value) {
+    match (into, more) {
+        (Value::Object(into), Value::Object(more)) => {
+            for (key, value) in more {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, more) => *into = more,
+    }
+}
+
+/// `git-push` while it runs.
+struct Sidecar(Option<Child>);
+
+impl Sidecar {
+    fn start(world: &World) -> Self {
+        let mut command = world.command([
+            "git-push",
+            "--context-dir",
+            &world.text("context"),
+            "--tools-dir",
+            &world.text("tools"),
+            "--push-dir",
+            &world.text("push"),
+        ]);
+        Self(Some(command.spawn().unwrap()))
+    }
+
+    /// Tells it to end as a kubelet does, and answers its log.
+    fn end(mut self, world: &World) -> String {
+        let child = self.0.take().unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        kill(pid, Signal::SIGTERM).unwrap();
+        let output = finish(child);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0);
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Connects as soon as it listens, with a guard by the test's own end.
+fn connect(world: &World) -> UnixStream {
+    loop {
+        match UnixStream::connect(world.path("push/socket")) {
+            Ok(stream) => return stream,
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+}
+
+/// Asks `git-push` as `supervise` does, and answers what became of the only checkout.
+fn ask(world: &World) -> Value {
+    let (answer, _) = ask_within(world, Duration::from_secs(60));
+    answer
+}
+
+fn ask_within(world: &World, within: Duration) -> (Value, String) {
+    let sidecar = Sidecar::start(world);
+    let mut supervise = connect(world);
+    writeln!(
+        supervise,
+        "{}",
+        json!({ "withinMillis": within.as_millis() })
+    )
+    .unwrap();
+    let mut line = String::new();
+    BufReader::new(supervise).read_line(&mut line).unwrap();
+    let log = sidecar.end(world);
+    let answers: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}: {log}"));
+    assert_eq!(answers.as_array().unwrap().len(), 1, "{answers}");
+    assert_eq!(answers[0]["path"], world.text("workspace/it"));
+    (answers[0]["pushed"].clone(), log)
+}
+
+/// Runs an agent under `supervise`, with `git-push` beside it: its exit code, and the report of the only checkout.
+fn supervised(world: &World, agent: &str) -> (i32, Value) {
+    let sidecar = Sidecar::start(world);
+    let mut supervise = supervise(world, agent);
+    let ran = run(&mut supervise);
+    sidecar.end(world);
+    let report: Value = serde_json::from_str(&world.read("report")).unwrap();
+    (ran.code, report["checkouts"][0].clone())
+}
+
+fn supervise(world: &World, agent: &str) -> Command {
+    let mut supervise = world.command([
+        "supervise",
+        "--tools-dir",
+        &world.text("tools"),
+        "--termination-log",
+        &world.text("report"),
+        "--grace-seconds",
+        "30",
+        "--",
+        "sh",
+        "-ec",
+        agent,
+    ]);
+    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_CONFIG_COUNT"] {
+        supervise.env_remove(name);
+    }
+    supervise
+        .current_dir(world.path("workspace/it"))
+        .env("HOME", "/nonexistent")
+        .env("GIT_CONFIG_SYSTEM", world.path("tools/gitconfig"))
+        .env("KUBEOPENCODE_PUSH_SOCKET", world.path("push/socket"));
+    supervise
+}
+
+/// The agent commits something; answers the commit.
+fn commit(world: &World) -> String {
+    world.write("workspace/it/new", "new\n");
+    world.git("workspace/it", &["add", "new"]);
+    world.git("workspace/it", &["commit", "-q", "-m", "new"]);
+    world.git("workspace/it", &["rev-parse", "HEAD"])
+}
+
+fn executable(world: &World, name: &str, script: &str) {
+    world.write(name, script);
+    let chmod = Command::new("chmod")
+        .arg("+x")
+        .arg(world.path(name))
+        .status();
+    assert!(chmod.unwrap().success());
+}
+
+/// A checkout of a repository on a server that wants a login, and answers 403 to every push until it is told otherwise.
+fn guarded() -> (World, Server) {
+    let world = World::new();
+    world.repository("served/source");
+    let server = Server::start(world.path("served"), Some("someone:secret-word"), None);
+    world.write("secret/username", "someone");
+    world.write("secret/password", "secret-word");
+    world.write("secret/ca.crt", &server.ca);
+    let secret = world.text("secret");
+    check_out(
+        &world,
+        &server.url("source/.git"),
+        json!({ "secretDir": secret, "push": { "secretDir": secret } }),
+    );
+    (world, server)
+}
+
+fn branches(world: &World) -> String {
+    world.git(
+        "remote",
+        &["for-each-ref", "--format=%(refname:short)", "refs/heads"],
+    )
+}
+
+const AS_BEFORE: &str = "feature/x\ntrunk";
+
+#[test]
+fn what_the_agent_committed_arrives_and_is_in_the_report() {
+    for depth in [1, 0] {
+        let world = checked_out(json!({ "depth": depth }));
+        let (code, checkout) = supervised(
+            &world,
+            "echo one >> file; git commit -qam one; echo two >> file; git commit -qam two",
+        );
+        assert_eq!(code, 0, "{checkout}");
+        let head = world.git("remote", &["rev-parse", "work"]);
+        assert_eq!(checkout["commits"], 2);
+        assert_eq!(
+            checkout["pushed"],
+            json!({ "branch": "work", "state": "Pushed", "head": head })
+        );
+        assert_eq!(
+            world.git("remote", &["rev-list", "--count", "trunk..work"]),
+            "2"
+        );
+        assert_eq!(
+            world.git("remote", &["log", "-1", "--format=%s", "work"]),
+            "two"
+        );
+    }
+}
+
+#[test]
+fn nothing_new_is_nothing_to_push_also_when_the_agent_went_back() {
+    for agent in ["true", "git reset -q --hard HEAD~1", "echo left > left"] {
+        let world = checked_out(json!({ "depth": 0 }));
+        let (code, checkout) = supervised(&world, agent);
+        assert_eq!(code, 0, "{agent}");
+        let expected = json!({ "branch": "work", "state": "Nothing" });
+        assert_eq!(checkout["pushed"], expected, "{agent}");
+        assert_eq!(branches(&world), AS_BEFORE);
+    }
+}
+
+#[test]
+fn an_agent_that_was_not_started_pushes_nothing() {
+    let world = checked_out(json!({}));
+    commit(&world);
+    let sidecar = Sidecar::start(&world);
+    let mut none = supervise(&world, "");
+    none.env("PATH", "/nonexistent");
+    let ran = run(&mut none);
+    assert_eq!(ran.code, 127, "{}", ran.stderr);
+    let log = sidecar.end(&world);
+    assert!(log.contains("nothing is pushed"), "{log}");
+    assert_eq!(branches(&world), AS_BEFORE);
+    assert!(!world.read("report").contains("pushed"));
+}
+
+#[test]
+fn the_agents_own_failure_stays_its_own_and_its_commits_arrive() {
+    let world = checked_out(json!({}));
+    let (code, checkout) = supervised(&world, "echo one >> file; git commit -qam one; exit 3");
+    assert_eq!(code, 3);
+    assert_eq!(checkout["pushed"]["state"], "Pushed");
+}
+
+#[test]
+fn told_to_end_while_the_agent_works_its_commits_arrive() {
+    let world = checked_out(json!({}));
+    let sidecar = Sidecar::start(&world);
+    let mut supervise = supervise(
+        &world,
+        "echo one >> file; git commit -qam one; echo ready; sleep 1000",
+    );
+    let mut child = supervise.spawn().unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    kill(
+        Pid::from_raw(i32::try_from(child.id()).unwrap()),
+        Signal::SIGTERM,
+    )
+    .unwrap();
+    let output = finish(child);
+    sidecar.end(&world);
+    assert_eq!(output.status.code(), Some(143), "{output:?}");
+    assert!(world.read("report").contains(r#""state":"Pushed""#));
+    assert_eq!(
+        world.git("remote", &["rev-list", "--count", "trunk..work"]),
+        "1"
+    );
+}
+
+#[test]
+fn a_branch_with_other_commits_refuses_and_the_work_is_kept() {
+    let world = checked_out(json!({}));
+    world.git("remote", &["branch", "work", "feature/x"]);
+    let (code, checkout) = supervised(&world, "echo one >> file; git commit -qam one");
+    // So that its Job is not complete.
+    assert_eq!(code, 73);
+    let pushed = &checkout["pushed"];
+    assert_eq!(pushed["state"], "Refused");
+    let message = pushed["message"].as_str().unwrap();
+    assert!(message.contains("has other commits"), "{message}");
+    assert!(
+        message.contains("/kubeopencode-push/kept/0-it.bundle"),
+        "{message}"
+    );
+    let theirs = world.git("remote", &["rev-parse", "feature/x"]);
+    assert_eq!(world.git("remote", &["rev-parse", "work"]), theirs);
+    // A bundle that a repository with the base can fetch from.
+    let bundle = world.text("push/kept/0-it.bundle");
+    world.git("remote", &["fetch", "-q", &bundle, "work:rescued"]);
+    assert_eq!(
+        Some(world.git("remote", &["rev-parse", "rescued"]).as_str()),
+        checkout["head"].as_str()
+    );
+    assert_eq!(
+        fs::read_dir(world.path("push")).unwrap().count(),
+        2,
+        "kept, and the mark"
+    );
+}
+
+#[test]
+fn a_server_that_protects_a_branch_says_why() {
+    let (world, _server) = guarded();
+    world.git("served/source", &["config", "http.receivepack", "true"]);
+    executable(
+        &world,
+        "served/source/.git/hooks/pre-receive",
+        "#!/bin/sh\necho 'error: this branch is protected' >&2\nexit 1\n",
+    );
+    commit(&world);
+    let pushed = ask(&world);
+    assert_eq!(pushed["state"], "Refused");
+    let message = pushed["message"].as_str().unwrap();
+    assert!(message.contains("pre-receive hook declined"), "{message}");
+    assert!(message.contains("this branch is protected"), "{message}");
+}
+
+#[test]
+fn a_remote_that_is_away_is_no_refusal_and_the_work_is_kept() {
+    let world = checked_out(json!({}));
+    commit(&world);
+    fs::rename(world.path("remote"), world.path("away")).unwrap();
+    let pushed = ask(&world);
+    assert_eq!(pushed["state"], "Failed");
+    let message = pushed["message"].as_str().unwrap();
+    assert!(message.contains("was not found"), "{message}");
+    assert!(world.path("push/kept/0-it.bundle").is_file());
+}
+
+#[test]
+fn a_push_that_finds_its_commits_there_is_done() {
+    let world = checked_out(json!({}));
+    let head = commit(&world);
+    world.git("workspace/it", &["push", "-q", "origin", "HEAD:work"]);
+    assert_eq!(ask(&world)["head"], head);
+}
+
+#[test]
+fn the_base_is_pushed_to_only_when_that_is_said() {
+    let world = World::new();
+    world.repository("remote");
+    let repository = format!("file://{}", world.text("remote"));
+    for (reference, branch) in [
+        (None, "trunk"),
+        (Some("feature/x"), "feature/x"),
+        (Some("feature/x"), "trunk"),
+        (Some("v1"), "trunk"),
+    ] {
+        let said = world.failing(json!({
+            "repository": repository, "reference": reference, "push": { "branch": branch },
+        }));
+        assert!(said.contains("say git.push.allowBase"), "{said}");
+    }
+    world.git("remote", &["switch", "-q", "--detach"]);
+    check_out(
+        &world,
+        &repository,
+        json!({ "reference": "trunk", "push": { "branch": "trunk", "allowBase": true } }),
+    );
+    let head = commit(&world);
+    assert_eq!(ask(&world)["head"], head);
+    assert_eq!(world.git("remote", &["rev-parse", "trunk"]), head);
+}
+
+#[test]
+fn a_branch_that_has_become_the_default_is_left_alone() {
+    let world = checked_out(json!({}));
+    commit(&world);
+    world.git("remote", &["switch", "-q", "-c", "work"]);
+    let pushed = ask(&world);
+    assert_eq!(pushed["state"], "Failed");
+    let message = pushed["message"].as_str().unwrap();
+    assert!(message.contains("default branch"), "{message}");
+}
+
+#[test]
+fn what_is_uncommitted_becomes_one_commit_when_that_is_said() {
+    let world = World::new();
+    world.repository("remote");
+    world.write("remote/.gitignore", "ignored\n");
+    world.write("remote/gone", "gone\n");
+    world.write("remote/becomes/a/file", "x\n");
+    world.write("remote/becomes-a-directory", "x\n");
+    world.write("remote/context-replaces", "theirs\n");
+    world.git("remote", &["add", "-A"]);
+    world.git("remote", &["commit", "-q", "-m", "more"]);
+    let repository = format!("file://{}", world.text("remote"));
+    check_out(
+        &world,
+        &repository,
+        json!({ "push": { "uncommitted": true } }),
+    );
+    let file = |name: &str| json!({ "source": "0-x", "path": world.text(name), "target": world.text(name), "mode": 0o644 });
+    world.write(
+        "context/context.json",
+        json!({ "files": [file("workspace/it/context"), file("workspace/it/context-replaces")] })
+            .to_string(),
+    );
+    world.write(
+        "context/credentials.json",
+        json!({ "credentials": [{
+            "path": world.text("workspace/it/.npmrc"), "source": "/s", "target": "/t", "mode": 0o400,
+        }] })
+        .to_string(),
+    );
+
+    let committed = commit(&world);
+    for (name, content) in [
+        ("file", "changed\n"),
+        ("added/deep ü/\u{1}", "added\n"),
+        ("ignored", "ignored\n"),
+        ("context", "ours\n"),
+        ("context-replaces", "ours\n"),
+        (".npmrc", ""),
+        ("excluded", "excluded\n"),
+    ] {
+        world.write(&format!("workspace/it/{name}"), content);
+    }
+    executable(&world, "workspace/it/script", "#!/bin/sh\n");
+    let at = |name: &str| world.path(&format!("workspace/it/{name}"));
+    world.write("workspace/it/.git/info/exclude", "excluded\n");
+    fs::remove_file(at("gone")).unwrap();
+    fs::remove_dir_all(at("becomes")).unwrap();
+    world.write("workspace/it/becomes", "a file\n");
+    fs::remove_file(at("becomes-a-directory")).unwrap();
+    world.write("workspace/it/becomes-a-directory/inside", "x\n");
+    symlink("/etc/passwd", at("link")).unwrap();
+    nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    world.repository("workspace/it/nested");
+
+    let pushed = ask(&world);
+    assert_eq!(pushed["state"], "Pushed", "{pushed}");
+    assert_eq!(world.git("remote", &["rev-parse", "work^"]), committed);
+    let difference = world.git(
+        "remote",
+        &[
+            "-c",
+            "core.quotePath=false",
+            "diff",
+            "--raw",
+            "--abbrev=4",
+            "--no-renames",
+            "work^",
+            "work",
+        ],
+    );
+    let difference: Vec<_> = difference
+        .lines()
+        .map(|line| {
+            let mut words = line[1..].splitn(5, ' ');
+            let (_, mode) = (words.next(), words.next().unwrap());
+            format!("{mode} {}", words.nth(2).unwrap().replace('\t', " "))
+        })
+        .collect();
+    assert_eq!(
+        difference,
+        [
+            r#"100644 A "added/deep ü/\001""#,
+            "100644 A becomes",
+            "000000 D becomes-a-directory",
+            "100644 A becomes-a-directory/inside",
+            "000000 D becomes/a/file",
+            "100644 M file",
+            "000000 D gone",
+            "120000 A link",
+            "100755 A script",
+        ]
+    );
+    let author = world.git("remote", &["log", "-1", "--format=%an <%ae> %s", "work"]);
+    assert_eq!(
+        author,
+        "KubeOpenCode <agent@kubeopencode.invalid> What the agent left uncommitted"
+    );
+}
+
+#[test]
+fn with_nothing_uncommitted_there_is_no_such_commit() {
+    let world = checked_out(json!({ "push": { "uncommitted": true } }));
+    assert_eq!(ask(&world)["state"], "Nothing");
+    let world = checked_out(json!({ "push": { "uncommitted": true } }));
+    let head = commit(&world);
+    assert_eq!(ask(&world)["head"], head);
+}
+
+/// A world where `canary` is made when anything that the agent configured is run, with a commit to push.
+fn trapped(more: Value) -> (World, String) {
+    let world = checked_out(more);
+    let head = commit(&world);
+    let script = format!("#!/bin/sh\ntouch {}\n", world.text("canary"));
+    executable(&world, "trap", &script);
+    for hook in [
+        "pre-push",
+        "reference-transaction",
+        "post-index-change",
+        "pre-commit",
+        "post-commit",
+    ] {
+        executable(&world, &format!("workspace/it/.git/hooks/{hook}"), &script);
+    }
+    (world, head)
+}
+
+/// Something runs what the agent left there, so that its absence means something.
+fn springs(world: &World, directory: &str, arguments: &[&str]) {
+    let _ = Command::new("git")
+        .args([
+            "-c",
+            "user.name=Agent",
+            "-c",
+            "user.email=agent@example.invalid",
+        ])
+        .args(arguments)
+        .current_dir(world.path(directory))
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .output()
+        .unwrap();
+    assert!(
+        world.path("canary").exists(),
+        "git {arguments:?} does not run it"
+    );
+    fs::remove_file(world.path("canary")).unwrap();
+}
+
+/// The work arrives, and nothing was run.
+fn arrives_untouched(world: &World, head: &str) {
+    let pushed = ask(world);
+    assert_eq!(pushed["state"], "Pushed", "{pushed}");
+    assert_eq!(world.git("remote", &["rev-parse", "work"]), head);
+    assert!(
+        !world.path("canary").exists(),
+        "something of the agent was run"
+    );
+}
+
+#[test]
+fn hooks_of_the_checkout_are_not_run() {
+    let (world, head) = trapped(json!({}));
+    springs(&world, "workspace/it", &["push", "origin", "HEAD:other"]);
+    arrives_untouched(&world, &head);
+}
+
+#[test]
+fn programs_that_its_configuration_names_are_not_run() {
+    // What springs the trap, where an ordinary command does.
+    let status: &[&str] = &["status"];
+    let fetch: &[&str] = &["fetch", "origin"];
+    for (key, control) in [
+        ("core.fsmonitor", Some(status)),
+        ("core.sshCommand", Some(&["fetch", "ssh://localhost/x"][..])),
+        ("remote.origin.uploadpack", Some(fetch)),
+        (
+            "remote.origin.receivepack",
+            Some(&["push", "origin", "HEAD:other"][..]),
+        ),
+        ("core.alternateRefsCommand", None),
+        ("uploadpack.packObjectsHook", None),
+        ("core.gitProxy", None),
+        ("core.askPass", None),
+        ("core.pager", None),
+        (
+            "gpg.program",
+            Some(&["commit", "--allow-empty", "-S", "-m", "x"][..]),
+        ),
+        ("diff.external", Some(&["diff", "HEAD~1", "--ext-diff"][..])),
+    ] {
+        let (world, head) = trapped(json!({ "depth": 2 }));
+        fs::remove_dir_all(world.path("workspace/it/.git/hooks")).unwrap();
+        world.git("workspace/it", &["config", key, &world.text("trap")]);
+        for (name, value) in [("commit.gpgSign", "true"), ("push.gpgSign", "if-asked")] {
+            world.git("workspace/it", &["config", name, value]);
+        }
+        if let Some(control) = control {
+            springs(&world, "workspace/it", control);
+            world.git("workspace/it", &["update-ref", "HEAD", &head]);
+        }
+        arrives_untouched(&world, &head);
+    }
+}
+
+#[test]
+fn credentials_and_addresses_are_not_for_the_checkout_to_choose() {
+    let (world, server) = guarded();
+    world.git("served/source", &["config", "http.receivepack", "true"]);
+    let thief = Server::start(world.path("served"), Some("x:y"), None);
+    world.write("secret/ca.crt", format!("{}{}", server.ca, thief.ca));
+    let head = commit(&world);
+    let config = format!(
+        "[url \"{}\"]\n\tinsteadOf = {}\n\tpushInsteadOf = {}\n\
+         [credential]\n\thelper = !touch {}\n\
+         [http]\n\tproxy = {}\n\tsslVerify = false\n\textraHeader = X: y\n\
+         [remote \"origin\"]\n\tpushurl = {}\n",
+        thief.url(""),
+        server.url(""),
+        server.url(""),
+        world.text("canary"),
+        thief.url(""),
+        thief.url("source/.git"),
+    );
+    let before = world.read("workspace/it/.git/config");
+    world.write("workspace/it/.git/config", before + &config);
+    let url = thief.url("source/.git");
+    springs(
+        &world,
+        "workspace/it",
+        &["-c", "http.proxy=", "push", &url, "HEAD:x"],
+    );
+    thief.credentials.lock().unwrap().clear();
+
+    let (pushed, log) = ask_within(&world, Duration::from_secs(60));
+    assert_eq!(pushed["head"], head, "{pushed} {log}");
+    assert!(!world.path("canary").exists());
+    assert_eq!(*thief.credentials.lock().unwrap(), Vec::<String>::new());
+    assert!(!log.contains("secret-word"), "{log}");
+    assert_eq!(world.git("served/source", &["rev-parse", "work"]), head);
+}
+
+#[test]
+fn a_secret_that_may_not_write_is_told_from_a_refusal() {
+    let (world, _server) = guarded();
+    commit(&world);
+    let pushed = ask(&world);
+    assert_eq!(pushed["state"], "Failed");
+    let message = pushed["message"].as_str().unwrap();
+    assert!(message.contains("that it may write"), "{message}");
+    assert!(world.path("push/kept/0-it.bundle").is_file());
+}
+
+#[test]
+fn filters_of_the_checkout_are_not_run_when_its_files_are_committed() {
+    let (world, _) = trapped(json!({ "push": { "uncommitted": true } }));
+    fs::remove_dir_all(world.path("workspace/it/.git/hooks")).unwrap();
+    world.write("workspace/it/.gitattributes", "* filter=trap diff=trap\n");
+    let script = format!("touch {}; cat", world.text("canary"));
+    for key in [
+        "filter.trap.clean",
+        "filter.trap.smudge",
+        "filter.trap.process",
+        "diff.trap.textconv",
+    ] {
+        world.git("workspace/it", &["config", key, &script]);
+    }
+    world.git("workspace/it", &["config", "filter.trap.required", "true"]);
+    world.write("workspace/it/file", "as it is\n");
+    springs(&world, "workspace/it", &["add", "file"]);
+
+    let pushed = ask(&world);
+    assert_eq!(pushed["state"], "Pushed", "{pushed}");
+    assert!(!world.path("canary").exists(), "a filter was run");
+    assert_eq!(world.git("remote", &["show", "work:file"]), "as it is");
+}
+
+#[test]
+fn repositories_inside_of_it_are_not_entered() {
+    let (world, _) = trapped(json!({ "push": { "uncommitted": true } }));
+    // A submodule with settings of its own, and a change.
+    world.repository("workspace/it/module");
+    world.git(
+        "workspace/it/module",
+        &[
+            "config",
+            "core.fsmonitor",
+            &format!("touch {}", world.text("canary")),
+        ],
+    );
+    world.git(
+        "workspace/it",
+        &["-c", "core.hooksPath=/dev/null", "add", "module"],
+    );
+    world.git(
+        "workspace/it",
+        &[
+            "-c",
+            "core.hooksPath=/dev/null",
+            "commit",
+            "-q",
+            "-m",
+            "module",
+        ],
+    );
+    let head = world.git("workspace/it", &["rev-parse", "HEAD"]);
+    world.write("workspace/it/module/file", "changed\n");
+    let _ = fs::remove_file(world.path("canary"));
+    springs(
+        &world,
+        "workspace/it",
+        &["-c", "core.hooksPath=/dev/null", "status"],
+    );
+    arrives_untouched(&world, &head);
+}
+
+#[test]
+fn a_checkout_that_leads_elsewhere_is_not_followed() {
+    type Trick = fn(&World);
+    let tricks: [(&str, &str, Trick); 9] = [
+        ("a .git file", "is not a directory", |world| {
+            fs::rename(world.path("workspace/it/.git"), world.path("elsewhere")).unwrap();
+            world.write(
+                "workspace/it/.git",
+                format!("gitdir: {}\n", world.text("elsewhere")),
+            );
+        }),
+        ("a link for .git", "is a symbolic link", |world| {
+            fs::rename(world.path("workspace/it/.git"), world.path("elsewhere")).unwrap();
+            symlink(world.path("elsewhere"), world.path("workspace/it/.git")).unwrap();
+        }),
+        ("a link for the checkout", "is a symbolic link", |world| {
+            fs::rename(world.path("workspace/it"), world.path("elsewhere")).unwrap();
+            symlink(world.path("elsewhere"), world.path("workspace/it")).unwrap();
+        }),
+        ("a link for the objects", "is a symbolic link", |world| {
+            fs::rename(
+                world.path("workspace/it/.git/objects"),
+                world.path("elsewhere"),
+            )
+            .unwrap();
+            symlink(
+                world.path("elsewhere"),
+                world.path("workspace/it/.git/objects"),
+            )
+            .unwrap();
+        }),
+        ("a link among the objects", "is a symbolic link", |world| {
+            let pack = world.path("workspace/it/.git/objects/pack");
+            fs::rename(&pack, world.path("elsewhere")).unwrap();
+            symlink(world.path("elsewhere"), pack).unwrap();
+        }),
+        ("a pipe among the objects", "is not a file", |world| {
+            let pipe = world.path("workspace/it/.git/objects/pack/pack-1.idx");
+            nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }),
+        ("alternates", "its objects are elsewhere", |world| {
+            let objects = world.text("remote/.git/objects");
+            world.write("workspace/it/.git/objects/info/alternates", objects);
+        }),
+        ("a pipe for HEAD", "is not a file", |world| {
+            let head = world.path("workspace/it/.git/HEAD");
+            fs::remove_file(&head).unwrap();
+            nix::unistd::mkfifo(&head, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }),
+        ("a HEAD that climbs", "names no commit", |world| {
+            world.write(
+                "workspace/it/.git/HEAD",
+                "ref: refs/heads/../../../../secret\n",
+            );
+        }),
+    ];
+    for (name, words, trick) in tricks {
+        let world = checked_out(json!({ "push": { "uncommitted": true } }));
+        let head = commit(&world);
+        world.write("secret", head);
+        trick(&world);
+        let pushed = ask(&world);
+        assert_eq!(pushed["state"], "Failed", "{name}: {pushed}");
+        let message = pushed["message"].as_str().unwrap();
+        assert!(message.contains(words), "{name}: {message}");
+        assert!(message.contains("only in the Pod"), "{name}: {message}");
+        assert_eq!(branches(&world), AS_BEFORE, "{name}");
+    }
+}
+
+#[test]
+fn files_that_a_link_leads_to_are_not_committed() {
+    let world = checked_out(json!({ "push": { "uncommitted": true } }));
+    world.write("secret/password", "secret-word");
+    world.write("workspace/it/data/password", "harmless\n");
+    world.git("workspace/it", &["add", "data"]);
+    world.git("workspace/it", &["commit", "-q", "-m", "data"]);
+    // What was a directory of the checkout is now the directory of the Secret.
+    fs::remove_dir_all(world.path("workspace/it/data")).unwrap();
+    symlink(world.path("secret"), world.path("workspace/it/data")).unwrap();
+    let pushed = ask(&world);
+    assert_eq!(pushed["state"], "Pushed", "{pushed}");
+    let tree = world.git(
+        "remote",
+        &["ls-tree", "-r", "--format=%(objectmode) %(path)", "work"],
+    );
+    assert!(tree.contains("120000 data"), "{tree}");
+    assert!(!tree.contains("data/password"), "{tree}");
+    let search = Command::new("git")
+        .args(["grep", "-q", "secret-word", "work"])
+        .current_dir(world.path("remote"))
+        .status();
+    assert_eq!(search.unwrap().code(), Some(1));
+}
+
+#[test]
+fn what_git_would_show_instead_is_not_what_is_pushed() {
+    let world = checked_out(json!({ "depth": 0 }));
+    let head = commit(&world);
+    let other = world.git("workspace/it", &["rev-parse", "v1^{commit}"]);
+    world.git("workspace/it", &["replace", &head, &other]);
+    world.write("workspace/it/.git/info/grafts", format!("{head}\n"));
+    let pushed = ask(&world);
+    assert_eq!(pushed["head"], head, "{pushed}");
+    assert_eq!(world.git("remote", &["show", "work:new"]), "new");
+}
+
+#[test]
+fn objects_that_are_not_what_they_are_called_do_not_arrive() {
+    let world = checked_out(json!({}));
+    let head = commit(&world);
+    let blob = world.git("workspace/it", &["rev-parse", "HEAD:new"]);
+    let other = world.git("workspace/it", &["hash-object", "-w", "--stdin-paths"]);
+    assert_eq!(other, "");
+    world.write("workspace/it/other", "something else\n");
+    let other = world.git("workspace/it", &["hash-object", "-w", "other"]);
+    let object = |id: &str| {
+        world.path(&format!(
+            "workspace/it/.git/objects/{}/{}",
+            &id[..2],
+            &id[2..]
+        ))
+    };
+    fs::remove_file(object(&blob)).unwrap();
+    fs::copy(object(&other), object(&blob)).unwrap();
+    let pushed = ask(&world);
+    assert_eq!(pushed["state"], "Failed", "{head} {pushed}");
+    assert_eq!(branches(&world), AS_BEFORE);
+}
+
+#[test]
+fn only_the_first_to_come_is_served() {
+    let world = checked_out(json!({}));
+    let sidecar = Sidecar::start(&world);
+    let supervise = connect(&world);
+    let waited = connect_again(&world);
+    assert!(waited.is_none(), "the agent got a connection of its own");
+    drop(supervise);
+    sidecar.end(&world);
+    // Also when it was started again, which happens after a crash.
+    let mut again = Sidecar::start(&world);
+    let mut log = BufReader::new(again.0.as_mut().unwrap().stderr.take().unwrap());
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    assert!(line.contains("started again"), "{line}");
+    assert!(!world.path("push/socket").exists());
+    again.end(&world);
+}
+
+/// A second connection, once the first was taken.
+fn connect_again(world: &World) -> Option<UnixStream> {
+    let served = world.path("push/served");
+    while !Path::exists(&served) || world.path("push/socket").exists() {
+        std::thread::yield_now();
+    }
+    UnixStream::connect(world.path("push/socket")).ok()
+}
+
+#[test]
+fn a_git_push_that_ends_before_it_answers_is_a_failure_at_once() {
+    let world = checked_out(json!({}));
+    let sidecar = Sidecar::start(&world);
+    let pid = sidecar.0.as_ref().unwrap().id();
+    let ran = run(&mut supervise(
+        &world,
+        &format!("echo one >> file; git commit -qam one; kill -9 {pid}"),
+    ));
+    assert_eq!(ran.code, 73, "{}", ran.stderr);
+    assert!(
+        world
+            .read("report")
+            .contains("ended before it had answered")
+    );
+}
