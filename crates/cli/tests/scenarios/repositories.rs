@@ -178,6 +178,10 @@ fn make(folder: &Path, repository: &Repository) -> Result<Made> {
         }
     }
     git(&path, &["switch", "--quiet", "main"])?;
+    if matches!(repository.over, Some(Over::Https)) {
+        // Whoever has the login may push.
+        git(&path, &["config", "http.receivepack", "true"])?;
+    }
     let first = git(&path, &["rev-list", "--max-parents=0", "HEAD"])?;
     let head = git(&path, &["rev-parse", "HEAD"])?;
     Ok(Made { path, first, head })

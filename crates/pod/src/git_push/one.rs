@@ -285,7 +285,8 @@ fn refusal(output: &Output, access: &Access<'_>) -> Option<String> {
         .lines()
         .find_map(|line| line.strip_prefix("!\t")?.split('\t').nth(1))?;
     if summary.starts_with("[rejected]") {
-        return Some("the branch has other commits, and nothing is pushed over them".to_owned());
+        let why = "the branch is at another commit than the agent began with, and nothing is pushed over it";
+        return Some(why.to_owned());
     }
     let reason = summary
         .split_once('(')

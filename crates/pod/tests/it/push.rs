@@ -300,7 +300,10 @@ fn a_branch_with_other_commits_refuses_and_the_work_is_kept() {
     let pushed = &checkout["pushed"];
     assert_eq!(pushed["state"], "Refused");
     let message = pushed["message"].as_str().unwrap();
-    assert!(message.contains("has other commits"), "{message}");
+    assert!(
+        message.contains("at another commit than the agent began with"),
+        "{message}"
+    );
     assert!(
         message.contains("/kubeopencode-push/kept/0-it.bundle"),
         "{message}"
