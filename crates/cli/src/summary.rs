@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use kube::ResourceExt as _;
-use kubeopencode_api::v1alpha1::{CheckoutResult, Task, TaskPhase};
+use kubeopencode_api::v1alpha1::{CheckoutResult, PushState, Task, TaskPhase};
 use serde::Serialize;
 
 use crate::printer::Printer;
@@ -169,8 +169,15 @@ pub(crate) fn checkout(checkout: &CheckoutResult) -> String {
     } else {
         ""
     };
+    let pushed = match &checkout.pushed {
+        Some(pushed) if pushed.state == PushState::Pushed => {
+            format!("; pushed to branch {}", pushed.branch)
+        }
+        Some(pushed) if pushed.state != PushState::Nothing => "; not pushed".to_owned(),
+        _ => String::new(),
+    };
     format!(
-        "{place} at {}, {commits}{dirty}",
+        "{place} at {}, {commits}{dirty}{pushed}",
         short(checkout.head.as_deref())
     )
 }

@@ -229,7 +229,7 @@ impl Time {
     /// Keeping a bundle is for when the rest has failed: until when the rest may go on.
     fn before_keeping(self) -> Instant {
         let whole = self.until.duration_since(self.began);
-        self.until - (whole / 4).min(Duration::from_secs(5))
+        self.began + whole.saturating_sub((whole / 4).min(Duration::from_secs(5)))
     }
 }
 

@@ -114,7 +114,7 @@ pub struct GitContext {
 }
 
 /// Where the commits of the agent go. They are pushed by the system, with credentials that the agent never sees, and
-/// never with force: a branch that has other commits is left as it is, and the Task fails with reason PushRefused.
+/// never with force: a branch that is at another commit than the agent began with is left as it is, and the Task fails.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(

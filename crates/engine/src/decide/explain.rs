@@ -4,6 +4,7 @@ use kubeopencode_api::names::condition;
 
 use super::{Input, job_name, problem, running};
 use crate::{
+    handover::{PushReport, PushState},
     lower::{Lack, Lowered},
     observe::{ContainerState, PodView},
     queue::{SlotView, Standing},
@@ -65,6 +66,15 @@ fn ended(state: &RunState, sentences: &mut Vec<String>) {
                 "In {} the agent left {commits} on {branch}{dirty}.",
                 checkout.path
             ));
+            // What was not pushed is in the message.
+            if let Some(PushReport {
+                branch,
+                state: PushState::Pushed,
+                ..
+            }) = &checkout.pushed
+            {
+                sentences.push(format!("It was pushed to the branch {branch}."));
+            }
         }
     }
     sentences.push("An ended Task never starts again; create a new one.".to_owned());

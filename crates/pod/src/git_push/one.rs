@@ -272,7 +272,7 @@ impl From<Failure> for Tried {
 }
 
 /// Why the remote did not take it, out of what `git push --porcelain` says of each ref, a line beginning with `!`:
-/// `!	FROM:TO	[rejected] (fetch first)`. `None`: it does not say that.
+/// source and target, and `[rejected] (fetch first)`. `None`: it does not say that.
 fn refusal(output: &Output, access: &Access<'_>) -> Option<String> {
     let End::Exited(status) = output.end else {
         return None;

@@ -70,8 +70,7 @@ impl Own {
         has_base: bool,
         local: &Access<'_>,
     ) -> Result<(), Failure> {
-        let ends = left.shallow.iter().chain(&self.boundary);
-        let ends: String = ends.flat_map(|end| [end.as_str(), "\n"]).collect();
+        let ends = list(left.shallow.iter().chain(&self.boundary));
         fs::create_dir(&self.directory)
             .and_then(|()| fs::write(source.join("shallow"), ends))
             .map_err(|error| Kind::of_place("cannot prepare the fetch", &error))?;
@@ -110,6 +109,14 @@ impl Own {
     }
 }
 
+/// One in each line.
+fn list<'l>(commits: impl IntoIterator<Item = &'l String>) -> String {
+    commits
+        .into_iter()
+        .flat_map(|commit| [commit.as_str(), "\n"])
+        .collect()
+}
+
 fn write_source(source: &Path, left: &Left, base: &str) -> io::Result<()> {
     let sha256 = left.head.len() == 64;
     // What git keeps beside objects to be faster is not needed, and need not be true.
@@ -133,7 +140,6 @@ fn write_source(source: &Path, left: &Left, base: &str) -> io::Result<()> {
     fs::write(source.join("HEAD"), format!("ref: {HEAD}\n"))?;
     fs::write(source.join(HEAD), format!("{}\n", left.head))?;
     fs::write(source.join(BASE), format!("{base}\n"))?;
-    let shallow: String = left.shallow.iter().map(|end| format!("{end}\n")).collect();
-    fs::write(source.join("shallow"), shallow)?;
+    fs::write(source.join("shallow"), list(&left.shallow))?;
     fs::write(source.join("objects/info/alternates"), objects + "\n")
 }

@@ -57,9 +57,8 @@ pub(super) fn commit(
         }
         match what_is(checkout, &full) {
             What::Content => taken.push(path),
-            What::Repository => {}
             What::Nothing if changed.contains(path) => gone.push(path),
-            What::Nothing => {}
+            What::Repository | What::Nothing => {}
         }
     }
     tree.update(&["--force-remove"], &gone)?;

@@ -101,7 +101,7 @@ fn connect(world: &World) -> UnixStream {
 
 /// Asks `git-push` as `supervise` does, and answers what became of the only checkout.
 fn ask(world: &World) -> Value {
-    let (answer, _) = ask_within(world, Duration::from_secs(60));
+    let (answer, _) = ask_within(world, Duration::from_mins(1));
     answer
 }
 
@@ -633,7 +633,7 @@ fn credentials_and_addresses_are_not_for_the_checkout_to_choose() {
     );
     thief.credentials.lock().unwrap().clear();
 
-    let (pushed, log) = ask_within(&world, Duration::from_secs(60));
+    let (pushed, log) = ask_within(&world, Duration::from_mins(1));
     assert_eq!(pushed["head"], head, "{pushed} {log}");
     assert!(!world.path("canary").exists());
     assert_eq!(*thief.credentials.lock().unwrap(), Vec::<String>::new());
