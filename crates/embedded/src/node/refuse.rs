@@ -26,15 +26,14 @@ pub(super) fn objections(pod: &Pod, offer: &Offer<'_>) -> Vec<String> {
     };
     let mut found = pod_objections(spec);
     found.extend(spec.volumes.iter().flatten().filter_map(volume_objection));
-    for container in spec
-        .init_containers
-        .iter()
-        .flatten()
-        .chain(&spec.containers)
+    let init = spec.init_containers.iter().flatten();
+    for (container, is_init) in init
+        .map(|container| (container, true))
+        .chain(spec.containers.iter().map(|container| (container, false)))
     {
         let name = &container.name;
         found.extend(
-            container_objections(container)
+            container_objections(container, is_init)
                 .into_iter()
                 .chain(program_objection(container, offer))
                 .map(|objection| format!("container {name:?}: {objection}")),
@@ -102,8 +101,20 @@ fn volume_objection(volume: &Volume) -> Option<String> {
     })
 }
 
-fn container_objections(container: &Container) -> Vec<String> {
+fn container_objections(container: &Container, is_init: bool) -> Vec<String> {
     let mut found = Vec::new();
+    if let Some(policy) = container
+        .restart_policy
+        .as_deref()
+        .filter(|policy| !is_init || *policy != "Always")
+    {
+        found.push(format!(
+            "restartPolicy {policy} of a container is not possible on this node"
+        ));
+    }
+    if container.restart_policy_rules.is_some() {
+        found.push("restartPolicyRules is not possible on this node".to_owned());
+    }
     if let Some(security) = &container.security_context {
         if security.privileged == Some(true) {
             found.push("privileged is not possible on this node".to_owned());
@@ -298,6 +309,10 @@ mod tests {
             (
                 "image: any, command: [sh], ports: [{containerPort: 1, hostPort: 80}]",
                 "host ports",
+            ),
+            (
+                "image: any, command: [sh], restartPolicy: Always",
+                "restartPolicy Always of a container",
             ),
             (
                 "image: any, command: [sh], livenessProbe: {exec: {command: [x]}}",

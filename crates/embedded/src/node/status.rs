@@ -122,9 +122,12 @@ impl PodState {
             .filter(move |container| roles.contains(&container.role))
     }
 
+    /// Once a main container was begun it stays so, whatever becomes of a sidecar.
     pub(super) fn initialized(&self) -> bool {
-        self.of(&[Role::Init, Role::Sidecar])
-            .all(Progress::initialized)
+        self.of(&[Role::Main]).any(|main| !main.id.is_empty())
+            || self
+                .of(&[Role::Init, Role::Sidecar])
+                .all(Progress::initialized)
     }
 
     /// Nothing runs and nothing will: by the containers alone.

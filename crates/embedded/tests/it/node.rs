@@ -792,6 +792,56 @@ spec:
 }
 
 #[tokio::test]
+async fn sidecars_are_ready_while_they_run_and_end_in_the_opposite_order() {
+    let bench = Bench::new().await;
+    let side = |name: &str| {
+        let script = format!(
+            "trap 'echo {name} ended >> /w/file; exit 0' TERM; echo {name} >> /w/file; while :; do sleep 0.1; done"
+        );
+        json!({
+            "name": name, "image": "any", "restartPolicy": "Always", "command": ["sh", "-c", script],
+            "volumeMounts": [{"name": "w", "mountPath": "/w"}],
+        })
+    };
+    let pod = json!({
+        "metadata": {"name": "p"},
+        "spec": {
+            "restartPolicy": "Never",
+            "initContainers": [side("one"), side("two")],
+            "containers": [{
+                "name": "main", "image": "any",
+                "command": ["sh", "-c", "until grep -q two /w/file && grep -q one /w/file; do sleep 0.01; done; until [ -e /w/go ]; do sleep 0.01; done; exit 3"],
+                "volumeMounts": [{"name": "w", "mountPath": "/w"}],
+            }],
+            "volumes": [{"name": "w", "emptyDir": {}}],
+        },
+    });
+    bench.create(&pod.to_string()).await;
+    let pod = bench
+        .until("p", |status| status.phase.as_deref() == Some("Running"))
+        .await;
+    for name in ["one", "two"] {
+        let side = container(&pod, name);
+        assert!(side.ready && side.started == Some(true), "{side:?}");
+    }
+    let uid = pod.metadata.uid.as_deref().unwrap();
+    let volume = bench.data_dir().join("pods").join(uid).join("volumes/w");
+    std::fs::write(volume.join("go"), "").unwrap();
+    let pod = bench.ended("p").await;
+    // Of the main container alone.
+    assert_eq!(status(&pod).phase.as_deref(), Some("Failed"));
+    for name in ["one", "two"] {
+        let side = container(&pod, name);
+        assert!(!side.ready && side.started == Some(false), "{side:?}");
+        let end = side.state.as_ref().unwrap().terminated.as_ref().unwrap();
+        assert_eq!((end.exit_code, side.restart_count), (0, 0));
+    }
+    let file = std::fs::read_to_string(volume.join("file")).unwrap();
+    assert!(file.ends_with("two ended\none ended\n"), "{file}");
+    bench.end().await;
+}
+
+#[tokio::test]
 async fn a_failed_container_is_restarted_on_failure() {
     let bench = Bench::new().await;
     bench

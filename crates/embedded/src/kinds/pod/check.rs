@@ -10,6 +10,7 @@ use crate::{
 
 const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
 const TERMINATION_POLICIES: [&str; 2] = ["FallbackToLogsOnError", "File"];
+const RESTART_POLICIES: [&str; 3] = ["Always", "Never", "OnFailure"];
 const DNS_POLICIES: [&str; 4] = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
 
 /// Faults of the spec of a Pod at `at` (`spec`).
@@ -176,6 +177,14 @@ fn check_container(container: &Value, at: &str, volumes: &[&str], causes: &mut V
             field("terminationMessagePolicy"),
             &policy.into(),
             &TERMINATION_POLICIES,
+        ));
+    }
+    let policy = text("restartPolicy");
+    if !policy.is_empty() && !RESTART_POLICIES.contains(&policy) {
+        causes.push(Cause::not_supported(
+            field("restartPolicy"),
+            &policy.into(),
+            &RESTART_POLICIES,
         ));
     }
     check_env(container, at, causes);

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 use super::super::attempt::Control;
-use super::super::status::{End, Role, State, Termination};
+use super::super::status::{End, Progress, Role, State, Termination};
 use super::Worker;
 
 const DEADLINE: &str = "DeadlineExceeded";
@@ -28,8 +28,8 @@ pub(super) struct Stop {
     pub(super) cause: Cause,
     pub(super) kill_at: Instant,
     pub(super) killed: bool,
-    /// The sidecars were asked to end.
-    pub(super) sidecars: bool,
+    /// The sidecar that was asked last to end.
+    pub(super) sidecar: Option<usize>,
 }
 
 impl Worker {
@@ -42,7 +42,7 @@ impl Worker {
             cause,
             kill_at,
             killed: false,
-            sidecars: false,
+            sidecar: None,
         });
         stop.kill_at = stop.kill_at.min(kill_at);
         if cause == Cause::Vanished || (stop.cause == Cause::Completed && cause == Cause::Deleted) {
@@ -83,22 +83,23 @@ impl Worker {
         }
     }
 
-    /// Sidecars are asked to end when the others have.
+    /// Sidecars are asked to end when the others have, each when those after it have.
     pub(super) fn stop_sidecars(&mut self) {
+        let running = |container: &Progress| container.running();
+        let Some(last) = self.state.containers.iter().rposition(running) else {
+            return;
+        };
         let others = self
             .state
             .containers
             .iter()
             .any(|container| container.role != Role::Sidecar && container.running());
-        let Some(stop) = self.stop.as_mut().filter(|stop| !stop.sidecars && !others) else {
+        let asked = |stop: &&mut Stop| stop.sidecar == Some(last);
+        let Some(stop) = self.stop.as_mut().filter(|stop| !others && !asked(stop)) else {
             return;
         };
-        stop.sidecars = true;
-        for index in 0..self.slots.len() {
-            if self.state.containers[index].role == Role::Sidecar {
-                self.terminate(index);
-            }
-        }
+        stop.sidecar = Some(last);
+        self.terminate(last);
     }
 
     pub(super) fn terminate(&mut self, index: usize) {
