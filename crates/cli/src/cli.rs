@@ -211,7 +211,7 @@ impl FromStr for Listen {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Images, where no configuration and no Agent names another one")]
 pub(crate) struct ImageArgs {
-    /// Image of `git-init` and `context-init`
+    /// Image of `git-init`, `context-init` and `git-push`
     #[arg(long = "system-image", value_name = "IMAGE", env = "KUBEOPENCODE_SYSTEM_IMAGE", default_value_t = Settings::default().system_image.reference, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) system: String,
     /// Image that has `OpenCode`

@@ -37,13 +37,16 @@ pub(super) struct GitPush(UnixStream);
 
 /// Connects, as soon as it listens. Ends early when there is a signal to look at.
 pub(super) fn connect(socket: &Path, signals: BorrowedFd<'_>) -> io::Result<GitPush> {
+    // From here on, with neither a core file nor a way for the agent to look into this process, or to take its files.
+    prctl::set_dumpable(false)?;
+    if let Ok(stream) = UnixStream::connect(socket) {
+        return Ok(GitPush(stream));
+    }
     let by = Instant::now() + LISTENS;
     let notes = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
     let directory = socket.parent().unwrap_or(socket);
     let flags = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::CREATE;
     inotify::add_watch(&notes, directory, flags)?;
-    // From here on, with neither a core file nor a way for the agent to look into this process, or to take its files.
-    prctl::set_dumpable(false)?;
     loop {
         // It has its name only when it listens.
         let error = match UnixStream::connect(socket) {
