@@ -83,7 +83,7 @@ pub struct AgentUsed {
 /// The images of a Run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Images {
-    /// git-init and context-init.
+    /// git-init, context-init and git-push.
     pub system: Image,
     /// opencode-init; None when the agent does not use OpenCode from `/tools`.
     pub opencode: Option<Image>,

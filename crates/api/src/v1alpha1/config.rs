@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KubeOpenCodeConfigSpec {
-    /// Image of the system's own containers (git-init, context-init).
+    /// Image of the system's own containers (git-init, context-init, git-push).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_image: Option<ImageConfig>,
     /// Image that brings OpenCode (opencode-init).

@@ -176,7 +176,7 @@ fn executable(world: &World, name: &str, script: &str) {
 }
 
 /// A checkout of a repository on a server that wants a login, and answers 403 to every push until it is told otherwise.
-fn guarded() -> (World, Server) {
+fn guarded(more: Value) -> (World, Server) {
     let world = World::new();
     world.repository("served/source");
     let server = Server::start(world.path("served"), Some("someone:secret-word"), None);
@@ -184,11 +184,9 @@ fn guarded() -> (World, Server) {
     world.write("secret/password", "secret-word");
     world.write("secret/ca.crt", &server.ca);
     let secret = world.text("secret");
-    check_out(
-        &world,
-        &server.url("source/.git"),
-        json!({ "secretDir": secret, "push": { "secretDir": secret } }),
-    );
+    let mut with_login = json!({ "secretDir": secret, "push": { "secretDir": secret } });
+    merge(&mut with_login, more);
+    check_out(&world, &server.url("source/.git"), with_login);
     (world, server)
 }
 
@@ -225,6 +223,66 @@ fn what_the_agent_committed_arrives_and_is_in_the_report() {
             "two"
         );
     }
+}
+
+#[test]
+fn a_repository_that_has_moved_on_meanwhile_takes_another_branch() {
+    for depth in [1, 0] {
+        let (world, _server) = guarded(json!({ "depth": depth }));
+        world.git("served/source", &["config", "http.receivepack", "true"]);
+        let head = commit(&world);
+        world.write("served/source/file", "another\n");
+        world.git("served/source", &["commit", "-qam", "another"]);
+        let pushed = ask(&world);
+        assert_eq!(pushed["head"], head, "{pushed}");
+        assert_eq!(
+            world.git("served/source", &["rev-list", "--count", "work"]),
+            "4"
+        );
+        world.git(
+            "served/source",
+            &["fsck", "--strict", "--connectivity-only", "work"],
+        );
+    }
+}
+
+#[test]
+fn what_came_by_a_merge_arrives_too() {
+    let world = checked_out(json!({ "depth": 0, "reference": "feature/x" }));
+    world.git(
+        "workspace/it",
+        &["merge", "-q", "--no-ff", "-m", "merged", "origin/trunk"],
+    );
+    let head = commit(&world);
+    assert_eq!(ask(&world)["head"], head);
+    assert_eq!(world.git("remote", &["rev-list", "--count", "work"]), "5");
+}
+
+#[test]
+fn a_repository_of_sha256_works_the_same() {
+    let world = World::new();
+    fs::create_dir_all(world.path("remote")).unwrap();
+    let init = [
+        "init",
+        "-q",
+        "--initial-branch=trunk",
+        "--object-format=sha256",
+    ];
+    world.git("remote", &init);
+    world.write("remote/file", "1\n");
+    world.git("remote", &["add", "-A"]);
+    world.git("remote", &["commit", "-q", "-m", "one"]);
+    let repository = format!("file://{}", world.text("remote"));
+    check_out(
+        &world,
+        &repository,
+        json!({ "push": { "uncommitted": true } }),
+    );
+    commit(&world);
+    world.write("workspace/it/file", "2\n");
+    let pushed = ask(&world);
+    assert_eq!(pushed["state"], "Pushed", "{pushed}");
+    assert_eq!(world.git("remote", &["rev-list", "--count", "work"]), "3");
 }
 
 #[test]
@@ -326,7 +384,7 @@ fn a_branch_with_other_commits_refuses_and_the_work_is_kept() {
 
 #[test]
 fn a_server_that_protects_a_branch_says_why() {
-    let (world, _server) = guarded();
+    let (world, _server) = guarded(json!({}));
     world.git("served/source", &["config", "http.receivepack", "true"]);
     executable(
         &world,
@@ -606,7 +664,7 @@ fn programs_that_its_configuration_names_are_not_run() {
 
 #[test]
 fn credentials_and_addresses_are_not_for_the_checkout_to_choose() {
-    let (world, server) = guarded();
+    let (world, server) = guarded(json!({}));
     world.git("served/source", &["config", "http.receivepack", "true"]);
     let thief = Server::start(world.path("served"), Some("x:y"), None);
     world.write("secret/ca.crt", format!("{}{}", server.ca, thief.ca));
@@ -643,7 +701,7 @@ fn credentials_and_addresses_are_not_for_the_checkout_to_choose() {
 
 #[test]
 fn a_secret_that_may_not_write_is_told_from_a_refusal() {
-    let (world, _server) = guarded();
+    let (world, _server) = guarded(json!({}));
     commit(&world);
     let pushed = ask(&world);
     assert_eq!(pushed["state"], "Failed");
