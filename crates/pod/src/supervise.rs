@@ -124,7 +124,7 @@ impl Settings {
 pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
     let began = Instant::now();
     let mut report = Report::default();
-    let mut pushing = None;
+    let mut pushed = None;
     let (code, stop_by) = match begin(command, settings) {
         Ok((agent, signals, git_push)) => {
             let mut watch = Watch {
@@ -152,9 +152,9 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
             };
             report.exit_code = status.and_then(WaitStatus::exit_status);
             report.signal = status.and_then(WaitStatus::terminating_signal).map(name_of);
-            let told_to_end = watch.told_to_end;
-            pushing = git_push.map(|git_push| (git_push, watch));
-            (code, told_to_end.map(|told| told + settings.asking()))
+            // Before git looks at the checkouts: what the agent configured there may be run then.
+            pushed = git_push.map(|git_push| git_push.push(&mut watch, settings));
+            (code, watch.told_to_end.map(|told| told + settings.asking()))
         }
         Err((code, text)) => {
             say::line(&format!("supervise: {text}"));
@@ -166,8 +166,8 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
     let until = stop_by.map_or(until, |by| until.min(by));
     let records = checkouts::records(&settings.tools_dir);
     report.checkouts = checkouts::look(&settings.tools_dir, &records, until);
-    if let Some((git_push, mut watch)) = pushing {
-        git_push.push(&mut watch, settings, &records, &mut report.checkouts);
+    if let Some(pushed) = pushed {
+        pushed.enter(&records, &mut report.checkouts);
     }
     let lost = |pushed: &PushReport| pushed.state.is_loss();
     let mut pushes = report

@@ -123,7 +123,10 @@ impl One<'_> {
             .prefix(".work-")
             .tempdir_in(self.push_dir)
             .map_err(|error| format!("there is no place to work in: {error}"))?;
-        let words = |failure: Failure| failure.to_string();
+        let words = |failure: Failure| match failure.kind {
+            Kind::TimedOut => "there was no time left".to_owned(),
+            _ => failure.to_string(),
+        };
         let local = self.local(self.time.before_keeping()).map_err(words)?;
         let own = Own::make(directory.path(), &left, self.base, &local).map_err(words)?;
         let more = if self.push.uncommitted {
@@ -148,7 +151,14 @@ impl One<'_> {
 
     /// Pushes, and asks the remote what it has then. A push that broke off may have arrived: it is asked before each one.
     fn send(&self, work: &Work) -> Result<String, NotPushed> {
-        let failed = |failure: &Failure| NotPushed::Failed(words(failure));
+        let failed = |failure: &Failure| {
+            NotPushed::Failed(match failure.kind {
+                Kind::TimedOut if Instant::now() >= self.time.before_keeping() => {
+                    "there was no time left".to_owned()
+                }
+                _ => words(failure),
+            })
+        };
         let refused = |problem: &str| NotPushed::Failed(problem.to_owned());
         let repository = &self.planned.repository;
         let address = address::repository(repository).map_err(refused)?;

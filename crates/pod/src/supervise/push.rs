@@ -73,17 +73,44 @@ pub(super) fn connect(socket: &Path, signals: BorrowedFd<'_>) -> io::Result<GitP
     }
 }
 
+/// What became of the commits.
+pub(super) struct Pushed {
+    answers: Vec<PushAnswer>,
+    /// Why there is no answer about the others.
+    otherwise: String,
+}
+
+impl Pushed {
+    /// Enters it into the reports.
+    pub fn enter(&self, records: &[CheckoutRecord], reports: &mut [CheckoutReport]) {
+        for report in reports {
+            let of_it = |record: &&CheckoutRecord| record.path == report.path;
+            let record = records.iter().find(of_it);
+            let Some(branch) = record.and_then(|record| record.push.clone()) else {
+                continue;
+            };
+            let answer = self
+                .answers
+                .iter()
+                .find(|answer| answer.path == report.path);
+            report.pushed = Some(answer.map_or_else(
+                || PushReport {
+                    branch,
+                    state: PushState::Failed,
+                    head: None,
+                    message: Some(format!("{}; it is only in the Pod", self.otherwise)),
+                },
+                |answer| answer.pushed.clone(),
+            ));
+        }
+    }
+}
+
 impl GitPush {
-    /// Asks for the push, and enters into the reports what became of it. Call it when the agent and all its processes have
-    /// ended. A signal from outside that means "end" leaves what is left of the grace.
-    pub fn push(
-        mut self,
-        watch: &mut Watch,
-        settings: &Settings,
-        records: &[CheckoutRecord],
-        reports: &mut [CheckoutReport],
-    ) {
-        let (answers, why) = match self.ask(watch, settings) {
+    /// Asks for the push. Call it when the agent and all its processes have ended, so that nobody changes what is read. A
+    /// signal from outside that means "end" leaves what is left of the grace.
+    pub fn push(mut self, watch: &mut Watch, settings: &Settings) -> Pushed {
+        let (answers, otherwise) = match self.ask(watch, settings) {
             Ok(answers) => (answers, "git-push gave no answer about it".to_owned()),
             Err(error) => (
                 Vec::new(),
@@ -100,26 +127,7 @@ impl GitPush {
                 },
             ),
         };
-        for report in reports {
-            let of_it = |record: &&CheckoutRecord| record.path == report.path;
-            let Some(branch) = records
-                .iter()
-                .find(of_it)
-                .and_then(|record| record.push.clone())
-            else {
-                continue;
-            };
-            let answer = answers.iter().find(|answer| answer.path == report.path);
-            report.pushed = Some(answer.map_or_else(
-                || PushReport {
-                    branch,
-                    state: PushState::Failed,
-                    head: None,
-                    message: Some(format!("{why}; it is only in the Pod")),
-                },
-                |answer| answer.pushed.clone(),
-            ));
-        }
+        Pushed { answers, otherwise }
     }
 
     fn ask(&mut self, watch: &mut Watch, settings: &Settings) -> io::Result<Vec<PushAnswer>> {
@@ -128,7 +136,9 @@ impl GitPush {
             let by_grace = watch.told_to_end.map(|told| told + settings.asking());
             by_grace.map_or(began + ANSWERS, |by| by.min(began + ANSWERS))
         };
+        // Its answer has to get here too.
         let within = until(watch).saturating_duration_since(began);
+        let within = within.saturating_sub((within / 10).min(Duration::from_secs(1)));
         let mut line = serde_json::to_vec(&PushRequest {
             within_millis: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
         })?;

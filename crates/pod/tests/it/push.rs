@@ -735,6 +735,38 @@ fn filters_of_the_checkout_are_not_run_when_its_files_are_committed() {
 }
 
 #[test]
+fn what_looking_at_the_checkout_may_run_is_run_after_the_push() {
+    let (world, _server) = guarded(json!({}));
+    world.git("served/source", &["config", "http.receivepack", "true"]);
+    let canary = world.text("canary");
+    executable(
+        &world,
+        "served/source/.git/hooks/pre-receive",
+        &format!("#!/bin/sh\n[ ! -e {canary} ]\n"),
+    );
+    let (code, checkout) = supervised(
+        &world,
+        &format!(
+            "echo one >> file; git commit -qam one; git config filter.trap.clean 'touch {canary}; cat'; \
+             echo '* filter=trap' > .gitattributes; touch -d '1 hour ago' file"
+        ),
+    );
+    assert!(world.path("canary").exists(), "git status runs it");
+    assert_eq!(checkout["pushed"]["state"], "Pushed", "{code} {checkout}");
+}
+
+#[test]
+fn without_time_it_says_so_and_pushes_nothing() {
+    let world = checked_out(json!({}));
+    commit(&world);
+    let (pushed, _) = ask_within(&world, Duration::ZERO);
+    assert_eq!(pushed["state"], "Failed");
+    let message = pushed["message"].as_str().unwrap();
+    assert!(message.contains("no time left"), "{message}");
+    assert_eq!(branches(&world), AS_BEFORE);
+}
+
+#[test]
 fn repositories_inside_of_it_are_not_entered() {
     let (world, _) = trapped(json!({ "push": { "uncommitted": true } }));
     // A submodule with settings of its own, and a change.
