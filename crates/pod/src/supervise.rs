@@ -170,12 +170,12 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
         pushed.enter(&records, &mut report.checkouts);
     }
     let lost = |pushed: &PushReport| pushed.state.is_loss();
-    let mut pushes = report
+    let mut of_pushes = report
         .checkouts
         .iter()
         .filter_map(|checkout| checkout.pushed.as_ref());
     // A Job must not be complete when its Task has failed.
-    let code = if code == 0 && pushes.any(lost) {
+    let code = if code == 0 && of_pushes.any(lost) {
         NOT_PUSHED
     } else {
         code
