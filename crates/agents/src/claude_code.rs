@@ -29,7 +29,12 @@ pub(crate) const PROFILE: Profile = Profile {
         ("IS_SANDBOX", "1"),
     ],
     configuration: &[],
+    holds: &["steps", "tokens"],
     install: "npm install -g @anthropic-ai/claude-code",
+    packaged: &[
+        "@anthropic-ai/claude-code-linux-{npm}/claude",
+        "@anthropic-ai/claude-code-linux-{npm}-musl/claude",
+    ],
     reader: || Box::<Lines>::default(),
 };
 

@@ -24,7 +24,9 @@ pub(crate) const PROFILE: Profile = Profile {
     ],
     variables: &[],
     configuration: &[],
+    holds: &["steps"],
     install: "npm install -g @openai/codex",
+    packaged: &["@openai/codex-linux-{npm}/vendor/{rust}-unknown-linux-musl/bin/codex"],
     reader: || Box::<Lines>::default(),
 };
 

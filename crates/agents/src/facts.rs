@@ -1,6 +1,6 @@
 //! What a stream of events comes down to.
 
-use crate::{Ended, Event, Failure, FailureClass, ToolOutcome, Usage};
+use crate::{Ended, Event, Failure, ToolOutcome, Usage};
 
 /// The longest message that is kept, in bytes; the rest is in the log.
 const LONGEST_MESSAGE: usize = 4096;
@@ -83,11 +83,9 @@ impl Facts {
     #[must_use]
     pub fn unfinished(&self) -> Option<Half> {
         match (&self.failure, &self.ended) {
-            (Some(failure), _) => Some(Half::Failed(failure.class)),
+            (Some(_), _) => Some(Half::Failed),
             (None, None | Some(Ended::ByItself)) => None,
-            (None, Some(Ended::ForATool)) if self.refused > 0 => {
-                Some(Half::Failed(FailureClass::PermissionRefused))
-            }
+            (None, Some(Ended::ForATool)) if self.refused > 0 => Some(Half::Refused),
             (None, Some(Ended::ForATool)) => Some(Half::Stopped("after a tool call".to_owned())),
             (None, Some(Ended::Because(why))) if why == MIDDLE => Some(Half::Stopped(why.clone())),
             (None, Some(Ended::Because(why))) => {
@@ -100,8 +98,10 @@ impl Facts {
 /// Why work was left half-way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Half {
-    /// The agent gave up.
-    Failed(FailureClass),
+    /// The agent gave up, for the [`Failure`] among the facts.
+    Failed,
+    /// It stopped after a tool call, and was refused at least one.
+    Refused,
     /// It stopped there, as in `after a tool call` or `for the reason length`.
     Stopped(String),
 }

@@ -29,7 +29,14 @@ pub(crate) const PROFILE: Profile = Profile {
         "OPENCODE_CONFIG_CONTENT",
         r#"{"autoupdate":false,"share":"disabled"}"#,
     )],
+    holds: &["steps", "tokens", "cost"],
     install: "npm install -g opencode-ai",
+    packaged: &[
+        "opencode-linux-{npm}/bin/opencode",
+        "opencode-linux-{npm}-baseline/bin/opencode",
+        "opencode-linux-{npm}-musl/bin/opencode",
+        "opencode-linux-{npm}-baseline-musl/bin/opencode",
+    ],
     reader: || Box::<Lines>::default(),
 };
 

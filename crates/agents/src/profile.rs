@@ -19,8 +19,14 @@ pub struct Profile {
     /// Variables that hold the operator's word over files that a repository brings. Left out where a Secret gives the
     /// agent all its keys as variables: it may bring them itself, and would lose to these unseen.
     pub configuration: &'static [(&'static str, &'static str)],
+    /// Which limits can be held while it works, as they are called in manifests: it tells of steps, tokens or cost as they
+    /// are used, and not only at its end.
+    pub holds: &'static [&'static str],
     /// The command that installs it on a machine.
     pub install: &'static str,
+    /// Where npm's packages of it for a platform have its program, below `node_modules`: `{npm}` and `{rust}` stand for the
+    /// machine's architecture in the words of each.
+    pub packaged: &'static [&'static str],
     /// Makes what reads its lines.
     pub(crate) reader: fn() -> Box<dyn ReadLine>,
 }

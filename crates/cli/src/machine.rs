@@ -3,7 +3,7 @@
 //! `run` has one for itself, in memory; `local` has a durable one that serves HTTPS. It is the same in both.
 
 mod access;
-mod opencode;
+mod agents;
 
 use std::{
     os::unix::fs::DirBuilderExt as _,
@@ -11,6 +11,7 @@ use std::{
 };
 
 use kube::Client;
+use kubeopencode_agents::Profile;
 use kubeopencode_embedded::{
     cluster::{Cluster, ClusterError, Options},
     lock::{DirectoryLock, LockError},
@@ -27,10 +28,16 @@ use crate::{
     failure::{Failure, Problem},
 };
 
-pub(crate) use opencode::find as find_opencode;
+pub(crate) use agents::find as find_agent;
 
 /// The program that the node starts again for each container: this one.
 const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// Where programs are found when nobody says more.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Where containers find the agents of this machine.
+const AGENTS_DIR: &str = "/kubeopencode-agents";
 
 /// A running machine. Dropping it ends everything without waiting; [`Machine::shutdown`] waits.
 pub(crate) struct Machine {
@@ -156,15 +163,15 @@ fn node(directory: &Path, logs: LogStore) -> Result<NodeOptions, Failure> {
         name: name(&settings.opencode_image),
         ..HostImage::default()
     };
-    let opencode = match opencode::find() {
+    let opencode = match agents::find(Profile::usual()) {
         Some(program) => HostImage {
             files: vec![(PathBuf::from(handover::OPENCODE_PROGRAM), program)],
             ..opencode
         },
         None => HostImage {
             missing: Some(format!(
-                "OpenCode is not installed on this machine: {}",
-                opencode::INSTALL
+                "OpenCode is not installed on this machine: install it with `{}`",
+                Profile::usual().install
             )),
             ..opencode
         },
@@ -177,10 +184,22 @@ fn node(directory: &Path, logs: LogStore) -> Result<NodeOptions, Failure> {
     );
     options.images = vec![opencode];
     options.everywhere = vec![(PathBuf::from(handover::PROGRAM), this)];
-    options.env = vec![(
-        handover::PROGRAM_EVERYWHERE.to_owned(),
-        handover::PROGRAM.to_owned(),
-    )];
+    // What an image would have to bring: every image here is this machine, less what is outside the system's folders.
+    let agents = Profile::ALL
+        .iter()
+        .filter(|profile| **profile != *Profile::usual());
+    let agents = agents.filter_map(|profile| {
+        let program = agents::find(profile)?;
+        Some((Path::new(AGENTS_DIR).join(profile.program), program))
+    });
+    options.everywhere.extend(agents);
+    options.env = vec![
+        (
+            handover::PROGRAM_EVERYWHERE.to_owned(),
+            handover::PROGRAM.to_owned(),
+        ),
+        ("PATH".to_owned(), format!("{USUAL_PATH}:{AGENTS_DIR}")),
+    ];
     Ok(options)
 }
 

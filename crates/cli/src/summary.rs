@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use kube::ResourceExt as _;
-use kubeopencode_api::v1alpha1::{CheckoutResult, PushState, Task, TaskPhase};
+use kubeopencode_api::v1alpha1::{
+    CheckoutResult, PushState, Task, TaskOutcome, TaskPhase, TaskResult,
+};
 use serde::Serialize;
 
 use crate::printer::Printer;
@@ -21,12 +23,9 @@ pub(crate) struct TaskSummary {
     pub(crate) message: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) job: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) exit_code: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) signal: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) duration_millis: Option<i64>,
+    /// What came out of it, without its checkouts.
+    #[serde(flatten)]
+    pub(crate) result: TaskResult,
     pub(crate) checkouts: Vec<CheckoutSummary>,
     /// Where the Pod's workspace is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,7 +58,8 @@ impl TaskSummary {
     /// What the status of a Task says.
     pub(crate) fn of(task: &Task) -> Self {
         let status = task.status.clone().unwrap_or_default();
-        let result = status.result.unwrap_or_default();
+        let mut result = status.result.unwrap_or_default();
+        let checkouts = std::mem::take(&mut result.checkouts);
         Self {
             name: task.name_any(),
             namespace: task.namespace().unwrap_or_default(),
@@ -67,11 +67,8 @@ impl TaskSummary {
             reason: status.reason,
             message: status.message,
             job: status.job_name,
-            exit_code: result.exit_code,
-            signal: result.signal,
-            duration_millis: result.duration_millis,
-            checkouts: result
-                .checkouts
+            result,
+            checkouts: checkouts
                 .into_iter()
                 .map(|result| CheckoutSummary {
                     result,
@@ -85,7 +82,7 @@ impl TaskSummary {
 
     /// The exit status that says the same: the agent's own, 128 + N for signal N; never 0 for what failed.
     pub(crate) fn exit_status(&self) -> u8 {
-        let agent = match (self.exit_code, &self.signal) {
+        let agent = match (self.result.exit_code, &self.result.signal) {
             (Some(code), _) => u8::try_from(code).unwrap_or(1),
             (None, Some(signal)) => 128 + signal_number(signal),
             (None, None) => u8::from(
@@ -107,7 +104,7 @@ impl TaskSummary {
             _ => printer.bad(&phase),
         };
         let mut text = phase;
-        if let Some(duration_millis) = self.duration_millis {
+        if let Some(duration_millis) = self.result.duration_millis {
             let _ = write!(text, " after {}", duration(duration_millis));
         }
         if let Some(reason) = &self.reason {
@@ -120,13 +117,22 @@ impl TaskSummary {
         {
             let _ = write!(text, ": {message}");
         }
+        if self.result.outcome == Some(TaskOutcome::NoChanges) {
+            text.push_str(", and nothing was changed");
+        }
         printer.about(&self.name, &text);
+        if let Some(used) = used(&self.result) {
+            printer.line(&format!("  {used}"));
+        }
         for summary in &self.checkouts {
             printer.line(&format!(
                 "  {}: {}",
                 summary.result.path,
                 checkout(&summary.result)
             ));
+            for commit in &summary.result.newest {
+                printer.line(&format!("    {} {}", commit.id, commit.subject));
+            }
             if summary.result.dirty == Some(true) && self.goes_with_run && self.workspace.is_none()
             {
                 printer.line(
@@ -148,6 +154,26 @@ impl TaskSummary {
             printer.line(&format!("  the workspace is kept in {workspace}"));
         }
     }
+}
+
+/// What an agent that tells of it has used, in one line.
+fn used(result: &TaskResult) -> Option<String> {
+    let count =
+        |number: i64, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let mut parts = vec![
+        count(result.steps?, "step"),
+        count(result.tool_calls.unwrap_or_default(), "tool call"),
+    ];
+    if let Some(usage) = &result.usage {
+        parts.push(format!(
+            "{} tokens in ({} from a cache), {} out",
+            usage.input_tokens + usage.cached_tokens,
+            usage.cached_tokens,
+            usage.output_tokens
+        ));
+        parts.extend(usage.cost.as_ref().map(|cost| format!("{cost} dollars")));
+    }
+    Some(parts.join(", "))
 }
 
 /// A checkout in one line.

@@ -64,10 +64,17 @@ pub const GRACE_VARIABLE: &str = "KUBEOPENCODE_GRACE_SECONDS";
 pub const TIMEOUT_VARIABLE: &str = "KUBEOPENCODE_TIMEOUT_SECONDS";
 /// Environment variable of the agent container: where `git-push` listens, for `supervise`; absent, nothing is pushed.
 pub const PUSH_VARIABLE: &str = "KUBEOPENCODE_PUSH_SOCKET";
+/// Environment variable of the agent container: name of the profile of an agent whose events `supervise` reads.
+pub const PROFILE_VARIABLE: &str = "KUBEOPENCODE_PROFILE";
+/// Environment variable of the agent container: [`Limits`] as JSON, for `supervise`.
+pub const LIMITS_VARIABLE: &str = "KUBEOPENCODE_LIMITS";
+/// Exit code of `supervise` when the agent ended with 0, and told that its work is not done: a Job must not be complete when
+/// its Task has failed. `EX_SOFTWARE` of sysexits.h.
+pub const UNFINISHED: u8 = 70;
 /// Exit code of `supervise` when the agent ended well and its commits could not be pushed. `EX_CANTCREAT` of sysexits.h.
 pub const NOT_PUSHED: u8 = 73;
-/// Exit code of `supervise` when the agent's time was over, whatever the agent answered to SIGTERM: with a 0 the Job would
-/// be complete. As `timeout` of the GNU coreutils has it.
+/// Exit code of `supervise` when the agent's time was over, or another limit was passed, whatever the agent answered to
+/// SIGTERM: with a 0 the Job would be complete. As `timeout` of the GNU coreutils has it.
 pub const TIMED_OUT: u8 = 124;
 /// Exit code of an init container whose failure may pass by itself: nobody answers, a server has a problem of its own, a
 /// disk is full. The agent has not run then, so another attempt repeats nothing, and may succeed; after any other code
@@ -251,6 +258,117 @@ impl PushState {
     }
 }
 
+/// How much an agent may do before it is told to end. What is absent has no limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Limits {
+    /// How long it may run, in whole seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+    /// How often its model may be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// How many tokens may go in and out, those from a cache among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// How many US dollars that may cost, as a decimal number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<String>,
+}
+
+/// A limit that was passed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Passed {
+    /// Its field: `duration`, `steps`, `tokens` or `cost`.
+    pub limit: String,
+    /// What was allowed, in the unit of the field.
+    pub allowed: String,
+    /// What it was when the agent was told to end.
+    pub reached: String,
+}
+
+/// What an agent told of its work.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentReport {
+    /// Id of its session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// How often its model was asked.
+    #[serde(default)]
+    pub steps: u64,
+    /// How many tools it called.
+    #[serde(default)]
+    pub tools: u64,
+    /// How many of them it was not allowed to use.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refused: u64,
+    /// Tokens and money.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<UsageReport>,
+    /// The last thing that it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Why it gave up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureReport>,
+    /// Where it stopped, as in `after a tool call`, when it did not end by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+    /// How many lines were too long to be read.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unread: u64,
+}
+
+impl AgentReport {
+    /// Whether it told that its work is not done.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.failure.is_some() || self.stopped.is_some()
+    }
+}
+
+/// What its models were used for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageReport {
+    /// Tokens that went in, those from a cache not among them.
+    pub input: u64,
+    /// Tokens that came out.
+    pub output: u64,
+    /// Tokens that went in from a cache.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cached: u64,
+    /// US dollars, as a decimal number, where the agent knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<String>,
+}
+
+/// Why an agent gave up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureReport {
+    /// One of the words of [`FailureClass`](kubeopencode_agents::FailureClass).
+    pub class: String,
+    /// In the agent's own words.
+    pub message: String,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// A commit of the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CommitReport {
+    /// Its id, shortened.
+    pub id: String,
+    /// The first line of its message.
+    pub subject: String,
+}
+
 /// What `supervise` writes to the termination message: facts, measured, never guessed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -267,12 +385,27 @@ pub struct Report {
     /// The timeout that was over, in seconds, when that is why it was told to end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timed_out_after_seconds: Option<u64>,
+    /// The limit that was passed, when that is why it was told to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed: Option<Passed>,
+    /// What the agent told, where its events are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentReport>,
     /// From start to end, in milliseconds.
     #[serde(default)]
     pub duration_millis: u64,
     /// The checkouts as the agent left them; as many as fit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checkouts: Vec<CheckoutReport>,
+}
+
+impl Report {
+    /// Whether there are checkouts, and the agent left all of them as they were.
+    #[must_use]
+    pub fn changed_nothing(&self) -> bool {
+        let unchanged = |it: &CheckoutReport| it.commits == Some(0) && it.dirty == Some(false);
+        !self.checkouts.is_empty() && self.checkouts.iter().all(unchanged)
+    }
 }
 
 /// A checkout as the agent left it.
@@ -293,6 +426,12 @@ pub struct CheckoutReport {
     /// Commits that HEAD has and the base has not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commits: Option<u32>,
+    /// The newest of them first; ten at most, and as many as fit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub newest: Vec<CommitReport>,
+    /// How many files differ between the base and HEAD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<u32>,
     /// Whether something is uncommitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dirty: Option<bool>,

@@ -9,6 +9,9 @@ use k8s_openapi::api::core::v1::{
     Affinity, LocalObjectReference, PodSecurityContext, ResourceRequirements, SecurityContext,
     Toleration,
 };
+use kubeopencode_agents::Profile;
+
+use crate::handover::Limits;
 
 /// The resource that a Run belongs to. Owner references, labels and names come from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub struct Run {
     pub workspace_dir: String,
     /// What the agent container runs under `supervise`. None: the image's own entrypoint, unsupervised.
     pub command: Option<Vec<String>>,
+    /// Which agent that is, where its events are read.
+    pub profile: Option<&'static Profile>,
     /// `task.md` first, then every context file; no two have the same path.
     pub files: Vec<File>,
     /// Repositories to clone; no two have the same path, and none has the path of a file.
@@ -55,6 +60,8 @@ pub struct Run {
     pub pod: PodOptions,
     /// How long the agent may run, once it has started.
     pub timeout: Option<Duration>,
+    /// How much else the agent may do.
+    pub limits: Limits,
     /// How many Runs of its Agent may run at once. None: as many as there are, and no slot is needed.
     pub limit: Option<NonZeroUsize>,
 }

@@ -173,8 +173,12 @@ pub enum Reason {
     PushRefused,
     /// The agent exited 0, and its commits could not be pushed for any other cause.
     PushFailed,
+    /// The agent exited 0, and told that its work is not done: it gave up, was refused something, or stopped half-way.
+    AgentUnfinished,
     /// It ran longer than it was allowed to.
     Timeout,
+    /// It did more than one of its limits allows.
+    LimitExceeded,
     /// A person stopped it.
     UserStopped,
     /// Something it refers to did not appear in time.
@@ -191,12 +195,14 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Succeeded,
         Self::AgentExitNonZero,
+        Self::AgentUnfinished,
         Self::PushRefused,
         Self::PushFailed,
         Self::Timeout,
+        Self::LimitExceeded,
         Self::UserStopped,
         Self::ReferenceNotFound,
         Self::InvalidSpec,
@@ -213,7 +219,9 @@ impl Reason {
             Self::AgentExitNonZero => "AgentExitNonZero",
             Self::PushRefused => "PushRefused",
             Self::PushFailed => "PushFailed",
+            Self::AgentUnfinished => "AgentUnfinished",
             Self::Timeout => "Timeout",
+            Self::LimitExceeded => "LimitExceeded",
             Self::UserStopped => "UserStopped",
             Self::ReferenceNotFound => "ReferenceNotFound",
             Self::InvalidSpec => "InvalidSpec",

@@ -6,6 +6,7 @@ mod it {
     mod decide;
     mod examples;
     mod fixture;
+    mod limits;
     mod lower;
     mod moment;
     mod observe;

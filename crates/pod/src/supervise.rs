@@ -1,13 +1,14 @@
 //! `supervise`: runs the agent, passes signals on, leaves no process behind, and reports how it ended.
 //!
-//! In: a command, its environment and its standard streams, which it inherits: nothing is in between, so every byte
-//! arrives as written. Out: the agent's exit code (128 + the number of the signal that ended it; 127 not found, 126 not
+//! In: a command, its environment and its standard streams, which it inherits: every byte arrives as written. Between us and
+//! an agent whose events can be read, its standard output is a pipe that is [listened to](hearing) on the way. Out: the agent's exit code (128 + the number of the signal that ended it; 127 not found, 126 not
 //! executable; [`TIMED_OUT`] when its time was over), and a [`Report`] in the termination message.
 //!
 //! It works as PID 1 of a container and below another one (it becomes a subreaper). It sleeps until a signal arrives or
 //! a deadline passes; it looks at nothing in between.
 
 mod checkouts;
+mod hearing;
 mod push;
 mod report;
 mod tree;
@@ -20,13 +21,15 @@ use std::{
         unix::{net::UnixStream, process::CommandExt as _},
     },
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
+use kubeopencode_agents::Profile;
 use kubeopencode_engine::handover::{
-    GRACE_VARIABLE, NOT_PUSHED, PUSH_VARIABLE, PushReport, Report, TERMINATION_LOG, TIMED_OUT,
-    TIMEOUT_VARIABLE, TOOLS_DIR,
+    AgentReport, GRACE_VARIABLE, LIMITS_VARIABLE, Limits, NOT_PUSHED, PROFILE_VARIABLE,
+    PUSH_VARIABLE, Passed, PushReport, Report, TERMINATION_LOG, TIMED_OUT, TIMEOUT_VARIABLE,
+    TOOLS_DIR, UNFINISHED,
 };
 use nix::sys::{
     prctl,
@@ -38,7 +41,7 @@ use rustix::{
 };
 use signal_hook::iterator::{backend::SignalDelivery, exfiltrator::SignalOnly};
 
-use self::push::GitPush;
+use self::{hearing::Hearing, push::GitPush};
 use crate::{run::timespec, say};
 
 type Signals = SignalDelivery<UnixStream, SignalOnly>;
@@ -82,11 +85,15 @@ pub struct Settings {
     pub tools_dir: PathBuf,
     /// Where `git-push` listens; `None`: nothing is pushed.
     pub push_socket: Option<PathBuf>,
+    /// The agent, where its events are to be read.
+    pub profile: Option<&'static Profile>,
+    /// How much it may do.
+    pub limits: Limits,
 }
 
 impl Settings {
-    /// The constants of the handover, the grace period from [`GRACE_VARIABLE`], the timeout from [`TIMEOUT_VARIABLE`] and
-    /// the socket from [`PUSH_VARIABLE`].
+    /// The constants of the handover, and what its environment variables say. What they say and cannot be read is taken as
+    /// not said.
     #[must_use]
     pub fn from_environment() -> Self {
         let seconds = |variable| {
@@ -99,6 +106,13 @@ impl Settings {
             termination_log: TERMINATION_LOG.into(),
             tools_dir: TOOLS_DIR.into(),
             push_socket: std::env::var_os(PUSH_VARIABLE).map(PathBuf::from),
+            profile: std::env::var(PROFILE_VARIABLE)
+                .ok()
+                .and_then(|name| Profile::named(&name)),
+            limits: std::env::var(LIMITS_VARIABLE)
+                .ok()
+                .and_then(|limits| serde_json::from_str(&limits).ok())
+                .unwrap_or_default(),
         }
     }
 
@@ -110,6 +124,27 @@ impl Settings {
     /// For how long the agent may go on after it was told to end: the grace, less what the killing and the report take.
     fn patience(&self) -> Duration {
         self.grace.saturating_sub(self.margin())
+    }
+
+    /// When the agent's time is over, counted from its start, and what that is then.
+    fn deadline(&self, began: Instant) -> Option<(Instant, Over)> {
+        // Too far to be a point in time is never.
+        let timeout = self.timeout.and_then(|timeout| {
+            Some((
+                began.checked_add(timeout)?,
+                Over::Timeout(timeout.as_secs()),
+            ))
+        });
+        let limit = self.limits.seconds.and_then(|seconds| {
+            let passed = Passed {
+                limit: "duration".to_owned(),
+                allowed: format!("{seconds} s"),
+                reached: format!("{seconds} s"),
+            };
+            let at = began.checked_add(Duration::from_secs(seconds))?;
+            Some((at, Over::Limit(passed)))
+        });
+        timeout.into_iter().chain(limit).min_by_key(|(at, _)| *at)
     }
 
     /// Until when git may be asked after that: what is left then is for writing the report.
@@ -126,16 +161,14 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
     let mut report = Report::default();
     let mut pushed = None;
     let (code, stop_by) = match begin(command, settings) {
-        Ok((agent, signals, git_push)) => {
+        Ok((agent, hearing, signals, git_push)) => {
             let mut watch = Watch {
                 signals,
                 agent,
+                hearing,
                 patience: settings.patience(),
-                // Too far to be a point in time is never.
-                agent_may_run_until: settings
-                    .timeout
-                    .and_then(|timeout| began.checked_add(timeout)),
-                timed_out: false,
+                runs_until: settings.deadline(began),
+                over: None,
                 ended: None,
                 deadline: None,
                 told_to_end: None,
@@ -144,17 +177,38 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
             let (status, at) = watch.wait_for_the_end().unzip();
             let ran = at.unwrap_or_else(Instant::now).duration_since(began);
             report.duration_millis = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
-            let code = if watch.timed_out {
-                report.timed_out_after_seconds = settings.timeout.map(|timeout| timeout.as_secs());
-                TIMED_OUT
+            let code = match watch.over.take() {
+                Some(Over::Timeout(seconds)) => {
+                    report.timed_out_after_seconds = Some(seconds);
+                    TIMED_OUT
+                }
+                Some(Over::Limit(passed)) => {
+                    report.passed = Some(passed);
+                    TIMED_OUT
+                }
+                None => code_of(status),
+            };
+            let stop_by = watch.told_to_end.map(|told| told + settings.asking());
+            let until = Instant::now() + FACTS;
+            let until = stop_by.map_or(until, |by| until.min(by));
+            report.agent = watch
+                .hearing
+                .take()
+                .and_then(|hearing| hearing.report(until));
+            let unfinished = report
+                .agent
+                .as_ref()
+                .is_some_and(AgentReport::is_unfinished);
+            let code = if code == 0 && unfinished {
+                UNFINISHED
             } else {
-                code_of(status)
+                code
             };
             report.exit_code = status.and_then(WaitStatus::exit_status);
             report.signal = status.and_then(WaitStatus::terminating_signal).map(name_of);
             // Before git looks at the checkouts: what the agent configured there may be run then.
             pushed = git_push.map(|git_push| git_push.push(&mut watch, settings));
-            (code, watch.told_to_end.map(|told| told + settings.asking()))
+            (code, stop_by)
         }
         Err((code, text)) => {
             say::line(&format!("supervise: {text}"));
@@ -193,7 +247,7 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
 fn begin(
     command: &[OsString],
     settings: &Settings,
-) -> Result<(Pid, Signals, Option<GitPush>), (u8, String)> {
+) -> Result<(Pid, Option<Hearing>, Signals, Option<GitPush>), (u8, String)> {
     let signals = listen().map_err(|error| cannot_start(command, &error))?;
     let git_push = settings
         .push_socket
@@ -205,8 +259,9 @@ fn begin(
                 format!("git-push, which is to push its commits, cannot be reached: {error}");
             (NOT_PUSHED, text)
         })?;
-    let agent = start(command).map_err(|error| cannot_start(command, &error))?;
-    Ok((agent, signals, git_push))
+    let started = start(command, settings).map_err(|error| cannot_start(command, &error))?;
+    let (agent, hearing) = started;
+    Ok((agent, hearing, signals, git_push))
 }
 
 /// Listens for the signals that matter. By handlers and not by blocking them: handlers end at exec, a mask would be the
@@ -225,16 +280,32 @@ fn listen() -> io::Result<Signals> {
 }
 
 /// Starts the agent in a process group of its own, which is what a signal from a terminal or a shell goes to.
-fn start(command: &[OsString]) -> io::Result<Pid> {
+fn start(command: &[OsString], settings: &Settings) -> io::Result<(Pid, Option<Hearing>)> {
     let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    let child = Command::new(program)
-        .args(arguments)
-        .env_remove(GRACE_VARIABLE)
-        .env_remove(TIMEOUT_VARIABLE)
-        .env_remove(PUSH_VARIABLE)
-        .process_group(0)
-        .spawn()?;
+    // On a terminal the agent shows something for people.
+    let heard = settings
+        .profile
+        .filter(|_| !rustix::termios::isatty(rustix::stdio::stdout()));
+    let mut command = Command::new(program);
+    command.args(arguments).process_group(0);
+    for ours in [
+        GRACE_VARIABLE,
+        TIMEOUT_VARIABLE,
+        PUSH_VARIABLE,
+        PROFILE_VARIABLE,
+        LIMITS_VARIABLE,
+    ] {
+        command.env_remove(ours);
+    }
+    if heard.is_some() {
+        command.stdout(Stdio::piped());
+    }
+    let mut child = command.spawn()?;
     let agent = Pid::from_child(&child);
+    let hearing = heard
+        .zip(child.stdout.take())
+        .map(|(profile, stdout)| Hearing::begin(profile, &settings.limits, stdout))
+        .transpose()?;
     // With a terminal, only the group in front may read from it. It may have tried already, and have been stopped.
     let terminal = rustix::stdio::stdin();
     if rustix::termios::isatty(terminal) {
@@ -246,18 +317,27 @@ fn start(command: &[OsString]) -> io::Result<Pid> {
         }
         background.thread_unblock()?;
     }
-    Ok(agent)
+    Ok((agent, hearing))
+}
+
+/// Why the agent was told to end from here.
+enum Over {
+    /// Its timeout, in seconds.
+    Timeout(u64),
+    /// A limit.
+    Limit(Passed),
 }
 
 /// The wait for the end of the agent, and of everything below it.
 struct Watch {
     signals: Signals,
     agent: Pid,
+    hearing: Option<Hearing>,
     patience: Duration,
-    /// When the agent has run for as long as it may.
-    agent_may_run_until: Option<Instant>,
-    /// That came before the agent had ended, and before anybody else told it to end.
-    timed_out: bool,
+    /// When the agent has run for as long as it may, and what that is then.
+    runs_until: Option<(Instant, Over)>,
+    /// That, or another limit, came before the agent had ended, and before anybody else told it to end.
+    over: Option<Over>,
     /// How the agent ended, and when.
     ended: Option<(WaitStatus, Instant)>,
     /// When the rest is killed, or, once `killing`, given up.
@@ -272,7 +352,7 @@ impl Watch {
     fn wait_for_the_end(&mut self) -> Option<(WaitStatus, Instant)> {
         while self.reap() {
             self.wait();
-            self.look_at_the_time();
+            self.look_at_the_limits();
             if self.deadline.is_some_and(|at| at <= Instant::now()) {
                 if self.killing {
                     say::line("supervise: a process cannot be killed; leaving it behind");
@@ -295,7 +375,7 @@ impl Watch {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) if pid == self.agent => {
                     // It may have ended by itself, but too late: then nobody told it to.
-                    self.look_at_the_time();
+                    self.look_at_the_limits();
                     self.ended = Some((status, Instant::now()));
                     self.end_leftovers();
                 }
@@ -314,22 +394,33 @@ impl Watch {
         }
     }
 
-    /// Tells the agent to end when its time is over, as a stop from outside would.
-    fn look_at_the_time(&mut self) {
-        if self
-            .agents_deadline()
-            .is_some_and(|at| at <= Instant::now())
-        {
-            self.timed_out = true;
-            tree::signal_all(Signal::SIGTERM);
-            self.end_within(self.patience);
+    /// Tells the agent to end when its time is over, or a limit was passed, as a stop from outside would.
+    fn look_at_the_limits(&mut self) {
+        if !self.may_be_told() {
+            return;
         }
+        let passed = self.hearing.as_ref().and_then(Hearing::passed);
+        let late = self
+            .agents_deadline()
+            .is_some_and(|at| at <= Instant::now());
+        self.over = match passed {
+            Some(passed) => Some(Over::Limit(passed)),
+            None if late => self.runs_until.take().map(|(_, over)| over),
+            None => return,
+        };
+        tree::signal_all(Signal::SIGTERM);
+        self.end_within(self.patience);
     }
 
-    /// When the agent's time is over, if that still means anything: it runs, and was not told to end.
+    /// Whether telling the agent to end would mean anything: it runs, and was not told.
+    fn may_be_told(&self) -> bool {
+        self.ended.is_none() && self.told_to_end.is_none() && self.over.is_none()
+    }
+
+    /// When the agent's time is over.
     fn agents_deadline(&self) -> Option<Instant> {
-        let open = self.ended.is_none() && self.told_to_end.is_none() && !self.timed_out;
-        self.agent_may_run_until.filter(|_| open)
+        let at = self.runs_until.as_ref().map(|(at, _)| *at);
+        at.filter(|_| self.may_be_told())
     }
 
     /// Whoever is still there after this time is killed, unless that is to happen earlier.
@@ -340,7 +431,7 @@ impl Watch {
         }
     }
 
-    /// Sleeps until a signal, the deadline or the end of the agent's time, and passes signals on.
+    /// Sleeps until a signal, the deadline, the end of the agent's time or a limit, and passes signals on.
     fn wait(&mut self) {
         let timeout = self
             .deadline
@@ -348,10 +439,15 @@ impl Watch {
             .chain(self.agents_deadline())
             .min()
             .and_then(|at| timespec(at.saturating_duration_since(Instant::now())));
-        let _ = poll(
-            &mut [PollFd::new(self.signals.get_read(), PollFlags::IN)],
-            timeout.as_ref(),
-        );
+        let signals = self.signals.get_read().as_fd();
+        let hearing = self.hearing.as_ref().filter(|_| self.may_be_told());
+        let mut watched: Vec<PollFd<'_>> = [Some(signals), hearing.map(Hearing::passed_fd)]
+            .into_iter()
+            .flatten()
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
+        let _ = poll(&mut watched, timeout.as_ref());
+        drop(watched);
         let arrived: Vec<i32> = self.signals.pending().collect();
         for signal in PASSED_ON {
             if arrived.contains(&(signal as i32)) {

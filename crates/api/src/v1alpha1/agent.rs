@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
     Toleration,
 };
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ContextItem, DURATION_PATTERN};
@@ -64,7 +65,11 @@ pub struct AgentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096), regex(pattern = "^/"))]
     pub workspace_dir: Option<String>,
-    /// What to run. Default: OpenCode, with task.md as its prompt.
+    /// Which agent it is: how it is started when there is no command, and how the events that it prints are read. Default:
+    /// the one whose program the command names, or OpenCode where there is no command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<AgentProfile>,
+    /// What to run. Default: the agent of the profile, with task.md as its prompt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub command: Vec<String>,
@@ -92,6 +97,59 @@ pub struct AgentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 32), regex(pattern = DURATION_PATTERN))]
     pub timeout: Option<String>,
+    /// How much else the agent may do for a Task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+}
+
+/// An agent that is known.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentProfile {
+    /// OpenCode, from the volume /tools.
+    OpenCode,
+    /// Claude Code: the program claude of the agent's image.
+    ClaudeCode,
+    /// Codex: the program codex of the agent's image.
+    Codex,
+    /// Any command: what it prints is not read.
+    Command,
+}
+
+impl AgentProfile {
+    /// Its word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenCode => "OpenCode",
+            Self::ClaudeCode => "ClaudeCode",
+            Self::Codex => "Codex",
+            Self::Command => "Command",
+        }
+    }
+}
+
+/// How much an agent may do for one Task. When a limit is passed, the agent is told to end, has its grace period, and the
+/// Task fails with the reason LimitExceeded; what it has done so far is kept. Steps, tokens and cost are those that the agent
+/// tells of while it works.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Limits {
+    /// How long it may run, as in `1h30m`. Unlike a timeout, what an Agent says here cannot be made longer by a Task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 32), regex(pattern = DURATION_PATTERN))]
+    pub duration: Option<String>,
+    /// How often the model may be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub steps: Option<i64>,
+    /// How many tokens may go in and out, those from a cache among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub tokens: Option<i64>,
+    /// How many US dollars the models may cost, as in `2.50`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20), regex(pattern = "^[0-9]{1,9}([.][0-9]{1,9})?$"))]
+    pub cost: Option<String>,
 }
 
 /// Which Tasks hold a slot of an Agent with `maxConcurrentTasks`. Written by the operator alone.

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ContextItem, DURATION_PATTERN};
+use super::{ContextItem, DURATION_PATTERN, Limits};
 
 /// What to do, with which context, by which Agent.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
@@ -26,6 +26,9 @@ use super::{ContextItem, DURATION_PATTERN};
     printcolumn(name = "Job", type_ = "string", json_path = ".status.jobName"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
+    printcolumn(name = "Outcome", type_ = "string", json_path = ".status.result.outcome", priority = 1, description = "What came out of it"),
+    printcolumn(name = "Commits", type_ = "integer", json_path = ".status.result.commits", priority = 1, description = "New commits in its checkouts"),
+    printcolumn(name = "Cost", type_ = "string", json_path = ".status.result.usage.cost", priority = 1, description = "US dollars that the agent says its models cost"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
     validation = Rule::new("!has(oldSelf.status) || !(has(oldSelf.status.attempts) || has(oldSelf.status.completionTime)) || self.spec == oldSelf.spec").message("spec is immutable once the Task has started or ended: create a new Task").field_path(".spec"),
     validation = Rule::new("(has(self.spec.agentRef) ? self.spec.agentRef : '') == (has(oldSelf.spec.agentRef) ? oldSelf.spec.agentRef : '') || (has(oldSelf.status) && has(oldSelf.status.conditions) && oldSelf.status.conditions.exists(c, c.type == 'Ready' && c.status == 'False') && !oldSelf.status.conditions.exists(c, c.type == 'Queued' || c.type == 'JobCreated'))").message("agentRef can be changed only while the Task waits for something that does not exist: create a new Task").field_path(".spec.agentRef"),
@@ -48,6 +51,9 @@ pub struct TaskSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 32), regex(pattern = DURATION_PATTERN))]
     pub timeout: Option<String>,
+    /// How much the agent may do. Where its Agent has a limit too, the stricter one holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
     /// Who comes first where an Agent has a limit: the higher number, then the older Task, then the name. Default: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
@@ -152,10 +158,28 @@ pub struct AgentUsed {
     pub generation: Option<i64>,
 }
 
+/// What came out of a Task, in one word.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskOutcome {
+    /// The agent ended well.
+    Done,
+    /// The agent ended well, and left its checkouts as they were.
+    NoChanges,
+    /// The agent did not come to its end: it gave up, was refused something, or a limit or its timeout ended it.
+    Unfinished,
+    /// It failed.
+    Failed,
+    /// A person stopped it.
+    Stopped,
+}
+
 /// What came out of a Task, as the Pod reported it.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskResult {
+    /// The same in one word; the reason says more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<TaskOutcome>,
     /// Exit code of the agent; absent when it was ended by a signal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
@@ -168,10 +192,90 @@ pub struct TaskResult {
     /// How long the agent ran, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_millis: Option<i64>,
+    /// The last thing that the agent said, shortened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_message: Option<String>,
+    /// The agent's own name of its session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// How often its model was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<i64>,
+    /// How many tools it called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<i64>,
+    /// How many of these it was not allowed to make.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_tool_calls: Option<i64>,
+    /// What its models were used for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// Why it gave up, if it told that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<AgentFailure>,
+    /// Where it stopped, as in `after a tool call`, if it did not end by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+    /// The limit that was passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed_limit: Option<PassedLimit>,
+    /// Lines of its output that were too long to be read; what they told is missing here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread_lines: Option<i64>,
+    /// New commits in all checkouts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commits: Option<i64>,
     /// The checkouts as the agent left them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub checkouts: Vec<CheckoutResult>,
+}
+
+/// What models were used for, as the agent tells it.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// Tokens that went in, those from a cache not among them.
+    pub input_tokens: i64,
+    /// Tokens that came out.
+    pub output_tokens: i64,
+    /// Tokens that went in from a cache.
+    pub cached_tokens: i64,
+    /// US dollars, as a decimal number; absent where the agent does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<String>,
+}
+
+/// Why an agent gave up.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentFailure {
+    /// Authentication, RateLimit, ContextOverflow, PermissionRefused, Network, ModelNotFound, ModelServer or Agent.
+    pub class: String,
+    /// In the agent's own words.
+    pub message: String,
+}
+
+/// A limit that was passed.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PassedLimit {
+    /// The field of `limits`.
+    pub limit: String,
+    /// What was allowed.
+    pub allowed: String,
+    /// What it was when the agent was told to end.
+    pub reached: String,
+}
+
+/// A commit of the agent.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CommitResult {
+    /// Its id, shortened.
+    pub id: String,
+    /// The first line of its message.
+    pub subject: String,
 }
 
 /// A checkout as the agent left it.
@@ -192,6 +296,13 @@ pub struct CheckoutResult {
     /// How many commits HEAD has that the base has not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commits: Option<i32>,
+    /// The newest of these first, ten at most, as many as the report had room for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub newest: Vec<CommitResult>,
+    /// How many files differ between base and HEAD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<i32>,
     /// Whether changes were left uncommitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dirty: Option<bool>,

@@ -19,7 +19,7 @@ fn names_and_columns() {
     assert_eq!(
         shown,
         [
-            "tasks (tk): Phase Agent Job Age Reason Message",
+            "tasks (tk): Phase Agent Job Age Reason Outcome Commits Cost Message",
             "agents (ag): Image Max In-Use ServiceAccount Age",
             "kubeopencodeconfigs (kocc): System-Image Age",
         ]

@@ -12,6 +12,7 @@ use std::{
 
 use futures::future::try_join_all;
 use kube::Client;
+use kubeopencode_agents::Profile;
 use kubeopencode_api::v1alpha1::Task;
 use kubeopencode_engine::run::Run;
 use tempfile::TempDir;
@@ -100,7 +101,7 @@ pub(crate) async fn run(arguments: &RunArgs, printer: &Printer) -> Result<ExitCo
     )
     .await?;
     if on_this_machine {
-        need_opencode(&runs)?;
+        need_agents(&runs)?;
     }
     for repository in &local_repositories {
         if crate::git::is_dirty(&repository.shown) {
@@ -195,17 +196,32 @@ fn manifests(
     Ok((manifests, local_repositories))
 }
 
-/// Fails early where a Task needs `OpenCode` and this machine has none.
-fn need_opencode(runs: &[Run]) -> Result<(), Failure> {
-    match runs.iter().find(|run| run.images.opencode.is_some()) {
-        Some(run) if machine::find_opencode().is_none() => Err(Problem::new(format!(
-            "the Task {} runs OpenCode, which is not installed on this machine",
-            run.owner.name
-        ))
-        .hint("`npm install -g opencode-ai` installs it; --command, or an Agent with a command, runs something else")
-        .failed()),
-        _ => Ok(()),
+/// Fails early where a Task is started by its profile alone and this machine has no program for it.
+fn need_agents(runs: &[Run]) -> Result<(), Failure> {
+    for run in runs {
+        let Some(profile) = run.profile.filter(|profile| is_started_by(run, profile)) else {
+            continue;
+        };
+        if machine::find_agent(profile).is_none() {
+            return Err(Problem::new(format!(
+                "the Task {} runs {}, which is not installed on this machine",
+                run.owner.name, profile.name
+            ))
+            .hint(format!(
+                "`{}` installs it; --command, or an Agent with a command, runs something else",
+                profile.install
+            ))
+            .failed());
+        }
     }
+    Ok(())
+}
+
+/// Whether its command is the profile's, or needs the image that brings it.
+fn is_started_by(run: &Run, profile: &Profile) -> bool {
+    let script = run.command.as_ref().and_then(|command| command.last());
+    let begin = format!("exec {} ", profile.program);
+    run.images.opencode.is_some() || script.is_some_and(|script| script.starts_with(&begin))
 }
 
 /// All that a run needs to know after it has begun.

@@ -1,8 +1,12 @@
 //! What an ended Pod says of the Run.
 
+use std::fmt::Write as _;
+
 use super::{Input, Outcome};
 use crate::{
-    handover::{NOT_PUSHED, PushReport, PushState, Report},
+    handover::{
+        AgentReport, FailureReport, NOT_PUSHED, Passed, PushReport, PushState, Report, UNFINISHED,
+    },
     observe::{ContainerState, PodPhase, PodView},
     state::Reason,
 };
@@ -10,6 +14,8 @@ use crate::{
 /// The status holds no more. The agent can write to the termination message too: whatever is in it, the status has to
 /// be one that the API server accepts, or the Run never ends.
 const MOST_CHECKOUTS: usize = 64;
+/// The same, of a checkout's commits.
+const MOST_COMMITS: usize = 10;
 
 /// Whether the agent container ever did anything. Where it did not, another attempt repeats nothing.
 pub fn agent_ran(pod: &PodView) -> bool {
@@ -49,6 +55,9 @@ pub fn of_pod(pod: &PodView, input: &Input<'_>) -> Outcome {
     let timed_out = result
         .as_mut()
         .and_then(|report| report.timed_out_after_seconds.take());
+    if let Some(report) = &mut result {
+        outcome_fits(report);
+    }
     let (reason, mut message) = if input.state.stop_is_recorded() {
         (Reason::UserStopped, "stopped by a person".to_owned())
     } else {
@@ -79,8 +88,19 @@ fn judge(pod: &PodView, report: Option<&Report>, timed_out: Option<u64>) -> (Rea
             format!("it ran longer than its timeout of {}", duration(seconds)),
         );
     }
+    if let Some(passed) = report.and_then(|report| report.passed.as_ref()) {
+        let Passed {
+            limit,
+            allowed,
+            reached,
+        } = passed;
+        return (
+            Reason::LimitExceeded,
+            format!("the agent was told to end at {limit} {reached}: limits.{limit} is {allowed}"),
+        );
+    }
     if pod.phase == PodPhase::Succeeded {
-        return judge_push(report);
+        return judge_success(report);
     }
     let words = |reason: &str| match &pod.message {
         Some(message) => format!("{reason}: {message}"),
@@ -171,7 +191,7 @@ fn judge_agent(
     }
     let ended_well = report.is_some_and(|report| report.exit_code == Some(0));
     if exit_code == i32::from(NOT_PUSHED) && ended_well {
-        return match judge_push(report) {
+        return match judge_success(report) {
             // The report had no room for it.
             (Reason::Succeeded, _) => (
                 Reason::PushFailed,
@@ -180,8 +200,8 @@ fn judge_agent(
             judged => judged,
         };
     }
-    if exit_code == 0 {
-        return judge_push(report);
+    if exit_code == 0 || (exit_code == i32::from(UNFINISHED) && ended_well) {
+        return judge_success(report);
     }
     let why = if reason == "OOMKilled" {
         "the agent was killed: it needed more memory than its limit".to_owned()
@@ -191,6 +211,11 @@ fn judge_agent(
         format!("the agent was ended by {signal}")
     } else {
         format!("the agent ended with exit code {exit_code}")
+    };
+    let told = report.and_then(|report| report.agent.as_ref()?.failure.as_ref());
+    let why = match told {
+        Some(FailureReport { class, message }) => format!("{why}: {class}: {message}"),
+        None => why,
     };
     (Reason::AgentExitNonZero, why)
 }
@@ -227,19 +252,92 @@ fn loss_words(path: &str, pushed: &PushReport) -> String {
     words
 }
 
-/// The agent ended well: whether its work arrived where it should.
-fn judge_push(report: Option<&Report>) -> (Reason, String) {
-    let Some((path, pushed)) = report.and_then(not_pushed) else {
-        return (
-            Reason::Succeeded,
-            "the agent ended with exit code 0".to_owned(),
+/// The agent exited 0: whether its work is done, and arrived where it should.
+fn judge_success(report: Option<&Report>) -> (Reason, String) {
+    let agent = report.and_then(|report| report.agent.as_ref());
+    if let Some(agent) = agent.filter(|agent| agent.is_unfinished()) {
+        return (Reason::AgentUnfinished, unfinished_words(agent));
+    }
+    if let Some((path, pushed)) = report.and_then(not_pushed) {
+        let reason = match pushed.state {
+            PushState::Refused => Reason::PushRefused,
+            _ => Reason::PushFailed,
+        };
+        return (reason, loss_words(path, pushed));
+    }
+    let mut words = "the agent ended with exit code 0".to_owned();
+    if report.is_some_and(Report::changed_nothing) {
+        words.push_str(", and changed nothing");
+    }
+    if let Some(refused) = agent
+        .map(|agent| agent.refused)
+        .filter(|refused| *refused > 0)
+    {
+        let _ = write!(words, "; {refused} of its tool calls were refused");
+    }
+    (Reason::Succeeded, words)
+}
+
+fn unfinished_words(agent: &AgentReport) -> String {
+    match (&agent.failure, &agent.stopped) {
+        (Some(FailureReport { class, message }), _) => {
+            format!("the agent ended with exit code 0, and gave up: {class}: {message}")
+        }
+        (None, stopped) => {
+            let stopped = stopped.as_deref().unwrap_or_default();
+            let refused = match agent.refused {
+                0 => "",
+                _ => ", which was refused",
+            };
+            format!("the agent ended with exit code 0, and stopped {stopped}{refused}")
+        }
+    }
+}
+
+/// Numbers and words that the API server accepts, whatever was in the termination message.
+fn outcome_fits(report: &mut Report) {
+    const LONGEST: usize = 1024;
+    let mut texts: Vec<&mut String> = Vec::new();
+    if let Some(agent) = &mut report.agent {
+        texts.extend(
+            [&mut agent.session, &mut agent.message, &mut agent.stopped]
+                .into_iter()
+                .flatten(),
         );
-    };
-    let reason = match pushed.state {
-        PushState::Refused => Reason::PushRefused,
-        _ => Reason::PushFailed,
-    };
-    (reason, loss_words(path, pushed))
+        texts.extend(
+            agent
+                .failure
+                .iter_mut()
+                .flat_map(|it| [&mut it.class, &mut it.message]),
+        );
+        texts.extend(
+            agent
+                .usage
+                .iter_mut()
+                .filter_map(|usage| usage.cost.as_mut()),
+        );
+    }
+    texts.extend(
+        report
+            .passed
+            .iter_mut()
+            .flat_map(|it| [&mut it.limit, &mut it.allowed, &mut it.reached]),
+    );
+    for checkout in &mut report.checkouts {
+        checkout.newest.truncate(MOST_COMMITS);
+        texts.extend(
+            checkout
+                .newest
+                .iter_mut()
+                .flat_map(|it| [&mut it.id, &mut it.subject]),
+        );
+    }
+    for text in texts {
+        let end = (0..=LONGEST.min(text.len()))
+            .rev()
+            .find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
+    }
 }
 
 /// As the API writes durations: `1h30m`.

@@ -4,7 +4,9 @@ mod agent;
 mod configuration;
 mod contexts;
 mod git;
+mod limits;
 mod push;
+mod result;
 mod status;
 
 use std::{borrow::Cow, num::NonZeroUsize, time::Duration};
@@ -239,8 +241,11 @@ fn lower(task: &Task, owner: Owner, settings: &Settings, lookup: &mut Lookup<'_>
     let told = if lookup.missing.iter().any(is_agent) {
         config.settings(false)
     } else {
-        let opencode = agent::uses_opencode(&agent::command(&spec));
-        [config.settings(opencode), chosen.settings()].concat()
+        let command = agent::command(&used.name, &spec).unwrap_or_default();
+        let opencode = agent::uses_opencode(&command);
+        let limits = limits(task, &owner, &spec, &used);
+        let limits = limits.map(|limits| limits.settings()).unwrap_or_default();
+        [config.settings(opencode), chosen.settings(), limits].concat()
     };
     Attempt {
         run: run(
@@ -335,6 +340,20 @@ fn find_agent<'a>(
     })
 }
 
+/// What Task and Agent say of how much the agent may do.
+fn limits(
+    task: &Task,
+    owner: &Owner,
+    spec: &AgentSpec,
+    used: &AgentUsed,
+) -> Result<limits::Chosen, LowerError> {
+    let agent = Reference::agent(&owner.namespace, &used.name);
+    limits::Chosen::of(
+        (&owner.name, task.spec.limits.as_ref()),
+        (&agent, spec.limits.as_ref()),
+    )
+}
+
 /// The Run of what was found.
 fn run(
     task: &Task,
@@ -367,7 +386,9 @@ fn run(
     }];
     files.append(&mut gathered.files);
 
-    let command = agent::command(spec);
+    let command = agent::command(&agent_item, spec)?;
+    let profile = agent::profile(spec);
+    let limits = limits(task, &owner, spec, &used)?.held_by(&used.name, profile, &command)?;
     let opencode = agent::uses_opencode(&command).then(|| config.opencode_image.image());
     let said_by = match chosen.timeout.source {
         Source::Own => &task_item,
@@ -387,11 +408,13 @@ fn run(
         },
         workspace_dir: gathered.places.workspace().to_owned(),
         command: Some(command),
+        profile,
         files,
         checkouts: gathered.checkouts,
         credentials,
         pod: agent::pod_options(spec, gathered.runtime),
         timeout,
+        limits,
         limit: agent::limit(spec),
     })
 }

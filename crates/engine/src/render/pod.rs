@@ -224,21 +224,15 @@ fn environment(run: &Run) -> Vec<EnvVar> {
         // Not GIT_CONFIG_GLOBAL: that file is the agent's own, and it may write to it.
         after.push(value("GIT_CONFIG_SYSTEM", handover::GIT_CONFIG));
     }
-    if run.images.opencode.is_some() {
-        // Nobody is there to answer: without this it waits, or gives up half-way, at the first question.
-        after.push(value("OPENCODE_PERMISSION", r#"{"*":"allow"}"#));
-        after.push(value("OPENCODE_DISABLE_AUTOUPDATE", "1"));
-        after.push(value("OPENCODE_DISABLE_MODELS_FETCH", "1"));
-        after.push(value("OPENCODE_DISABLE_SHARE", "1"));
-        // The operator's word over an opencode.json that a checkout brings. A Secret of which all keys are taken may
-        // bring it too, and a variable would win over that unseen.
+    if let Some(profile) = run.profile {
+        // A Secret of which all keys are taken may bring these too, and a variable would win over that unseen.
         let unseen = |credential: &Credential| matches!(credential, Credential::AllAsEnv { .. });
-        if !run.credentials.iter().any(unseen) {
-            after.push(value(
-                "OPENCODE_CONFIG_CONTENT",
-                r#"{"autoupdate":false,"share":"disabled"}"#,
-            ));
-        }
+        let configuration = match run.credentials.iter().any(unseen) {
+            true => &[],
+            false => profile.configuration,
+        };
+        let known = profile.variables.iter().chain(configuration);
+        after.extend(known.map(|(name, known)| value(name, known)));
     }
     if run.command.is_some() {
         let grace = run.pod.termination_grace_period_seconds;
@@ -248,6 +242,14 @@ fn environment(run: &Run) -> Vec<EnvVar> {
         ));
         if let Some(seconds) = timeout_seconds(run) {
             after.push(value(handover::TIMEOUT_VARIABLE, &seconds.to_string()));
+        }
+        if let Some(profile) = run.profile {
+            after.push(value(handover::PROFILE_VARIABLE, profile.name));
+        }
+        if run.limits != handover::Limits::default()
+            && let Ok(limits) = serde_json::to_string(&run.limits)
+        {
+            after.push(value(handover::LIMITS_VARIABLE, &limits));
         }
         if run.pushes() {
             after.push(value(handover::PUSH_VARIABLE, handover::PUSH_SOCKET));

@@ -11,7 +11,9 @@ use std::{
     time::Instant,
 };
 
-use kubeopencode_engine::handover::{CHECKOUTS_FILE, CheckoutRecord, CheckoutReport, GIT_CONFIG};
+use kubeopencode_engine::handover::{
+    CHECKOUTS_FILE, CheckoutRecord, CheckoutReport, CommitReport, GIT_CONFIG,
+};
 
 use crate::run::{End, Limits, Output, Untold, run};
 
@@ -73,7 +75,7 @@ fn fill(
         "--no-renames",
     ])?;
     status(report, &String::from_utf8_lossy(&output.stdout));
-    let Some(head) = &report.head else {
+    let Some(head) = &report.head.clone() else {
         return Ok(());
     };
     if *head == record.base {
@@ -83,6 +85,36 @@ fn fill(
     let range = format!("{}..{head}", record.base);
     let output = ask(&["rev-list", "--count", &range, "--"])?;
     report.commits = String::from_utf8_lossy(&output.stdout).trim().parse().ok();
+    let output = ask(&[
+        "log",
+        "--max-count=10",
+        "--no-show-signature",
+        "--format=%h %s",
+        &range,
+        "--",
+    ])?;
+    report.newest = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(id, subject)| CommitReport {
+            id: id.to_owned(),
+            subject: subject.to_owned(),
+        })
+        .collect();
+    let names = [
+        "diff",
+        "--name-only",
+        "-z",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--no-renames",
+    ];
+    let output = ask(&[&names[..], &[&record.base, head, "--"]].concat())?;
+    // Of an answer that was cut nobody knows how long it is.
+    let names = output.stdout.iter().filter(|byte| **byte == 0).count();
+    report.files = u32::try_from(names)
+        .ok()
+        .filter(|_| output.end != End::TooMuch);
     Ok(())
 }
 

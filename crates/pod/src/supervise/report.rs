@@ -11,17 +11,69 @@ const LONGEST_ERROR: usize = 512;
 const LONGEST_CHECKOUT_ERROR: usize = 200;
 /// The same, of a push; what `git-push` says is a little shorter.
 const LONGEST_PUSH_MESSAGE: usize = 360;
+/// The same, of what the agent said last.
+const LONGEST_MESSAGE: usize = 400;
+/// The same, of why it gave up.
+const LONGEST_FAILURE: usize = 240;
+/// The same, of a few words: a name, the subject of a commit.
+const LONGEST_WORDS: usize = 72;
 
 /// Writes the report as JSON of at most [`MAX_TERMINATION_MESSAGE`] bytes.
 pub(super) fn write(path: &Path, report: Report) -> io::Result<()> {
     fs::write(path, fit(report)?)
 }
 
-/// Checkouts lose their errors first, then whole checkouts go, from the end, those last whose commits were not pushed; what
-/// happened to the agent stays.
+/// What is least missed goes first: subjects of commits, words about checkouts, most of the agent's last message, whole
+/// checkouts, from the end, those last whose commits were not pushed. What happened to the agent stays.
 fn fit(mut report: Report) -> io::Result<Vec<u8>> {
+    shorten(&mut report);
+    let fits = |report: &Report| {
+        let json = serde_json::to_vec(report)?;
+        Ok::<_, io::Error>((json.len() <= MAX_TERMINATION_MESSAGE).then_some(json))
+    };
+    for drop_one in [drop_subject, drop_words, drop_message, drop_checkout] {
+        loop {
+            if let Some(json) = fits(&report)? {
+                return Ok(json);
+            }
+            if !drop_one(&mut report) {
+                break;
+            }
+        }
+    }
+    // Escapes can make a text six times as long.
+    if report.error.is_some() {
+        report.error = Some("the agent could not be started; its log says why".to_owned());
+    }
+    if let Some(agent) = &mut report.agent {
+        agent.session = None;
+        agent.stopped = agent
+            .stopped
+            .take()
+            .map(|_| "half-way; its log says where".to_owned());
+        if let Some(failure) = &mut agent.failure {
+            "its log says why".clone_into(&mut failure.message);
+        }
+    }
+    serde_json::to_vec(&report).map_err(Into::into)
+}
+
+/// Each text to what it may have at most.
+fn shorten(report: &mut Report) {
     if let Some(error) = &mut report.error {
         cut(error, LONGEST_ERROR);
+    }
+    if let Some(agent) = &mut report.agent {
+        let words = [&mut agent.session, &mut agent.stopped]
+            .into_iter()
+            .flatten();
+        words.for_each(|text| cut(text, LONGEST_WORDS));
+        if let Some(message) = &mut agent.message {
+            cut(message, LONGEST_MESSAGE);
+        }
+        if let Some(failure) = &mut agent.failure {
+            cut(&mut failure.message, LONGEST_FAILURE);
+        }
     }
     for checkout in &mut report.checkouts {
         if let Some(error) = &mut checkout.error {
@@ -30,46 +82,73 @@ fn fit(mut report: Report) -> io::Result<Vec<u8>> {
         if let Some(message) = push_message(checkout) {
             cut(message, LONGEST_PUSH_MESSAGE);
         }
-    }
-    let mut json = serde_json::to_vec(&report)?;
-    if json.len() > MAX_TERMINATION_MESSAGE {
-        for checkout in &mut report.checkouts {
-            if let Some(error) = &mut checkout.error {
-                "no room for it in the report".clone_into(error);
-            }
-            if let Some(message) = push_message(checkout) {
-                "the log of git-push says why".clone_into(message);
-            }
+        for commit in &mut checkout.newest {
+            cut(&mut commit.subject, LONGEST_WORDS);
         }
-        json = serde_json::to_vec(&report)?;
     }
-    while json.len() > MAX_TERMINATION_MESSAGE && drop_one(&mut report.checkouts) {
-        json = serde_json::to_vec(&report)?;
-    }
-    if json.len() > MAX_TERMINATION_MESSAGE {
-        // Escapes can make a text six times as long.
-        report.error = Some("the agent could not be started; its log says why".to_owned());
-        json = serde_json::to_vec(&report)?;
-    }
-    Ok(json)
 }
 
-fn push_message(checkout: &mut CheckoutReport) -> Option<&mut String> {
-    checkout.pushed.as_mut()?.message.as_mut()
+/// The oldest commit of the checkout that names most.
+fn drop_subject(report: &mut Report) -> bool {
+    let checkouts = report.checkouts.iter_mut();
+    let most = checkouts.max_by_key(|checkout| checkout.newest.len());
+    most.and_then(|checkout| checkout.newest.pop()).is_some()
 }
 
-/// Leaves one out that matters least; false when there is none.
-fn drop_one(checkouts: &mut Vec<CheckoutReport>) -> bool {
+fn drop_words(report: &mut Report) -> bool {
+    let (error, push) = (
+        "no room for it in the report",
+        "the log of git-push says why",
+    );
+    let mut dropped = false;
+    for checkout in &mut report.checkouts {
+        let texts = checkout.error.iter_mut().map(|text| (text, error));
+        let pushed = checkout
+            .pushed
+            .iter_mut()
+            .filter_map(|pushed| pushed.message.as_mut());
+        for (text, instead) in texts.chain(pushed.map(|text| (text, push))) {
+            dropped |= *text != instead;
+            instead.clone_into(text);
+        }
+    }
+    dropped
+}
+
+fn drop_message(report: &mut Report) -> bool {
+    let message = report
+        .agent
+        .as_mut()
+        .and_then(|agent| agent.message.as_mut());
+    match message.filter(|message| message.len() > LONGEST_WORDS) {
+        Some(message) => {
+            cut(message, LONGEST_WORDS);
+            true
+        }
+        None => report
+            .agent
+            .as_mut()
+            .and_then(|agent| agent.message.take())
+            .is_some(),
+    }
+}
+
+/// The one that matters least.
+fn drop_checkout(report: &mut Report) -> bool {
     let is_fine = |checkout: &CheckoutReport| {
         let pushed = checkout.pushed.as_ref();
         pushed.is_none_or(|pushed| !pushed.state.is_loss())
     };
-    match checkouts.iter().rposition(is_fine) {
-        Some(at) => drop(checkouts.remove(at)),
-        None if checkouts.pop().is_none() => return false,
+    match report.checkouts.iter().rposition(is_fine) {
+        Some(at) => drop(report.checkouts.remove(at)),
+        None if report.checkouts.pop().is_none() => return false,
         None => {}
     }
     true
+}
+
+fn push_message(checkout: &mut CheckoutReport) -> Option<&mut String> {
+    checkout.pushed.as_mut()?.message.as_mut()
 }
 
 /// Cuts at a character, and says so with an ellipsis.
@@ -86,6 +165,8 @@ fn cut(text: &mut String, longest: usize) {
 
 #[cfg(test)]
 mod tests {
+    use kubeopencode_engine::handover::{AgentReport, CommitReport, FailureReport};
+
     use super::*;
 
     #[test]
@@ -102,9 +183,26 @@ mod tests {
             checkouts: vec![checkout; 50],
             ..Report::default()
         };
+        let long = || Some("\u{1}".repeat(5000));
+        let agent = AgentReport {
+            session: long(),
+            steps: u64::MAX,
+            message: long(),
+            failure: Some(FailureReport {
+                class: "Agent".to_owned(),
+                message: "\u{1}".repeat(5000),
+            }),
+            stopped: long(),
+            ..AgentReport::default()
+        };
+        let report = Report {
+            agent: Some(agent),
+            ..report
+        };
         let json = fit(report).unwrap();
         assert!(json.len() <= MAX_TERMINATION_MESSAGE, "{}", json.len());
         let read: Report = serde_json::from_slice(&json).unwrap();
+        assert_eq!(read.agent.unwrap().steps, u64::MAX);
         assert_eq!(read.exit_code, Some(3));
         assert_eq!(read.timed_out_after_seconds, Some(u64::MAX));
         assert!(read.error.is_some());
@@ -129,5 +227,35 @@ mod tests {
             "as many as fit: {}",
             read.checkouts.len()
         );
+    }
+
+    #[test]
+    fn subjects_go_before_anything_else() {
+        let commit = CommitReport {
+            id: "0123456789".to_owned(),
+            subject: "Fix it ".repeat(50),
+        };
+        let checkout = CheckoutReport {
+            path: "/workspace/repository".to_owned(),
+            error: Some("locked".to_owned()),
+            newest: vec![commit; 10],
+            ..CheckoutReport::default()
+        };
+        let agent = AgentReport {
+            message: Some("I fixed it. ".repeat(100)),
+            ..AgentReport::default()
+        };
+        let report = Report {
+            checkouts: vec![checkout.clone(), checkout],
+            agent: Some(agent),
+            ..Report::default()
+        };
+        let json = fit(report).unwrap();
+        assert!(json.len() <= MAX_TERMINATION_MESSAGE);
+        let read: Report = serde_json::from_slice(&json).unwrap();
+        let subjects: Vec<usize> = read.checkouts.iter().map(|it| it.newest.len()).collect();
+        assert_eq!(subjects, [4, 3]);
+        assert_eq!(read.checkouts[0].error.as_deref(), Some("locked"));
+        assert!(read.agent.unwrap().message.unwrap().len() > 390);
     }
 }

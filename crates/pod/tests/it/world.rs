@@ -19,6 +19,7 @@ const GUARD: Duration = Duration::from_mins(2);
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pod-programs");
 
 /// What a run left.
+#[derive(Debug)]
 pub struct Ran {
     pub code: i32,
     pub stdout: Vec<u8>,

@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
+use kubeopencode_agents::Profile;
 use kubeopencode_api::v1alpha1::{self as api, AgentSpec};
 
 use crate::{
@@ -31,21 +32,40 @@ pub fn built_in() -> AgentSpec {
         service_account_name: String::new(),
         max_concurrent_tasks: None,
         timeout: None,
+        profile: None,
+        limits: None,
     }
 }
 
-/// The Agent's command; by default OpenCode with `task.md` on its standard input, because it re-quotes an argument, and
-/// an argument ends at 128 KiB.
-pub fn command(spec: &AgentSpec) -> Vec<String> {
-    if spec.command.is_empty() {
-        let run = format!(
-            r#"exec {} run --format json < "$WORKSPACE_DIR/task.md""#,
-            handover::OPENCODE
-        );
-        vec!["sh".to_owned(), "-c".to_owned(), run]
-    } else {
-        spec.command.clone()
+/// Which agent it is, as far as its events can be read.
+pub fn profile(spec: &AgentSpec) -> Option<&'static Profile> {
+    match spec.profile {
+        Some(profile) => Profile::named(profile.as_str()),
+        None if spec.command.is_empty() => Some(Profile::usual()),
+        None => Profile::of_command(&spec.command),
     }
+}
+
+/// The Agent's command; by default that of its profile, with `task.md` on its standard input: an argument ends at 128 KiB.
+pub fn command(agent: &str, spec: &AgentSpec) -> Result<Vec<String>, LowerError> {
+    if !spec.command.is_empty() {
+        return Ok(spec.command.clone());
+    }
+    let profile = profile(spec).ok_or_else(|| LowerError::BadField {
+        field: format!("{agent}: command"),
+        problem: "has to be there for the profile Command".to_owned(),
+    })?;
+    // OpenCode has an image of its own, the others are in the agent's.
+    let program = if profile == Profile::usual() {
+        handover::OPENCODE
+    } else {
+        profile.program
+    };
+    let run = format!(
+        r#"exec {program} {} < "$WORKSPACE_DIR/task.md""#,
+        profile.arguments.join(" ")
+    );
+    Ok(vec!["sh".to_owned(), "-c".to_owned(), run])
 }
 
 /// Whether the command names OpenCode in the tools volume; only then is it copied there.

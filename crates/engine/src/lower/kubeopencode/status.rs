@@ -3,8 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as ApiCondition, Time};
 use kubeopencode_api::v1alpha1 as api;
 
+use super::result;
 use crate::{
-    handover::{CheckoutReport, PushReport, PushState, Report},
     run::AgentUsed,
     state::{Condition, FailedAttempt, JobRecord, Phase, QueuePlace, Reason, RunState},
 };
@@ -52,7 +52,7 @@ pub fn to_state(status: &api::TaskStatus) -> RunState {
         completion_time: status.completion_time.as_ref().map(|time| time.0),
         reason: status.reason.as_deref().and_then(Reason::from_word),
         message: status.message.clone(),
-        result: status.result.as_ref().map(to_report),
+        result: status.result.as_ref().map(result::to_report),
         conditions: status.conditions.iter().map(to_condition).collect(),
     }
 }
@@ -92,90 +92,11 @@ pub fn of_state(state: &RunState) -> api::TaskStatus {
         }),
         start_time: state.start_time.map(Time),
         completion_time: state.completion_time.map(Time),
-        result: state.result.as_ref().map(of_report),
+        result: state
+            .result
+            .as_ref()
+            .map(|report| result::of_report(report, state.reason)),
         conditions: state.conditions.iter().map(of_condition).collect(),
-    }
-}
-
-fn to_report(result: &api::TaskResult) -> Report {
-    Report {
-        exit_code: result.exit_code,
-        signal: result.signal.clone(),
-        error: result.error.clone(),
-        timed_out_after_seconds: None,
-        duration_millis: result
-            .duration_millis
-            .and_then(|millis| u64::try_from(millis).ok())
-            .unwrap_or_default(),
-        checkouts: result
-            .checkouts
-            .iter()
-            .map(|checkout| CheckoutReport {
-                path: checkout.path.clone(),
-                branch: checkout.branch.clone(),
-                base: checkout.base.clone(),
-                head: checkout.head.clone(),
-                commits: checkout
-                    .commits
-                    .and_then(|commits| u32::try_from(commits).ok()),
-                dirty: checkout.dirty,
-                error: checkout.error.clone(),
-                pushed: checkout.pushed.as_ref().map(to_pushed),
-            })
-            .collect(),
-    }
-}
-
-fn to_pushed(pushed: &api::PushResult) -> PushReport {
-    PushReport {
-        branch: pushed.branch.clone(),
-        state: match pushed.state {
-            api::PushState::Pushed => PushState::Pushed,
-            api::PushState::Nothing => PushState::Nothing,
-            api::PushState::Refused => PushState::Refused,
-            api::PushState::Failed => PushState::Failed,
-        },
-        head: pushed.head.clone(),
-        message: pushed.message.clone(),
-    }
-}
-
-fn of_pushed(pushed: &PushReport) -> api::PushResult {
-    api::PushResult {
-        branch: pushed.branch.clone(),
-        state: match pushed.state {
-            PushState::Pushed => api::PushState::Pushed,
-            PushState::Nothing => api::PushState::Nothing,
-            PushState::Refused => api::PushState::Refused,
-            PushState::Failed => api::PushState::Failed,
-        },
-        head: pushed.head.clone(),
-        message: pushed.message.clone(),
-    }
-}
-
-fn of_report(report: &Report) -> api::TaskResult {
-    api::TaskResult {
-        exit_code: report.exit_code,
-        signal: report.signal.clone(),
-        error: report.error.clone(),
-        duration_millis: Some(i64::try_from(report.duration_millis).unwrap_or(i64::MAX)),
-        checkouts: report
-            .checkouts
-            .iter()
-            .map(|checkout| api::CheckoutResult {
-                path: checkout.path.clone(),
-                branch: checkout.branch.clone(),
-                base: checkout.base.clone(),
-                head: checkout.head.clone(),
-                commits: checkout
-                    .commits
-                    .map(|commits| i32::try_from(commits).unwrap_or(i32::MAX)),
-                dirty: checkout.dirty,
-                error: checkout.error.clone(),
-                pushed: checkout.pushed.as_ref().map(of_pushed),
-            })
-            .collect(),
     }
 }
 

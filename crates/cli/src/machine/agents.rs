@@ -1,45 +1,43 @@
-//! Where this machine has `OpenCode`, the agent that runs when none is named.
+//! Where this machine has the programs of agents that are known.
 
 use std::{
     io::Read as _,
     path::{Path, PathBuf},
 };
 
-/// The one command that installs it.
-pub(crate) const INSTALL: &str = "install it with `npm install -g opencode-ai`";
+use kubeopencode_agents::Profile;
 
-/// The program itself: what npm puts on the `PATH` may be a script that looks for it.
-pub(crate) fn find() -> Option<PathBuf> {
+/// The program of that agent: what npm puts on the `PATH` may be a script that looks for it.
+pub(crate) fn find(profile: &Profile) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
-        .map(|folder| folder.join("opencode"))
+        .map(|folder| folder.join(profile.program))
         .filter_map(|candidate| candidate.canonicalize().ok())
         .find_map(|candidate| {
             if is_program(&candidate) {
                 Some(candidate)
             } else {
-                behind_script(&candidate)
+                behind_script(&candidate, profile)
             }
         })
 }
 
 /// The program in the platform's package, which npm installs beside the one with the script.
-fn behind_script(script: &Path) -> Option<PathBuf> {
-    let architecture = if cfg!(target_arch = "aarch64") {
-        "arm64"
+fn behind_script(script: &Path, profile: &Profile) -> Option<PathBuf> {
+    let (npm, rust) = if cfg!(target_arch = "aarch64") {
+        ("arm64", "aarch64")
     } else {
-        "x64"
+        ("x64", "x86_64")
     };
-    let packages = ["", "-baseline", "-musl", "-baseline-musl"]
-        .map(|variant| format!("opencode-linux-{architecture}{variant}"));
+    let programs: Vec<String> = profile
+        .packaged
+        .iter()
+        .map(|path| path.replace("{npm}", npm).replace("{rust}", rust))
+        .collect();
     script
         .ancestors()
         .flat_map(|folder| [folder.to_owned(), folder.join("node_modules")])
-        .flat_map(|folder| {
-            packages
-                .clone()
-                .map(|package| folder.join(package).join("bin/opencode"))
-        })
+        .flat_map(|folder| programs.iter().map(move |program| folder.join(program)))
         .find(|candidate| is_program(candidate))
 }
 

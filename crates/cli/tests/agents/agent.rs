@@ -1,0 +1,136 @@
+//! How each agent is told of the model that plays a script.
+
+use std::path::Path;
+
+use crate::{
+    model::Model,
+    support::{Outcome, Sandbox},
+};
+use serde_json::{Value, json};
+
+/// A real agent.
+#[derive(Clone, Copy)]
+pub struct Agent {
+    /// Its profile.
+    pub profile: &'static str,
+    /// What it finds when it starts, so that it asks that model: variables, and a file with its path below its home.
+    told: fn(&str) -> Told,
+}
+
+struct Told {
+    variables: Vec<(&'static str, String)>,
+    file: Option<(&'static str, String)>,
+}
+
+impl Agent {
+    pub const ALL: [Self; 3] = [
+        Self {
+            profile: "OpenCode",
+            told: opencode,
+        },
+        Self {
+            profile: "ClaudeCode",
+            told: claude_code,
+        },
+        Self {
+            profile: "Codex",
+            told: codex,
+        },
+    ];
+
+    /// A Task for it, in a checkout of `repository`; `more` goes into the spec of its Agent, but for
+    /// its `variables`, which go into the Secret.
+    pub fn manifest(&self, model: &Model, repository: &Path, more: &Value) -> String {
+        let told = (self.told)(&model.url());
+        let mut variables: serde_json::Map<String, Value> = told
+            .variables
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), json!(value)))
+            .collect();
+        let others = more["variables"].as_object().into_iter().flatten();
+        variables.extend(others.map(|(name, value)| (name.clone(), value.clone())));
+        let contexts: Vec<Value> = told
+            .file
+            .into_iter()
+            .map(|(path, text)| json!({"type": "Text", "mountPath": format!("/tmp/{path}"), "text": text}))
+            .collect();
+        let mut spec = json!({
+            "profile": self.profile,
+            "serviceAccountName": "default",
+            "contexts": contexts,
+            "credentials": [{"name": "model", "secretRef": {"name": "model"}}],
+        });
+        let fields = more.as_object().into_iter().flatten();
+        for (name, value) in fields.filter(|(name, _)| *name != "variables") {
+            spec[name] = value.clone();
+        }
+        let checkout = json!({
+            "type": "Git", "mountPath": "repository", "git": {"repository": format!("file://{}", repository.display())},
+        });
+        let objects = [
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "model"}, "stringData": variables}),
+            json!({"apiVersion": "kubeopencode.io/v1alpha1", "kind": "Agent", "metadata": {"name": "default"}, "spec": spec}),
+            json!({
+                "apiVersion": "kubeopencode.io/v1alpha1", "kind": "Task", "metadata": {"name": "it"},
+                "spec": {"description": "Fix the failing test", "contexts": [checkout]},
+            }),
+        ];
+        objects.map(|object| object.to_string()).join("\n---\n")
+    }
+
+    /// Runs the Task to its end: what was printed, and the summary of the Task.
+    pub fn run(sandbox: &Sandbox, folder: &Path, manifest: &str) -> (Outcome, Value) {
+        let file = sandbox.write("task.yaml", manifest);
+        let path = std::env::var("PATH").expect("a PATH");
+        let output = sandbox
+            .command(&["run", "--output", "json", "--file", &file.to_string_lossy()])
+            .env("PATH", format!("{}/bin:{path}", folder.display()))
+            .output()
+            .expect("the binary starts");
+        let outcome = Outcome::of(&output);
+        let summary = serde_json::from_str(&outcome.stdout);
+        let summary: Value = summary
+            .unwrap_or_else(|_| panic!("no summary:\n{}\n{}", outcome.stdout, outcome.stderr));
+        let task = summary["tasks"][0].clone();
+        (outcome, task)
+    }
+}
+
+fn opencode(url: &str) -> Told {
+    let provider = json!({
+        "npm": "@ai-sdk/openai-compatible",
+        "options": {"baseURL": format!("{url}/v1"), "apiKey": "{env:SCRIPTED_KEY}"},
+        "models": {"scripted": {
+            "name": "Scripted", "tool_call": true, "limit": {"context": 100_000, "output": 8192},
+            "cost": {"input": 1, "output": 2, "cache_read": 0.1},
+        }},
+    });
+    let config = json!({
+        "model": "scripted/scripted", "small_model": "scripted/scripted", "enabled_providers": ["scripted"],
+        "provider": {"scripted": provider},
+    });
+    Told {
+        variables: vec![("SCRIPTED_KEY", "not-a-secret".to_owned())],
+        file: Some((".config/opencode/opencode.json", config.to_string())),
+    }
+}
+
+fn claude_code(url: &str) -> Told {
+    Told {
+        variables: vec![
+            ("ANTHROPIC_BASE_URL", url.to_owned()),
+            ("ANTHROPIC_API_KEY", "not-a-secret".to_owned()),
+        ],
+        file: None,
+    }
+}
+
+fn codex(url: &str) -> Told {
+    let config = format!(
+        "model = \"scripted\"\nmodel_provider = \"scripted\"\n\n[model_providers.scripted]\nname = \"Scripted\"\nbase_url = \"{url}/v1\"\nenv_key = \"SCRIPTED_KEY\"\nwire_api = \"responses\"\nrequest_max_retries = 2\nstream_max_retries = 1\n"
+    );
+    Told {
+        variables: vec![("SCRIPTED_KEY", "not-a-secret".to_owned())],
+        file: Some((".codex/config.toml", config)),
+    }
+}

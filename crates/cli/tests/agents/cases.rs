@@ -1,0 +1,186 @@
+//! What becomes of a Task whose agent is a real one.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::{
+    agent::Agent,
+    model::{Model, Turn},
+    support::{Sandbox, git},
+};
+
+type Case = fn(&Agent, &Path);
+
+/// Name, profiles that it is for, and the case.
+pub const ALL: [(&str, &[&str], Case); 9] = [
+    ("it commits, and the result says so", EACH, commits),
+    ("it does nothing, and that is said", EACH, does_nothing),
+    ("its key is refused", EACH, unauthorized),
+    (
+        "it is told to wait, and goes on",
+        &["OpenCode", "ClaudeCode"],
+        told_to_wait,
+    ),
+    (
+        "it is told to wait, and gives up",
+        &["Codex"],
+        told_to_wait_in_vain,
+    ),
+    ("it loops, and a limit ends it", EACH, loops),
+    (
+        "its model never answers, and a timeout ends it",
+        EACH,
+        hangs,
+    ),
+    (
+        "its timeout comes while a tool runs, which ends too",
+        EACH,
+        times_out_in_a_tool,
+    ),
+    (
+        "it is refused a tool, and stops half-way with exit code 0",
+        &["OpenCode"],
+        is_refused,
+    ),
+];
+
+const EACH: &[&str] = &["OpenCode", "ClaudeCode", "Codex"];
+
+const COMMIT: &str = "cd /workspace/repository && echo fixed > fix.txt && git add fix.txt && git commit --quiet --message 'Fix the test'";
+
+fn commit() -> Turn {
+    Turn::Runs(COMMIT.to_owned())
+}
+
+/// One run: the summary of its Task.
+fn run(agent: &Agent, folder: &Path, model: &Model, more: &Value) -> (i32, Value, String) {
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("app");
+    let manifest = agent.manifest(model, &repository, more);
+    let (outcome, task) = Agent::run(&sandbox, folder, &manifest);
+    let branches = git(&repository, &["branch", "--format=%(refname:short)"]);
+    let text = format!("{}\n{branches}\n{task:#}", outcome.stderr);
+    assert_eq!(sandbox.leftovers(), Vec::<String>::new());
+    (outcome.code.expect("an exit status"), task, text)
+}
+
+fn commits(agent: &Agent, folder: &Path) {
+    let model = Model::plays([commit(), Turn::Says("I fixed the test.")]);
+    let (code, task, text) = run(agent, folder, &model, &json!({}));
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(task["reason"], "Succeeded", "{text}");
+    assert_eq!(task["outcome"], "Done", "{text}");
+    assert_eq!(task["checkouts"][0]["commits"], 1, "{text}");
+    assert_eq!(
+        task["checkouts"][0]["newest"][0]["subject"], "Fix the test",
+        "{text}"
+    );
+    assert_eq!(task["checkouts"][0]["files"], 1, "{text}");
+    assert_eq!(
+        task["agentMessage"].as_str().map(str::trim),
+        Some("I fixed the test."),
+        "{text}"
+    );
+    assert_eq!(task["steps"], 2, "{text}");
+    assert_eq!(task["toolCalls"], 1, "{text}");
+    let usage = &task["usage"];
+    assert!(
+        usage["inputTokens"].as_u64() > Some(0) && usage["outputTokens"].as_u64() > Some(0),
+        "{text}"
+    );
+    assert!(task["session"].is_string(), "{text}");
+}
+
+fn does_nothing(agent: &Agent, folder: &Path) {
+    let model = Model::plays([Turn::Says("There is nothing to do.")]);
+    let (code, task, text) = run(agent, folder, &model, &json!({}));
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(task["outcome"], "NoChanges", "{text}");
+}
+
+fn unauthorized(agent: &Agent, folder: &Path) {
+    let model = Model::plays([Turn::Fails(401, 0)]);
+    let (code, task, text) = run(agent, folder, &model, &json!({}));
+    assert_ne!(code, 0, "{text}");
+    assert_eq!(task["phase"], "Failed", "{text}");
+    assert_eq!(task["failure"]["class"], "Authentication", "{text}");
+}
+
+fn told_to_wait(agent: &Agent, folder: &Path) {
+    let model = Model::plays([Turn::Fails(429, 1), commit(), Turn::Says("Done.")]);
+    let (code, task, text) = run(agent, folder, &model, &json!({}));
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(task["outcome"], "Done", "{text}");
+}
+
+fn loops(agent: &Agent, folder: &Path) {
+    let model = Model::plays([Turn::Runs("true".to_owned())]);
+    let (code, task, text) = run(agent, folder, &model, &json!({"limits": {"steps": 3}}));
+    assert_ne!(code, 0, "{text}");
+    assert_eq!(task["reason"], "LimitExceeded", "{text}");
+    assert!(
+        task["message"]
+            .as_str()
+            .is_some_and(|message| message.contains("limits.steps")),
+        "{text}"
+    );
+}
+
+fn told_to_wait_in_vain(agent: &Agent, folder: &Path) {
+    let model = Model::plays([Turn::Fails(429, 1), commit(), Turn::Says("Done.")]);
+    let (code, task, text) = run(agent, folder, &model, &json!({}));
+    assert_ne!(code, 0, "{text}");
+    assert_eq!(task["failure"]["class"], "RateLimit", "{text}");
+}
+
+fn hangs(agent: &Agent, folder: &Path) {
+    let model = Model::plays([Turn::Hangs]);
+    let (code, task, text) = run(agent, folder, &model, &json!({"timeout": "8s"}));
+    assert_ne!(code, 0, "{text}");
+    assert_eq!(task["reason"], "Timeout", "{text}");
+    assert_eq!(task["outcome"], "Unfinished", "{text}");
+    assert!(!model.requests().is_empty(), "the model was asked: {text}");
+}
+
+/// The tool's processes are in groups of their own, which the agent leaves behind when it is ended.
+fn times_out_in_a_tool(agent: &Agent, folder: &Path) {
+    let marked = format!("sleep 86{}", std::process::id());
+    let model = Model::plays([
+        commit(),
+        Turn::Runs(format!("trap '' HUP; {marked} & {marked}")),
+    ]);
+    let (code, task, text) = run(agent, folder, &model, &json!({"timeout": "12s"}));
+    assert_ne!(code, 0, "{text}");
+    assert_eq!(task["reason"], "Timeout", "{text}");
+    assert_eq!(
+        task["checkouts"][0]["commits"], 1,
+        "what it has done is kept: {text}"
+    );
+    assert_eq!(running(&marked), Vec::<String>::new(), "{text}");
+}
+
+/// Command lines of processes of this machine that are this one.
+fn running(command: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").expect("a /proc");
+    processes
+        .filter_map(|process| std::fs::read(process.ok()?.path().join("cmdline")).ok())
+        .map(|line| {
+            String::from_utf8_lossy(&line)
+                .replace('\0', " ")
+                .trim()
+                .to_owned()
+        })
+        .filter(|line| line == command)
+        .collect()
+}
+
+fn is_refused(agent: &Agent, folder: &Path) {
+    let model = Model::plays([commit(), Turn::Says("Done.")]);
+    let asks = json!({"variables": {"OPENCODE_PERMISSION": r#"{"bash":"ask"}"#}});
+    let (code, task, text) = run(agent, folder, &model, &asks);
+    assert_eq!(task["exitCode"], 0, "the agent itself is content: {text}");
+    assert_ne!(code, 0, "{text}");
+    assert_eq!(task["reason"], "AgentUnfinished", "{text}");
+    assert_eq!(task["refusedToolCalls"], 1, "{text}");
+}

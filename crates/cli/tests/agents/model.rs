@@ -1,0 +1,175 @@
+//! A model that plays a script: the servers that `OpenCode`, Claude Code and Codex talk to, on loopback.
+//!
+//! Which turn is played follows from the request alone: it is as many as there are answers of tools in it. So a request
+//! that is repeated gets the same answer, and any number of sessions can go on at once.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::State,
+    http::{StatusCode, Uri},
+    response::Response,
+};
+use futures::{StreamExt as _, stream};
+use serde_json::{Value, json};
+
+use crate::{anthropic, chat, responses};
+
+/// What the model does when it is asked.
+#[derive(Clone, Debug)]
+pub enum Turn {
+    /// It wants this shell command to be run.
+    Runs(String),
+    /// It says this, and has ended.
+    Says(&'static str),
+    /// The server answers with this status, this many times; after that it does what comes next. Of 0 times, always.
+    Fails(u16, usize),
+    /// The server never answers.
+    Hangs,
+}
+
+/// A server that plays a script.
+pub struct Model {
+    port: u16,
+    shared: Arc<Shared>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+struct Shared {
+    script: Vec<Turn>,
+    failed: AtomicUsize,
+    requests: Mutex<Vec<Value>>,
+}
+
+impl Model {
+    /// Starts it; it ends when it is dropped.
+    pub fn plays(script: impl IntoIterator<Item = Turn>) -> Self {
+        let shared = Arc::new(Shared {
+            script: script.into_iter().collect(),
+            failed: AtomicUsize::new(0),
+            requests: Mutex::default(),
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+            .expect("a port of loopback");
+        let port = listener.local_addr().expect("an address").port();
+        let router = Router::new().fallback(answer).with_state(shared.clone());
+        runtime.spawn(async move { axum::serve(listener, router).await });
+        Self {
+            port,
+            shared,
+            _runtime: runtime,
+        }
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The requests to the model so far, without those that only want a title.
+    pub fn requests(&self) -> Vec<Value> {
+        self.shared.requests.lock().expect("not poisoned").clone()
+    }
+}
+
+/// One way to talk to a model.
+pub struct Protocol {
+    /// How many answers of tools are in the request.
+    pub turn: fn(&Value) -> usize,
+    /// The events of a turn, each as the bytes that go over the wire.
+    pub events: fn(usize, &Turn, &Value) -> Vec<String>,
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, uri: Uri, body: Bytes) -> Response {
+    let protocol = match uri.path() {
+        path if path.ends_with("/chat/completions") => chat::PROTOCOL,
+        path if path.ends_with("/messages") => anthropic::PROTOCOL,
+        path if path.ends_with("/responses") => responses::PROTOCOL,
+        path if path.ends_with("/count_tokens") => {
+            return json_of(StatusCode::OK, &json!({"input_tokens": 10}));
+        }
+        _ => {
+            return json_of(
+                StatusCode::OK,
+                &json!({"object": "list", "data": [], "models": []}),
+            );
+        }
+    };
+    let request: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let for_work = request["tools"]
+        .as_array()
+        .is_some_and(|tools| !tools.is_empty());
+    if !for_work {
+        return streamed((protocol.events)(0, &Turn::Says("A title"), &request));
+    }
+    shared
+        .requests
+        .lock()
+        .expect("not poisoned")
+        .push(request.clone());
+    let index = (protocol.turn)(&request);
+    let mut turns = shared
+        .script
+        .iter()
+        .skip(index.min(shared.script.len() - 1));
+    let mut turn = turns.next();
+    if let Some(Turn::Fails(status, times)) = turn {
+        if *times == 0 || shared.failed.fetch_add(1, Ordering::Relaxed) < *times {
+            return failure(*status);
+        }
+        turn = turns.next();
+    }
+    match turn {
+        Some(Turn::Hangs) | None => std::future::pending().await,
+        // What has failed does not count as a turn.
+        Some(turn) => streamed((protocol.events)(index, turn, &request)),
+    }
+}
+
+fn failure(status: u16) -> Response {
+    let status = StatusCode::from_u16(status).expect("a status");
+    let kind = match status.as_u16() {
+        401 => "authentication_error",
+        429 => "rate_limit_error",
+        _ => "api_error",
+    };
+    let error =
+        json!({"type": "error", "error": {"type": kind, "message": format!("scripted {status}")}});
+    json_of(status, &error)
+}
+
+fn json_of(status: StatusCode, value: &Value) -> Response {
+    Response::builder()
+        .status(status)
+        .header("content-type", "application/json")
+        .body(Body::from(value.to_string()))
+        .expect("a response")
+}
+
+fn streamed(events: Vec<String>) -> Response {
+    let events = stream::iter(events).map(|event| Ok::<_, Infallible>(Bytes::from(event)));
+    Response::builder()
+        .header("content-type", "text/event-stream")
+        .body(Body::from_stream(events))
+        .expect("a response")
+}
+
+/// An event of the stream, with its type as its name too.
+pub fn named(kind: &str, mut event: Value) -> String {
+    event["type"] = json!(kind);
+    format!("event: {kind}\ndata: {event}\n\n")
+}

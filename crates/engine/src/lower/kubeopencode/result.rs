@@ -1,0 +1,193 @@
+//! `TaskResult` and [`Report`] say the same in different words.
+
+use kubeopencode_api::v1alpha1 as api;
+
+use crate::{
+    handover::{
+        AgentReport, CheckoutReport, CommitReport, FailureReport, Passed, PushReport, PushState,
+        Report, UsageReport,
+    },
+    state::Reason,
+};
+
+/// What the status remembers.
+pub fn to_report(result: &api::TaskResult) -> Report {
+    let agent = AgentReport {
+        session: result.session.clone(),
+        steps: unsigned(result.steps),
+        tools: unsigned(result.tool_calls),
+        refused: unsigned(result.refused_tool_calls),
+        usage: result.usage.as_ref().map(|usage| UsageReport {
+            input: unsigned(Some(usage.input_tokens)),
+            output: unsigned(Some(usage.output_tokens)),
+            cached: unsigned(Some(usage.cached_tokens)),
+            cost: usage.cost.clone(),
+        }),
+        message: result.agent_message.clone(),
+        failure: result.failure.as_ref().map(|failure| FailureReport {
+            class: failure.class.clone(),
+            message: failure.message.clone(),
+        }),
+        stopped: result.stopped.clone(),
+        unread: unsigned(result.unread_lines),
+    };
+    Report {
+        exit_code: result.exit_code,
+        signal: result.signal.clone(),
+        error: result.error.clone(),
+        timed_out_after_seconds: None,
+        passed: result.passed_limit.as_ref().map(|passed| Passed {
+            limit: passed.limit.clone(),
+            allowed: passed.allowed.clone(),
+            reached: passed.reached.clone(),
+        }),
+        agent: result.steps.is_some().then_some(agent),
+        duration_millis: unsigned(result.duration_millis),
+        checkouts: result.checkouts.iter().map(to_checkout).collect(),
+    }
+}
+
+/// The status that remembers this.
+pub fn of_report(report: &Report, reason: Option<Reason>) -> api::TaskResult {
+    let agent = report.agent.clone();
+    let (told, agent) = (agent.is_some(), agent.unwrap_or_default());
+    let counted = |number: u64| told.then(|| signed(number));
+    let unless_zero = |number: u64| (number > 0).then(|| signed(number));
+    let commits = report
+        .checkouts
+        .iter()
+        .filter_map(|checkout| checkout.commits);
+    let any = report
+        .checkouts
+        .iter()
+        .any(|checkout| checkout.commits.is_some());
+    api::TaskResult {
+        outcome: reason.map(|reason| outcome(reason, report)),
+        exit_code: report.exit_code,
+        signal: report.signal.clone(),
+        error: report.error.clone(),
+        duration_millis: Some(signed(report.duration_millis)),
+        agent_message: agent.message,
+        session: agent.session,
+        steps: counted(agent.steps),
+        tool_calls: counted(agent.tools),
+        refused_tool_calls: unless_zero(agent.refused),
+        usage: agent.usage.map(|usage| api::Usage {
+            input_tokens: signed(usage.input),
+            output_tokens: signed(usage.output),
+            cached_tokens: signed(usage.cached),
+            cost: usage.cost,
+        }),
+        failure: agent.failure.map(|failure| api::AgentFailure {
+            class: failure.class,
+            message: failure.message,
+        }),
+        stopped: agent.stopped,
+        passed_limit: report.passed.as_ref().map(|passed| api::PassedLimit {
+            limit: passed.limit.clone(),
+            allowed: passed.allowed.clone(),
+            reached: passed.reached.clone(),
+        }),
+        unread_lines: unless_zero(agent.unread),
+        commits: any.then(|| commits.map(i64::from).sum()),
+        checkouts: report.checkouts.iter().map(of_checkout).collect(),
+    }
+}
+
+/// What came out of it, in one word.
+fn outcome(reason: Reason, report: &Report) -> api::TaskOutcome {
+    match reason {
+        Reason::Succeeded if report.changed_nothing() => api::TaskOutcome::NoChanges,
+        Reason::Succeeded => api::TaskOutcome::Done,
+        Reason::UserStopped => api::TaskOutcome::Stopped,
+        Reason::AgentUnfinished | Reason::LimitExceeded | Reason::Timeout => {
+            api::TaskOutcome::Unfinished
+        }
+        _ => api::TaskOutcome::Failed,
+    }
+}
+
+fn to_checkout(checkout: &api::CheckoutResult) -> CheckoutReport {
+    CheckoutReport {
+        path: checkout.path.clone(),
+        branch: checkout.branch.clone(),
+        base: checkout.base.clone(),
+        head: checkout.head.clone(),
+        commits: checkout
+            .commits
+            .and_then(|commits| u32::try_from(commits).ok()),
+        newest: checkout
+            .newest
+            .iter()
+            .map(|commit| CommitReport {
+                id: commit.id.clone(),
+                subject: commit.subject.clone(),
+            })
+            .collect(),
+        files: checkout.files.and_then(|files| u32::try_from(files).ok()),
+        dirty: checkout.dirty,
+        error: checkout.error.clone(),
+        pushed: checkout.pushed.as_ref().map(to_pushed),
+    }
+}
+
+fn of_checkout(checkout: &CheckoutReport) -> api::CheckoutResult {
+    let small = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+    api::CheckoutResult {
+        path: checkout.path.clone(),
+        branch: checkout.branch.clone(),
+        base: checkout.base.clone(),
+        head: checkout.head.clone(),
+        commits: checkout.commits.map(small),
+        newest: checkout
+            .newest
+            .iter()
+            .map(|commit| api::CommitResult {
+                id: commit.id.clone(),
+                subject: commit.subject.clone(),
+            })
+            .collect(),
+        files: checkout.files.map(small),
+        dirty: checkout.dirty,
+        error: checkout.error.clone(),
+        pushed: checkout.pushed.as_ref().map(of_pushed),
+    }
+}
+
+fn to_pushed(pushed: &api::PushResult) -> PushReport {
+    PushReport {
+        branch: pushed.branch.clone(),
+        state: match pushed.state {
+            api::PushState::Pushed => PushState::Pushed,
+            api::PushState::Nothing => PushState::Nothing,
+            api::PushState::Refused => PushState::Refused,
+            api::PushState::Failed => PushState::Failed,
+        },
+        head: pushed.head.clone(),
+        message: pushed.message.clone(),
+    }
+}
+
+fn of_pushed(pushed: &PushReport) -> api::PushResult {
+    api::PushResult {
+        branch: pushed.branch.clone(),
+        state: match pushed.state {
+            PushState::Pushed => api::PushState::Pushed,
+            PushState::Nothing => api::PushState::Nothing,
+            PushState::Refused => api::PushState::Refused,
+            PushState::Failed => api::PushState::Failed,
+        },
+        head: pushed.head.clone(),
+        message: pushed.message.clone(),
+    }
+}
+
+fn unsigned(number: Option<i64>) -> u64 {
+    number
+        .and_then(|number| u64::try_from(number).ok())
+        .unwrap_or_default()
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,203 @@
+//! What the agent tells of its work: its standard output is read on its way through, and comes out as it was.
+//!
+//! A thread takes the bytes from a pipe and writes them to our own standard output before anything else is done with them.
+//! What holds them up further on holds the agent up, as it would without us. The thread holds one piece of the stream, and
+//! of events one line at a time.
+
+use std::{
+    fs::File,
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    process::ChildStdout,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    thread,
+    time::Instant,
+};
+
+use kubeopencode_agents::{Dollars, Ended, Event, Facts, Half, Profile, Reader};
+use kubeopencode_engine::handover::{AgentReport, FailureReport, Limits, Passed, UsageReport};
+
+/// How much is taken from the pipe at once: all that Linux lets a pipe hold.
+const PIECE: usize = 64 * 1024;
+
+/// An agent that is listened to.
+pub(super) struct Hearing {
+    heard: Arc<Mutex<Heard>>,
+    /// Readable once a limit was passed.
+    passed: UnixStream,
+    /// Closed by the thread when the stream has ended.
+    ended: mpsc::Receiver<()>,
+}
+
+#[derive(Default)]
+struct Heard {
+    facts: Facts,
+    unread: u64,
+    passed: Option<Passed>,
+}
+
+impl Hearing {
+    /// Begins to listen to what comes out of `stdout`.
+    pub(super) fn begin(
+        profile: &Profile,
+        limits: &Limits,
+        stdout: ChildStdout,
+    ) -> io::Result<Self> {
+        let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let (passed, tell) = UnixStream::pair()?;
+        let (running, ended) = mpsc::channel();
+        let heard = Arc::<Mutex<Heard>>::default();
+        let copy = Copy {
+            out,
+            reader: Reader::new(profile),
+            limits: limits.clone(),
+            heard: heard.clone(),
+            tell,
+        };
+        thread::Builder::new()
+            .name("hearing".to_owned())
+            .spawn(move || {
+                copy.run(stdout);
+                drop(running);
+            })?;
+        Ok(Self {
+            heard,
+            passed,
+            ended,
+        })
+    }
+
+    /// Readable once a limit was passed.
+    pub(super) fn passed_fd(&self) -> BorrowedFd<'_> {
+        self.passed.as_fd()
+    }
+
+    /// The limit that was passed.
+    pub(super) fn passed(&self) -> Option<Passed> {
+        lock(&self.heard).passed.clone()
+    }
+
+    /// Waits for the end of the stream, but no longer than that; what the agent told, if anything.
+    pub(super) fn report(self, until: Instant) -> Option<AgentReport> {
+        let patience = until.saturating_duration_since(Instant::now());
+        let _ = self.ended.recv_timeout(patience);
+        let heard = lock(&self.heard);
+        let told = heard.facts.clone().told();
+        let unread = heard.unread;
+        told.map(|facts| report(facts, unread)).or_else(|| {
+            (unread > 0).then(|| AgentReport {
+                unread,
+                ..AgentReport::default()
+            })
+        })
+    }
+}
+
+fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
+    heard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn report(facts: Facts, unread: u64) -> AgentReport {
+    let unfinished = facts.unfinished();
+    let failure = facts.failure.map(|failure| FailureReport {
+        class: failure.class.as_str().to_owned(),
+        message: failure.message,
+    });
+    AgentReport {
+        session: facts.session,
+        steps: facts.steps,
+        tools: facts.tools,
+        refused: facts.refused,
+        usage: facts.usage.map(|usage| UsageReport {
+            input: usage.input,
+            output: usage.output,
+            cached: usage.cached,
+            cost: usage.cost.map(|cost| cost.to_string()),
+        }),
+        message: facts.message.map(|message| message.trim().to_owned()),
+        failure,
+        stopped: match unfinished {
+            Some(Half::Stopped(place)) => Some(place),
+            Some(Half::Refused) => Some("after a tool call".to_owned()),
+            Some(Half::Failed) | None => None,
+        },
+        unread,
+    }
+}
+
+/// The work of the thread.
+struct Copy {
+    out: File,
+    reader: Reader,
+    limits: Limits,
+    heard: Arc<Mutex<Heard>>,
+    tell: UnixStream,
+}
+
+impl Copy {
+    fn run(mut self, mut stdout: ChildStdout) {
+        let mut piece = vec![0; PIECE];
+        loop {
+            match stdout.read(&mut piece) {
+                Ok(0) => break,
+                // Nobody reads our output any more: then the agent's pipe goes too, and it hears of that as it would alone.
+                Ok(read) if self.out.write_all(&piece[..read]).is_err() => return,
+                Ok(read) => self.hear(&piece[..read]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        let mut heard = lock(&self.heard);
+        self.reader.finish(|event| heard.facts.note(&event));
+        heard.unread = self.reader.unread();
+    }
+
+    fn hear(&mut self, piece: &[u8]) {
+        let mut heard = lock(&self.heard);
+        let heard = &mut *heard;
+        self.reader.feed(piece, |event| {
+            heard.facts.note(&event);
+            if heard.passed.is_none() {
+                heard.passed = passed(&self.limits, &heard.facts, &event);
+                if heard.passed.is_some() {
+                    // It fails only where nobody waits for it.
+                    let _ = self.tell.write_all(&[0]);
+                }
+            }
+        });
+        heard.unread = self.reader.unread();
+    }
+}
+
+/// The limit that is passed with this event. Steps are looked at when one more begins, the rest when a step has ended that
+/// was not the last: what is done when the agent has come to its end is not undone.
+fn passed(limits: &Limits, facts: &Facts, event: &Event) -> Option<Passed> {
+    let over = |limit: &str, allowed: String, reached: String| {
+        Some(Passed {
+            limit: limit.to_owned(),
+            allowed,
+            reached,
+        })
+    };
+    match event {
+        Event::StepBegan => match limits.steps {
+            Some(steps) if facts.steps > steps => {
+                over("steps", steps.to_string(), facts.steps.to_string())
+            }
+            _ => None,
+        },
+        Event::StepEnded { ended, .. } if *ended != Ended::ByItself => {
+            let usage = facts.usage.unwrap_or_default();
+            if let Some(tokens) = limits.tokens.filter(|tokens| usage.tokens() > *tokens) {
+                return over("tokens", tokens.to_string(), usage.tokens().to_string());
+            }
+            let allowed: Dollars = limits.cost.as_ref()?.parse().ok()?;
+            let cost = usage.cost.filter(|cost| *cost > allowed)?;
+            over("cost", allowed.to_string(), cost.to_string())
+        }
+        _ => None,
+    }
+}
