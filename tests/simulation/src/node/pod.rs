@@ -155,8 +155,16 @@ impl Life {
         let mut change = json!({
             "initContainerStatuses": [lost(GIT_INIT)], "containerStatuses": [lost(AGENT)],
         });
-        if self.node.dice.chance(500) {
-            change["reason"] = json!("NodeRestart");
+        match self.node.dice.number(0..3) {
+            0 => {}
+            1 => change["reason"] = json!("NodeRestart"),
+            // A kubelet that begins admits its Pods once more, and may refuse what it ran before.
+            _ => {
+                change = json!({
+                    "initContainerStatuses": null, "containerStatuses": null,
+                    "reason": self.node.dice.pick(&["OutOfmemory", "NodeAffinity", "Evicted"]),
+                });
+            }
         }
         self.finish("Failed", change).await;
     }
@@ -447,6 +455,13 @@ impl Life {
     async fn write(&self, mut status: Value) {
         if !self.conditions.is_empty() {
             status["conditions"] = json!(self.conditions);
+        }
+        // A kubelet that has taken a Pod speaks of all its containers.
+        let told = status.get("containerStatuses");
+        let nothing = told.is_none_or(|told| *told == json!([]));
+        if self.taken.is_some() && nothing {
+            let waiting = json!({"waiting": {"reason": "PodInitializing"}});
+            status["containerStatuses"] = json!([container(AGENT, &waiting)]);
         }
         let change = json!({"metadata": {"uid": self.uid}, "status": status});
         loop {
