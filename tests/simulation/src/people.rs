@@ -354,7 +354,8 @@ impl People {
         self.change(&job, json!({"spec": {"suspend": true}})).await
     }
 
-    /// Of a Job that was never released: one that was must not be resumed, as the documentation says.
+    /// Of a Job that was never released, or that makes no Pods any more: others must not be resumed, as the documentation
+    /// says.
     async fn resume(&self, namespace: &str) -> kube::Result<()> {
         match self.any::<Job>(namespace).await? {
             Some(job) => self.resume_one(&job).await,
@@ -363,7 +364,8 @@ impl People {
     }
 
     async fn resume_one(&self, job: &Job) -> kube::Result<()> {
-        if job.annotations().contains_key(names::ANNOTATION_RELEASED) {
+        let closed = job.spec.as_ref().and_then(|spec| spec.parallelism) == Some(0);
+        if job.annotations().contains_key(names::ANNOTATION_RELEASED) && !closed {
             return Ok(());
         }
         let version = job.resource_version();
