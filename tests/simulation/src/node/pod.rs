@@ -157,7 +157,10 @@ impl Life {
         });
         match self.node.dice.number(0..3) {
             0 => {}
-            1 => change["reason"] = json!("NodeRestart"),
+            1 => {
+                let reason = self.node.dice.pick(&["NodeRestart", "Terminated"]);
+                change["reason"] = json!(reason);
+            }
             // A kubelet that begins admits its Pods once more, and may refuse what it ran before.
             _ => {
                 change = json!({
