@@ -131,7 +131,8 @@ pub enum Action {
         /// At least 1; Kubernetes allows to set or to lower it.
         seconds: i64,
     },
-    /// Set `spec.suspend` to true. Kubernetes deletes Pods of it that are still active.
+    /// Set `spec.suspend` to true and `spec.parallelism` to 0: it makes no Pod any more, whoever resumes it. Kubernetes
+    /// deletes Pods of it that are still active.
     SuspendJob {
         /// Its name.
         name: String,

@@ -75,6 +75,8 @@ pub struct JobView {
     pub owner_uid: Option<String>,
     /// Whether `spec.suspend` is true.
     pub suspended: bool,
+    /// Whether it makes no Pod, also when somebody resumes it: its parallelism is 0.
+    pub closed: bool,
     /// Whether it was ever released by us: the annotation that [`Action::ReleaseJob`](crate::decide::Action) sets.
     pub released: bool,
     /// Whether it has annotations at all. We give it some; a person may have taken them off.
@@ -144,6 +146,7 @@ impl JobView {
                 .as_ref()
                 .and_then(|spec| spec.suspend)
                 .unwrap_or(false),
+            closed: job.spec.as_ref().and_then(|spec| spec.parallelism) == Some(0),
             released: annotation(names::ANNOTATION_RELEASED).is_some(),
             annotated: metadata.annotations.is_some(),
             deleting: metadata.deletion_timestamp.is_some(),

@@ -38,6 +38,7 @@ impl Cached for Job {
         self.metadata.managed_fields = None;
         self.spec = self.spec.take().map(|spec| JobSpec {
             suspend: spec.suspend,
+            parallelism: spec.parallelism,
             ..JobSpec::default()
         });
     }

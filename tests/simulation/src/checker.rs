@@ -4,9 +4,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures::FutureExt as _;
+use jiff::Timestamp;
 use kubeopencode_api::names;
 use kubeopencode_embedded::{
     api::Api,
@@ -24,6 +26,7 @@ const TASKS: &str = "/kubeopencode.io/tasks/";
 const AGENTS: &str = "/kubeopencode.io/agents/";
 const JOBS: &str = "/batch/jobs/";
 const PODS: &str = "/core/pods/";
+const LEASES: &str = "/coordination.k8s.io/leases/";
 
 /// The checker of one run. Clones are the same one.
 #[derive(Clone)]
@@ -51,6 +54,8 @@ struct Inner {
     starts: Vec<Start>,
     /// Pods whose agent runs at the node.
     running: BTreeSet<String>,
+    /// UIDs of Tasks whose agent was ended by its timeout.
+    timed_out: BTreeSet<String>,
 }
 
 impl Checker {
@@ -70,6 +75,7 @@ impl Checker {
             limited: BTreeMap::new(),
             starts: Vec::new(),
             running: BTreeSet::new(),
+            timed_out: BTreeSet::new(),
         };
         Ok(Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -144,6 +150,12 @@ impl Checker {
             }
             let recorded = text(&after["status"]["jobUID"]);
             let uid = text(&after["metadata"]["uid"]);
+            let created = moment(&after["metadata"]["creationTimestamp"]);
+            let age = self.trace.time().now().duration_since(created);
+            let age = Duration::try_from(age).unwrap_or_default();
+            rules::a_wait_has_its_time(name, before, after, age)?;
+            let timed_out = self.lock().timed_out.contains(&uid);
+            rules::a_timeout_is_told(name, before, after, timed_out)?;
             if before.is_none() {
                 let (namespace, _) = name.split_once('/').unwrap_or_default();
                 let agent = after["spec"]["agentRef"].as_str().unwrap_or(names::DEFAULT);
@@ -232,8 +244,14 @@ impl Checker {
         self.report(held);
     }
 
-    /// Of a Task that was created after its Agent had got its limit; others may have been on their way.
+    /// Of a Task that was created after its Agent had got its limit; others may have been on their way. Of a Job that
+    /// somebody has deleted, its controller may just be making a Pod, which goes at once.
     fn has_a_slot(&self, start: &Start) -> Held {
+        let (jobs, _) = self.store.list(JOBS);
+        let is_its = |job: &Value| job["metadata"]["uid"] == *start.job;
+        if !jobs.iter().any(|job| is_its(&job.value)) {
+            return Ok(());
+        }
         let (created, agent) = match self.lock().tasks.get(&start.task) {
             Some(known) => known.clone(),
             None => return Ok(()),
@@ -247,19 +265,17 @@ impl Checker {
         }
     }
 
-    /// UIDs of the Tasks of which the API server shows a Pod that the node has taken and nobody has deleted, and whose
-    /// agent runs.
+    /// UIDs of the Tasks of which the API server shows a Pod whose agent runs, and that is not given up as lost.
     fn at_work(&self) -> BTreeSet<String> {
         let (pods, _) = self.store.list(PODS);
         let inner = self.lock();
+        let now = self.trace.time().now();
         let working = pods.iter().filter(|pod| {
-            let Value::Object(metadata) = &pod.value["metadata"] else {
-                return false;
-            };
-            let name = metadata["name"].as_str().unwrap_or_default();
+            let metadata = &pod.value["metadata"];
+            let deletion = &metadata["deletionTimestamp"];
             pod.value["status"]["phase"] == "Running"
-                && !metadata.contains_key("deletionTimestamp")
-                && inner.running.contains(name)
+                && (deletion.is_null() || rules::may_still_run(moment(deletion), now))
+                && inner.running.contains(&text(&metadata["name"]))
         });
         let job = |pod: &Value| text(&pod["metadata"]["ownerReferences"][0]["uid"]);
         let tasks = working.filter_map(|pod| inner.jobs.get(&job(&pod.value)));
@@ -269,6 +285,28 @@ impl Checker {
     /// The agent of this Pod has ended, in whatever way.
     pub fn agent_ended(&self, pod: &str) {
         self.lock().running.remove(pod);
+    }
+
+    /// The agent of this Pod is ended by its timeout.
+    pub fn agent_timed_out(&self, pod: &Value) {
+        let job = text(&pod["metadata"]["ownerReferences"][0]["uid"]);
+        let mut inner = self.lock();
+        if let Some((task, _)) = inner.jobs.get(&job).cloned() {
+            inner.timed_out.insert(task);
+        }
+    }
+
+    /// All agents have ended, with their node.
+    pub fn agents_ended(&self) {
+        self.lock().running.clear();
+    }
+
+    /// This operator has ended as it was told to, and nothing was in its way.
+    pub fn handed_over(&self, namespace: &str, identity: &str) {
+        let (leases, _) = self.store.list(&format!("{LEASES}{namespace}/"));
+        for lease in leases {
+            self.report(rules::a_lease_is_given_back(&lease.value, identity));
+        }
     }
 
     /// How many agents were started.
@@ -339,6 +377,11 @@ fn told(task: &Value) -> String {
         status["attempts"],
         if deleting { " deleting" } else { "" }
     )
+}
+
+/// A time as the API writes it.
+fn moment(value: &Value) -> Timestamp {
+    text(value).parse().unwrap_or_default()
 }
 
 fn text(value: &Value) -> String {

@@ -3,8 +3,10 @@
 //! Those that speak of a change are asked at each revision that the store gets, those at the end when everything has
 //! come to rest. What was started is what the *node* counted: no status is believed.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
+use jiff::Timestamp;
+use kubeopencode_engine::decide::{LOST_LIMIT, STALL_LIMIT};
 use serde_json::Value;
 
 /// A rule that did not hold.
@@ -188,6 +190,84 @@ pub fn a_recorded_stop_is_kept(name: &str, before: &Value, after: &Value) -> Hel
         );
     }
     Ok(())
+}
+
+/// How long a Task waits for what it refers to.
+const REFERENCE_TIMEOUT: Duration = Duration::from_mins(5);
+/// As exactly as an operator has to know the time of the API server.
+const ABOUT: Duration = Duration::from_secs(10);
+
+/// No operator gives up early, whatever its clock shows: `age` is that of the Task, by the clock of the API server.
+pub fn a_wait_has_its_time(
+    name: &str,
+    before: Option<&Value>,
+    task: &Value,
+    age: Duration,
+) -> Held {
+    let status = &task["status"];
+    if !is_terminal(task) || before.is_some_and(is_terminal) {
+        return Ok(());
+    }
+    let message = status["message"].as_str().unwrap_or_default();
+    let in_vain = [
+        "cannot be pulled",
+        "cannot be scheduled",
+        "has no Pod",
+        "starts: the Events",
+    ];
+    let limit = match status["reason"].as_str() {
+        Some("ReferenceNotFound") => REFERENCE_TIMEOUT,
+        Some("InfrastructureError") if in_vain.iter().any(|words| message.contains(words)) => {
+            STALL_LIMIT
+        }
+        _ => return Ok(()),
+    };
+    if age + ABOUT >= limit {
+        return Ok(());
+    }
+    broken(
+        "a wait has its time",
+        format!("Task {name}, after {} s: {message}", age.as_secs()),
+    )
+}
+
+/// Whether a Pod that should be gone since then may still run, for all that anybody can know.
+#[must_use]
+pub fn may_still_run(deletion: Timestamp, now: Timestamp) -> bool {
+    let passed = Duration::try_from(now.duration_since(deletion)).unwrap_or_default();
+    passed + ABOUT < LOST_LIMIT
+}
+
+/// A Task has timed out when its agent did, as the node knows; that is no end of another kind.
+pub fn a_timeout_is_told(name: &str, before: Option<&Value>, task: &Value, at_node: bool) -> Held {
+    let status = &task["status"];
+    if !is_terminal(task) || before.is_some_and(is_terminal) {
+        return Ok(());
+    }
+    let message = status["message"].as_str().unwrap_or_default();
+    let held = match status["reason"].as_str() {
+        Some("Timeout") => at_node || !message.starts_with("it ran longer"),
+        Some("Succeeded" | "AgentExitNonZero") => !at_node,
+        _ => true,
+    };
+    if held {
+        return Ok(());
+    }
+    broken(
+        "a Task has timed out when its agent did",
+        format!("Task {name}: {status}"),
+    )
+}
+
+/// An operator that has ended as it was told to, and whose requests got through, does not have the Lease any more.
+pub fn a_lease_is_given_back(lease: &Value, identity: &str) -> Held {
+    if lease["spec"]["holderIdentity"] != identity {
+        return Ok(());
+    }
+    broken(
+        "an operator that was told to end gives back its Lease",
+        format!("{identity}: {}", lease["spec"]),
+    )
 }
 
 /// No operator gives a slot to a Task that has not started, unless there is room. Those that started when there was no

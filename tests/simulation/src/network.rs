@@ -17,12 +17,12 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use kube::Client;
 use kubeopencode_embedded::api::Api;
-use kubeopencode_operator::request::words_of;
+use kubeopencode_operator::{ServerTime, request::words_of};
 use tokio::{
     sync::{oneshot, watch},
     time::sleep,
 };
-use tower::{BoxError, Service, ServiceExt as _};
+use tower::{BoxError, Layer as _, Service, ServiceExt as _};
 
 use crate::{checker::Checker, dice::Dice, trace::Trace};
 use faults::Fault;
@@ -135,6 +135,18 @@ impl Line {
         Client::new(self.clone(), "default")
     }
 
+    /// The same, whose answers tell the time.
+    #[must_use]
+    pub fn client_by(&self, time: &ServerTime) -> Client {
+        Client::new(time.layer(self.clone()), "default")
+    }
+
+    /// To tell, later, whether it was free all the time.
+    #[must_use]
+    pub fn way(&self) -> Way {
+        Way([self.paused.subscribe(), self.network.outage.subscribe()])
+    }
+
     /// Nothing gets through in either direction until this is taken back; then everything does, late.
     pub fn pause(&self, paused: bool) {
         self.say(if paused { "is cut off" } else { "is back" });
@@ -214,6 +226,21 @@ impl Line {
             }
             None => Ok(answer),
         }
+    }
+}
+
+/// Whether a line was cut off, or the API server away, since this was made.
+pub struct Way([watch::Receiver<bool>; 2]);
+
+impl Way {
+    /// Nothing was in the way.
+    #[must_use]
+    pub fn was_free(&self) -> bool {
+        let free = |lasts: &watch::Receiver<bool>| {
+            // What is told anew may have come and gone.
+            !*lasts.borrow() && !lasts.has_changed().unwrap_or(true)
+        };
+        self.0.iter().all(free)
     }
 }
 

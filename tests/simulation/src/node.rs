@@ -1,10 +1,17 @@
 //! Scheduler and kubelet of one node. What becomes of a Pod is drawn from the seed when the Pod is seen.
 //!
 //! It counts the agents that it starts, and that count is the truth that "never twice" is held against.
+//!
+//! It can crash. What it remembers then is which Pods it had taken: it says of them that they are lost, and starts nothing
+//! of them again.
 
 mod pod;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
@@ -36,6 +43,10 @@ pub struct Node {
     reachable: Arc<watch::Sender<bool>>,
     /// Nothing goes wrong any more: what waits for a better time need not wait longer.
     calm: Arc<watch::Sender<bool>>,
+    /// How often it has crashed.
+    crashes: Arc<watch::Sender<u32>>,
+    /// UIDs of the Pods that it has taken, on its disk.
+    taken: Arc<watch::Sender<BTreeSet<String>>>,
 }
 
 impl Node {
@@ -50,6 +61,8 @@ impl Node {
             checker: checker.clone(),
             reachable: Arc::new(watch::Sender::new(true)),
             calm: Arc::new(watch::Sender::new(false)),
+            crashes: Arc::new(watch::Sender::new(0)),
+            taken: Arc::new(watch::Sender::new(BTreeSet::new())),
         }
     }
 
@@ -61,6 +74,19 @@ impl Node {
 
     /// Lives until it is dropped.
     pub async fn run(self) {
+        let mut crashes = self.crashes.subscribe();
+        loop {
+            tokio::select! {
+                biased;
+                // The sender lives as long as this node.
+                _ = crashes.changed() => self.checker.agents_ended(),
+                () = self.live() => return,
+            }
+        }
+    }
+
+    /// Until it crashes: what runs on it is dropped with this.
+    async fn live(&self) {
         let mut lives: BTreeMap<String, watch::Sender<Option<Arc<Pod>>>> = BTreeMap::new();
         let mut listed: Option<Vec<String>> = None;
         let mut running = JoinSet::new();
@@ -120,6 +146,29 @@ impl Node {
         }
         self.trace.say("node", "is back");
         self.reachable.send_replace(true);
+    }
+
+    /// Some time after it has taken its next Pod the node dies with everything that runs on it. It is back after a while.
+    pub async fn crashes(&self) {
+        let mut taken = self.taken.subscribe();
+        // The sender lives as long as this node.
+        let _ = taken.changed().await;
+        sleep(self.dice.millis(1..60_000)).await;
+        let down = self.dice.seconds(1..1200);
+        self.trace.say("node", "CRASHES");
+        self.crashes.send_modify(|crashes| *crashes += 1);
+        self.loses_touch(down).await;
+    }
+
+    /// It takes a Pod.
+    fn takes(&self, uid: &str) {
+        self.taken.send_modify(|taken| {
+            taken.insert(uid.to_owned());
+        });
+    }
+
+    fn has_taken(&self, uid: &str) -> bool {
+        self.taken.borrow().contains(uid)
     }
 
     async fn mark_all(&self) {

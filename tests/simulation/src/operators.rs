@@ -1,33 +1,54 @@
-//! The operators of a run: they die and begin again, are cut off, and their clocks jump.
+//! The operators of a run: they die, or are told to end, and begin again; they are cut off, and their clocks jump.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use futures::future::pending;
+use kubeopencode_engine::lower::Settings;
 use kubeopencode_operator::{
-    Clock, Entropy, Leadership, Operator, OperatorOptions,
+    Clock, Entropy, Operator, OperatorOptions, Scope, ServerTime,
     leadership::election::{Election, ElectionOptions, Timing},
 };
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
+    checker::Checker,
     dice::Dice,
     network::{Line, Network, Quality},
-    time::{SkewedClock, Time},
+    people::NAMESPACES,
+    time::SkewedClock,
     trace::Trace,
 };
+
+/// How long one that is told to end may take, until the kubelet loses its patience.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Which namespaces the operators of a run serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// All of them.
+    All,
+    /// One each; each namespace has operators of its own.
+    OneEach,
+    /// All of them, and one has operators of its own in addition.
+    AllAndOne,
+}
 
 /// What the operators of a run have to bear.
 #[expect(clippy::struct_excessive_bools, reason = "each is drawn on its own")]
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// How many there are at the same time.
+    /// How many there are at the same time, of each kind.
     pub count: usize,
+    /// Which namespaces they serve.
+    pub served: Served,
     /// Whether they elect one that acts; else all of them do.
     pub elected: bool,
     /// How bad their lines are.
     pub quality: Quality,
     /// Whether they are killed, at any await.
     pub crash: bool,
+    /// Whether those that would be killed are told to end instead, now and then.
+    pub told: bool,
     /// Whether they are cut off for minutes.
     pub paused: bool,
     /// Whether their clocks jump.
@@ -41,6 +62,7 @@ impl Plan {
         let count = *dice.pick(&[1, 1, 2, 2, 3]);
         Self {
             count,
+            served: *dice.pick(&[Served::All, Served::All, Served::OneEach, Served::AllAndOne]),
             elected: dice.chance(400),
             quality: Quality {
                 faults: *dice.pick(&[0, 20, 100, 300]),
@@ -48,8 +70,23 @@ impl Plan {
                 latency: *dice.pick(&[10, 100, 2000]),
             },
             crash: dice.chance(600),
+            told: dice.chance(500),
             paused: dice.chance(400),
             jumps: dice.chance(300),
+        }
+    }
+
+    /// Where its operators are: each serves this scope, and its Lease is in this namespace.
+    #[must_use]
+    pub fn scopes(&self) -> Vec<Scope> {
+        let each = |namespaces: &[&str]| {
+            let one = |namespace: &&str| Scope::Namespace((*namespace).to_owned());
+            namespaces.iter().map(one).collect::<Vec<_>>()
+        };
+        match self.served {
+            Served::All => vec![Scope::Cluster],
+            Served::OneEach => each(&NAMESPACES),
+            Served::AllAndOne => [vec![Scope::Cluster], each(&NAMESPACES[..1])].concat(),
         }
     }
 }
@@ -58,34 +95,42 @@ impl Plan {
 pub struct Place {
     name: String,
     plan: Plan,
+    scope: Scope,
     network: Network,
     dice: Dice,
     clock: SkewedClock,
     line: Line,
     lease_line: Line,
+    checker: Checker,
     trace: Trace,
 }
 
 impl Place {
-    /// The place of that number.
+    /// The place of that number, for an operator of that scope.
     #[must_use]
     pub fn new(
         number: usize,
+        scope: Scope,
         plan: Plan,
         network: &Network,
         dice: &Dice,
-        time: Time,
+        checker: &Checker,
         trace: &Trace,
     ) -> Self {
-        let name = format!("operator-{number}");
+        let name = match &scope {
+            Scope::Cluster => format!("operator-{number}"),
+            Scope::Namespace(namespace) => format!("operator-{namespace}-{number}"),
+        };
         Self {
             line: network.line(&name, plan.quality),
             lease_line: network.line(&format!("{name}-lease"), plan.quality),
             name,
             plan,
+            scope,
             network: network.clone(),
             dice: dice.fork(),
-            clock: SkewedClock::new(time),
+            clock: SkewedClock::new(trace.time()),
+            checker: checker.clone(),
             trace: trace.clone(),
         }
     }
@@ -95,15 +140,37 @@ impl Place {
         let trouble = self.trouble();
         let operators = async {
             loop {
-                let lives = self.lives();
-                match timeout(lives, self.one()).await {
-                    Ok(why) => self.trace.say(&self.name, format_args!("ended: {why}")),
-                    Err(_) => self.trace.say(&self.name, "is killed"),
-                }
+                self.one_after_another().await;
                 sleep(self.dice.seconds(1..120)).await;
             }
         };
         tokio::join!(operators, trouble);
+    }
+
+    /// One operator, from its start to its end, of whatever kind.
+    async fn one_after_another(&self) {
+        let (stop, identity) = (CancellationToken::new(), self.identity());
+        let lives = self.lives();
+        let mut one = pin!(self.one(stop.clone(), &identity));
+        let ended = timeout(lives, &mut one).await;
+        if let Ok(why) = ended {
+            return self.trace.say(&self.name, format_args!("ended: {why}"));
+        }
+        if !self.plan.told || self.dice.chance(300) {
+            return self.trace.say(&self.name, "is killed");
+        }
+        self.trace.say(&self.name, "is told to end");
+        let way = self.lease_line.way();
+        stop.cancel();
+        match timeout(GRACE, &mut one).await {
+            Err(_) => self.trace.say(&self.name, "is killed: it does not end"),
+            Ok(why) => {
+                self.trace.say(&self.name, format_args!("ended: {why}"));
+                if self.is_quick() && way.was_free() {
+                    self.checker.handed_over(self.lease_in(), &identity);
+                }
+            }
+        }
     }
 
     /// How long the next one lives.
@@ -115,45 +182,95 @@ impl Place {
         }
     }
 
-    /// One operator, from its start to its end.
-    async fn one(&self) -> String {
-        self.trace.say(&self.name, "begins");
-        let clock = self.clock.clone();
-        let clock: Clock = Arc::new(move || clock.now());
-        let dice = self.dice.clone();
-        let entropy: Entropy = Arc::new(move || dice.bits());
-        let options = OperatorOptions {
-            clock: clock.clone(),
-            entropy: entropy.clone(),
-            identity: self.name.clone(),
-            ..OperatorOptions::default()
-        };
-        if !self.plan.elected {
-            return self.operate(options, Leadership::always()).await;
-        }
-        let election = ElectionOptions {
-            namespace: "default".to_owned(),
-            name: kubeopencode_api::names::LEASE.to_owned(),
-            identity: format!("{}-{:x}", self.name, self.dice.number(0..1 << 32)),
-            timing: Timing::default(),
-            clock,
-            entropy,
-        };
-        let (election, leadership) = Election::new(self.lease_line.client(), election);
-        tokio::select! {
-            biased;
-            why = self.operate(options, leadership) => why,
-            refused = election.run(pending()) => format!("{refused:?}"),
+    /// Whether its requests are answered in time for whoever is in a hurry, where nothing is in the way.
+    fn is_quick(&self) -> bool {
+        let Quality {
+            faults, latency, ..
+        } = self.plan.quality;
+        latency <= 100 && (faults == 0 || self.network.is_calm())
+    }
+
+    /// Who the next one is in an election.
+    fn identity(&self) -> String {
+        format!("{}-{:x}", self.name, self.dice.number(0..1 << 32))
+    }
+
+    /// The namespace of its Lease: its own.
+    fn lease_in(&self) -> &str {
+        match &self.scope {
+            Scope::Cluster => NAMESPACES[0],
+            Scope::Namespace(namespace) => namespace,
         }
     }
 
-    async fn operate(&self, options: OperatorOptions, leadership: Leadership) -> String {
-        let options = OperatorOptions {
-            leadership,
-            ..options
+    fn lease(&self) -> String {
+        let lease = kubeopencode_api::names::LEASE;
+        match &self.scope {
+            Scope::Cluster => lease.to_owned(),
+            Scope::Namespace(_) => format!("{lease}-here"),
+        }
+    }
+
+    /// One operator, from its start to its end, as `kubeopencode controller` makes it.
+    async fn one(&self, stop: CancellationToken, identity: &str) -> String {
+        self.trace.say(&self.name, "begins");
+        let clock = self.clock.clone();
+        let own: Clock = Arc::new(move || clock.now());
+        let time = ServerTime::new(own);
+        let dice = self.dice.clone();
+        let entropy: Entropy = Arc::new(move || dice.bits());
+        let mut options = OperatorOptions {
+            clock: time.clock(),
+            entropy: entropy.clone(),
+            identity: self.name.clone(),
+            scope: self.scope.clone(),
+            ..OperatorOptions::default()
         };
-        let operator = Operator::new(self.line.client(), options);
-        format!("{:?}", operator.run(pending()).await)
+        if let Scope::Namespace(namespace) = &self.scope {
+            options.settings = Settings {
+                system_namespace: namespace.clone(),
+                ..Settings::default()
+            };
+        }
+        if !self.plan.elected {
+            return self.operate(options, &time, stop).await;
+        }
+        let election = ElectionOptions {
+            namespace: self.lease_in().to_owned(),
+            name: self.lease(),
+            identity: identity.to_owned(),
+            timing: Timing::default(),
+            clock: time.clock(),
+            entropy,
+        };
+        let (election, leadership) = Election::new(self.lease_line.client_by(&time), election);
+        options.leadership = leadership;
+        let ended = CancellationToken::new();
+        let operator = async {
+            let why = self.operate(options, &time, stop).await;
+            ended.cancel();
+            why
+        };
+        let mut operator = pin!(operator);
+        let mut election = pin!(election.run(ended.clone().cancelled_owned()));
+        // The election stands until the operator has ended, and then resigns; refused, it ends both.
+        let why = tokio::select! {
+            biased;
+            refused = &mut election => return format!("{refused:?}"),
+            why = &mut operator => why,
+        };
+        let resigned = election.await;
+        format!("{why}, {resigned:?}")
+    }
+
+    async fn operate(
+        &self,
+        options: OperatorOptions,
+        time: &ServerTime,
+        stop: CancellationToken,
+    ) -> String {
+        let operator = Operator::new(self.line.client_by(time), options);
+        format!("{:?}", operator.run(stop.cancelled_owned()).await)
     }
 
     /// What befalls whoever is in this place, while the chaos lasts.

@@ -30,7 +30,7 @@ use tokio::time::sleep;
 use crate::{dice::Dice, trace::Trace};
 
 /// Where Tasks are created. The second one is deleted sometimes.
-const NAMESPACES: [&str; 2] = ["default", "team"];
+pub const NAMESPACES: [&str; 2] = ["default", "team"];
 
 /// Agents that there are from the beginning, with their limits.
 const AGENTS: [(&str, Option<u32>); 3] = [("default", None), ("one", Some(1)), ("two", Some(2))];
@@ -187,7 +187,7 @@ impl People {
             spec["priority"] = json!(self.dice.pick(&[-1, 1, 10]));
         }
         if self.dice.chance(250) {
-            spec["timeout"] = json!(self.dice.pick(&["30s", "5m"]));
+            spec["timeout"] = json!(self.dice.pick(&["5s", "30s", "5m"]));
         }
         if self.dice.chance(200) {
             let optional = self.dice.chance(300);
@@ -354,7 +354,8 @@ impl People {
         self.change(&job, json!({"spec": {"suspend": true}})).await
     }
 
-    /// Of a Job that was never released: one that was must not be resumed, as the documentation says.
+    /// Of a Job that was never released, or that makes no Pods any more: others must not be resumed, as the documentation
+    /// says.
     async fn resume(&self, namespace: &str) -> kube::Result<()> {
         match self.any::<Job>(namespace).await? {
             Some(job) => self.resume_one(&job).await,
@@ -363,7 +364,8 @@ impl People {
     }
 
     async fn resume_one(&self, job: &Job) -> kube::Result<()> {
-        if job.annotations().contains_key(names::ANNOTATION_RELEASED) {
+        let closed = job.spec.as_ref().and_then(|spec| spec.parallelism) == Some(0);
+        if job.annotations().contains_key(names::ANNOTATION_RELEASED) && !closed {
             return Ok(());
         }
         let version = job.resource_version();
@@ -372,7 +374,14 @@ impl People {
     }
 
     async fn set_limit(&self, namespace: &str) -> kube::Result<()> {
-        let Some(agent) = self.any::<Agent>(namespace).await? else {
+        let agent = if self.crowd {
+            // That for which they queue.
+            let agents = self.api::<Agent>(NAMESPACES[0]);
+            agents.get_opt(AGENTS[1].0).await?
+        } else {
+            self.any::<Agent>(namespace).await?
+        };
+        let Some(agent) = agent else {
             return Ok(());
         };
         let limit = self.dice.pick(&[None, Some(0), Some(1), Some(2), Some(3)]);
@@ -428,6 +437,7 @@ fn agent(name: &str, limit: Option<u32>) -> Value {
         "spec": {
             "agentImage": "agent:1", "workspaceDir": "/workspace", "serviceAccountName": "default",
             "command": ["sh", "-c", "true"], "maxConcurrentTasks": limit,
+            "timeout": (name == AGENTS[2].0).then_some("1m"),
         },
     })
 }

@@ -158,23 +158,27 @@ impl World {
         created.map_err(|error| SetUpError::Create(Box::new(error)))?;
         let plan = Plan::draw(&self.dice);
         self.trace.say("seed", format_args!("{plan:?}"));
-        for number in 0..plan.count {
-            let place = Place::new(
-                number,
-                plan,
-                &self.network,
-                &self.dice,
-                self.time,
-                &self.trace,
-            );
-            self.alive.spawn(place.run());
+        for scope in plan.scopes() {
+            for number in 0..plan.count {
+                let place = Place::new(
+                    number,
+                    scope.clone(),
+                    plan,
+                    &self.network,
+                    &self.dice,
+                    &self.checker,
+                    &self.trace,
+                );
+                self.alive.spawn(place.run());
+            }
         }
         let checker = self.checker.clone();
         let (network, node, trace) = (self.network.clone(), self.node.clone(), self.trace.clone());
         let (dice, time) = (self.dice.fork(), self.time);
         let course = async move {
             let chaos = async {
-                tokio::join!(people.run(), weather(&network, &node, &dice));
+                let crashes = crashes(&node, &dice);
+                tokio::join!(people.run(), weather(&network, &node, &dice), crashes);
             };
             let lasts = dice.seconds(300..3600);
             // It ends with the time.
@@ -229,6 +233,15 @@ async fn weather(network: &Network, node: &Node, dice: &Dice) {
             1 if node_lost => node.loses_touch(dice.seconds(1..1200)).await,
             2 if compaction => network.compact().await,
             _ => {}
+        }
+    }
+}
+
+async fn crashes(node: &Node, dice: &Dice) {
+    if dice.chance(500) {
+        loop {
+            sleep(dice.seconds(1..900)).await;
+            node.crashes().await;
         }
     }
 }

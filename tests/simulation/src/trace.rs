@@ -40,6 +40,12 @@ impl Trace {
         }
     }
 
+    /// The time that it is told in.
+    #[must_use]
+    pub fn time(&self) -> Time {
+        self.time
+    }
+
     fn lock(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -195,6 +195,7 @@ impl Stage {
             }
             Step::Logs(logs) => self.logs(logs).await,
             Step::Events { task, reasons } => self.events(task, reasons).await,
+            Step::Pods { task, made } => self.made(task, *made).await,
             Step::Warned { task, message } => self.warned(task, message).await,
             Step::Empty(kinds) => {
                 for kind in kinds {
@@ -466,6 +467,19 @@ impl Stage {
             }
         }
         bail!("the watch ended; missing: {missing:?}")
+    }
+
+    /// Compares the number of Pods that a Job was given, also of those that are gone.
+    async fn made(&self, task: &str, made: usize) -> Result<()> {
+        let job = self.job_of(task).await?;
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let of_job = ListParams::default().fields(&format!(
+            "involvedObject.kind=Job,involvedObject.name={job},reason=SuccessfulCreate"
+        ));
+        let found = events.list(&of_job).await?;
+        let told: Vec<_> = found.iter().map(|event| &event.message).collect();
+        ensure!(told.len() == made, "{made} were expected: {told:?}");
+        Ok(())
     }
 
     /// Watches the Events of a Task's Pod until one warns of this.

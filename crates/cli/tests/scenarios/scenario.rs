@@ -150,6 +150,13 @@ pub enum Step {
         /// A part of the message.
         message: String,
     },
+    /// So many Pods were made for a Task, by the word of the Job controller's Events.
+    Pods {
+        /// The Task.
+        task: String,
+        /// How many, of its last attempt.
+        made: usize,
+    },
     /// A Task never had a Pod.
     NoPod(String),
     /// Wait until this is what there is of a Task that has ended: its Job, and whose logs can be read.

@@ -66,15 +66,18 @@ pub fn decide(input: &Input<'_>) -> Step {
         }
         (Some(pod), _) if pod.started.is_some() => running::deadline(pod).unwrap_or_else(rest),
         (None, Some(job)) => {
-            // A Job with an ended Pod ends by itself; one without could still make one, and one whose Pod is lost with its
-            // node never ends. People expect a stopped Job to be
+            // A Job with an ended Pod ends by itself; one without could still make one, and so could one that somebody has
+            // suspended and resumes. One whose Pod is lost with its node never ends. People expect a stopped Job to be
             // suspended, but not before it has ended: a Job controller that has not seen yet that the Pod has ended
             // would delete it, and the logs with it.
-            let wanted = match &job.end {
-                None => !pods.iter().any(|pod| pod.ended()),
-                Some(_) => state.is_true(condition::STOPPED),
+            let (wanted, is) = match &job.end {
+                None => (
+                    !pods.iter().any(|pod| pod.ended()),
+                    job.suspended && job.closed,
+                ),
+                Some(_) => (state.is_true(condition::STOPPED), job.suspended),
             };
-            if wanted && !job.suspended && !job.deleting {
+            if wanted && !is && !job.deleting {
                 running::suspend(job)
             } else {
                 rest()

@@ -607,7 +607,8 @@ fn a_job_whose_pod_is_lost_with_its_node_is_suspended() {
         moment.actions().as_slice(),
         [Action::SuspendJob { .. }]
     ));
-    moment.job().suspended = true;
+    let job = moment.job();
+    (job.suspended, job.closed) = (true, true);
     assert_eq!(moment.decide(), Step::Rest { again: None });
 }
 
@@ -691,6 +692,13 @@ fn a_job_that_is_gone_or_was_suspended_by_somebody_is_lost() {
     let mut moment = Moment::running();
     moment.job().suspended = true;
     assert_eq!(moment.reason(), Reason::JobLost);
+    // Whoever suspended it may resume it: it makes no Pod then.
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::SuspendJob { .. }]
+    ));
+    moment.job().closed = true;
+    assert_eq!(moment.decide(), Step::Rest { again: None });
 }
 
 #[test]

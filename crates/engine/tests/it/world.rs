@@ -334,7 +334,7 @@ impl World {
                     })
             }
             Action::SuspendJob { uid, .. } => {
-                self.change_job(&uid, None, |job| job.suspended = true)
+                self.change_job(&uid, None, |job| (job.suspended, job.closed) = (true, true))
             }
             Action::DeleteJob {
                 uid,

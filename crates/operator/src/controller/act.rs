@@ -136,7 +136,9 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                     .job
                     .as_ref()
                     .map(|job| job.resource_version.clone());
-                let change = json!({"metadata": {"uid": uid}, "spec": {"suspend": true}});
+                let change = json!({
+                    "metadata": {"uid": uid}, "spec": {"suspend": true, "parallelism": 0},
+                });
                 match self.patch::<Job>(owner, &name, &change).await {
                     Ok(job) => {
                         observation.job = Some(self.wrote_job(owner, before.as_deref(), job));

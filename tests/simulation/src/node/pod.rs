@@ -9,6 +9,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use kubeopencode_api::names::container::{AGENT, GIT_INIT};
+use kubeopencode_engine::handover::{Report, TIMED_OUT, TIMEOUT_VARIABLE};
 use serde_json::{Value, json};
 use tokio::{
     sync::watch,
@@ -19,6 +20,9 @@ use super::Node;
 
 /// A node that is never found, an image that never comes.
 pub(super) const FOR_EVER: Duration = Duration::from_hours(1000);
+
+/// How long an agent has to end when it is told to.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// What becomes of a Pod.
 #[derive(Debug)]
@@ -112,6 +116,12 @@ impl Life {
     }
 
     pub(super) async fn run(mut self) {
+        if self.has_ended() {
+            return self.goes_when_deleted().await;
+        }
+        if self.node.has_taken(&self.uid) {
+            return self.is_lost().await;
+        }
         self.node.trace.say(
             "node",
             format_args!("sees Pod {}: {:?}", self.name, self.fate),
@@ -119,6 +129,47 @@ impl Life {
         if let Err(told) = self.live().await {
             self.end_early(told, None).await;
         }
+    }
+
+    /// By what is written down.
+    fn has_ended(&self) -> bool {
+        let pod = self.pod();
+        let status = pod.as_ref().and_then(|pod| pod.status.as_ref());
+        let phase = status.and_then(|status| status.phase.as_deref());
+        matches!(phase, Some("Succeeded" | "Failed"))
+    }
+
+    /// The node had taken the Pod and crashed. It cannot know how far it had come, so no container counts as never made.
+    async fn is_lost(&mut self) {
+        self.node
+            .trace
+            .say("node", format_args!("Pod {} is lost", self.name));
+        let lost = |name: &str| {
+            let mut lost = container(
+                name,
+                &json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}}),
+            );
+            lost["containerID"] = json!(format!("runtime://{name}"));
+            lost
+        };
+        let mut change = json!({
+            "initContainerStatuses": [lost(GIT_INIT)], "containerStatuses": [lost(AGENT)],
+        });
+        match self.node.dice.number(0..3) {
+            0 => {}
+            1 => {
+                let reason = self.node.dice.pick(&["NodeRestart", "Terminated"]);
+                change["reason"] = json!(reason);
+            }
+            // A kubelet that begins admits its Pods once more, and may refuse what it ran before.
+            _ => {
+                change = json!({
+                    "initContainerStatuses": null, "containerStatuses": null,
+                    "reason": self.node.dice.pick(&["OutOfmemory", "NodeAffinity", "Evicted"]),
+                });
+            }
+        }
+        self.finish("Failed", change).await;
     }
 
     /// Until the Pod has ended by itself; or what ended it before its agent ran.
@@ -210,6 +261,7 @@ impl Life {
         self.while_not_told(sleep(Duration::from_millis(1))).await?;
         let now = self.node.time.now();
         self.taken = Some((Instant::now(), now));
+        self.node.takes(&self.uid);
         self.condition("PodScheduled", "True", "Scheduled");
         self.write(json!({"phase": "Pending", "startTime": now}))
             .await;
@@ -229,8 +281,26 @@ impl Life {
         let started = self
             .write(json!({"phase": "Running", "containerStatuses": [container(AGENT, &running)]}));
         started.await;
-        let told = self.while_not_told(sleep(self.fate.agent)).await;
+        let timeout = timeout(&pod).filter(|timeout| *timeout < self.fate.agent);
+        let works = timeout.unwrap_or(self.fate.agent);
+        let told = self.while_not_told(sleep(works)).await;
         match told {
+            Ok(()) if let Some(timeout) = timeout => {
+                sleep(self.fate.obeys.min(GRACE)).await;
+                self.node.checker.agent_timed_out(&pod);
+                let code = i32::from(TIMED_OUT);
+                self.agent_ended(code);
+                let mut ended = self.terminated(AGENT, code, "Error");
+                let report = Report {
+                    exit_code: Some(code),
+                    timed_out_after_seconds: Some(timeout.as_secs()),
+                    ..Report::default()
+                };
+                ended["state"]["terminated"]["message"] =
+                    json!(serde_json::to_string(&report).unwrap_or_default());
+                self.finish("Failed", json!({"containerStatuses": [ended]}))
+                    .await;
+            }
             Ok(()) => {
                 let (code, reason) = self.fate.exit;
                 self.agent_ended(code);
@@ -240,9 +310,8 @@ impl Life {
                     .await;
             }
             Err(told) => {
-                let grace = Duration::from_secs(30);
-                sleep(self.fate.obeys.min(grace)).await;
-                let code = if self.fate.obeys > grace { 137 } else { 143 };
+                sleep(self.fate.obeys.min(GRACE)).await;
+                let code = if self.fate.obeys > GRACE { 137 } else { 143 };
                 self.agent_ended(code);
                 self.end_early(told, Some(code)).await;
             }
@@ -287,6 +356,10 @@ impl Life {
         // Also of one that was never bound: that is the work of Kubernetes' Pod garbage collector.
         change["phase"] = json!(phase);
         self.write(change).await;
+        self.goes_when_deleted().await;
+    }
+
+    async fn goes_when_deleted(&mut self) {
         loop {
             self.node.until_reachable().await;
             match self.pod() {
@@ -386,6 +459,13 @@ impl Life {
         if !self.conditions.is_empty() {
             status["conditions"] = json!(self.conditions);
         }
+        // A kubelet that has taken a Pod speaks of all its containers.
+        let told = status.get("containerStatuses");
+        let nothing = told.is_none_or(|told| *told == json!([]));
+        if self.taken.is_some() && nothing {
+            let waiting = json!({"waiting": {"reason": "PodInitializing"}});
+            status["containerStatuses"] = json!([container(AGENT, &waiting)]);
+        }
         let change = json!({"metadata": {"uid": self.uid}, "status": status});
         loop {
             self.node.until_reachable().await;
@@ -408,6 +488,19 @@ impl Life {
             }
         }
     }
+}
+
+/// How long the agent may run: what `supervise` goes by.
+fn timeout(pod: &Value) -> Option<Duration> {
+    let containers = pod["spec"]["containers"].as_array()?;
+    let agent = containers.iter().find(|one| one["name"] == AGENT)?;
+    let variables = agent["env"].as_array()?;
+    let variable = variables
+        .iter()
+        .find(|one| one["name"] == TIMEOUT_VARIABLE)?;
+    Some(Duration::from_secs(
+        variable["value"].as_str()?.parse().ok()?,
+    ))
 }
 
 fn container(name: &str, state: &Value) -> Value {
