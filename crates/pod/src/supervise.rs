@@ -161,11 +161,11 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
     let mut report = Report::default();
     let mut pushed = None;
     let (code, stop_by) = match begin(command, settings) {
-        Ok((agent, hearing, signals, git_push)) => {
+        Ok(started) => {
             let mut watch = Watch {
-                signals,
-                agent,
-                hearing,
+                signals: started.signals,
+                agent: started.agent,
+                hearing: started.hearing,
                 patience: settings.patience(),
                 runs_until: settings.deadline(began),
                 over: None,
@@ -207,7 +207,9 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
             report.exit_code = status.and_then(WaitStatus::exit_status);
             report.signal = status.and_then(WaitStatus::terminating_signal).map(name_of);
             // Before git looks at the checkouts: what the agent configured there may be run then.
-            pushed = git_push.map(|git_push| git_push.push(&mut watch, settings));
+            pushed = started
+                .git_push
+                .map(|git_push| git_push.push(&mut watch, settings));
             (code, stop_by)
         }
         Err((code, text)) => {
@@ -243,11 +245,16 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
     code
 }
 
+/// An agent that has been started, and who listens to it.
+struct Begun {
+    signals: Signals,
+    agent: Pid,
+    hearing: Option<Hearing>,
+    git_push: Option<GitPush>,
+}
+
 /// Gets everything ready, and starts the agent; or answers exit code and words for why not.
-fn begin(
-    command: &[OsString],
-    settings: &Settings,
-) -> Result<(Pid, Option<Hearing>, Signals, Option<GitPush>), (u8, String)> {
+fn begin(command: &[OsString], settings: &Settings) -> Result<Begun, (u8, String)> {
     let signals = listen().map_err(|error| cannot_start(command, &error))?;
     let git_push = settings
         .push_socket
@@ -261,7 +268,12 @@ fn begin(
         })?;
     let started = start(command, settings).map_err(|error| cannot_start(command, &error))?;
     let (agent, hearing) = started;
-    Ok((agent, hearing, signals, git_push))
+    Ok(Begun {
+        signals,
+        agent,
+        hearing,
+        git_push,
+    })
 }
 
 /// Listens for the signals that matter. By handlers and not by blocking them: handlers end at exec, a mask would be the

@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`, which `OpenCode` uses for servers that are like OpenAI's.
+//! `POST /v1/chat/completions`, which `OpenCode` uses for servers that are like `OpenAI`'s.
 
 use serde_json::{Value, json};
 

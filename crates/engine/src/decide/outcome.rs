@@ -55,9 +55,6 @@ pub fn of_pod(pod: &PodView, input: &Input<'_>) -> Outcome {
     let timed_out = result
         .as_mut()
         .and_then(|report| report.timed_out_after_seconds.take());
-    if let Some(report) = &mut result {
-        outcome_fits(report);
-    }
     let (reason, mut message) = if input.state.stop_is_recorded() {
         (Reason::UserStopped, "stopped by a person".to_owned())
     } else {
@@ -295,7 +292,7 @@ fn unfinished_words(agent: &AgentReport) -> String {
 }
 
 /// Numbers and words that the API server accepts, whatever was in the termination message.
-fn outcome_fits(report: &mut Report) {
+fn shorten(report: &mut Report) {
     const LONGEST: usize = 1024;
     let mut texts: Vec<&mut String> = Vec::new();
     if let Some(agent) = &mut report.agent {
@@ -376,5 +373,6 @@ fn report(pod: &PodView) -> Option<Report> {
         ..Report::default()
     });
     report.checkouts.truncate(MOST_CHECKOUTS);
+    shorten(&mut report);
     Some(report)
 }

@@ -227,9 +227,10 @@ fn environment(run: &Run) -> Vec<EnvVar> {
     if let Some(profile) = run.profile {
         // A Secret of which all keys are taken may bring these too, and a variable would win over that unseen.
         let unseen = |credential: &Credential| matches!(credential, Credential::AllAsEnv { .. });
-        let configuration = match run.credentials.iter().any(unseen) {
-            true => &[],
-            false => profile.configuration,
+        let configuration = if run.credentials.iter().any(unseen) {
+            &[]
+        } else {
+            profile.configuration
         };
         let known = profile.variables.iter().chain(configuration);
         after.extend(known.map(|(name, known)| value(name, known)));

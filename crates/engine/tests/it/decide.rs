@@ -204,34 +204,6 @@ fn how_the_pod_ended_is_how_the_task_ended() {
         ),
         (
             "Failed",
-            "",
-            r#"{exitCode: 124, message: '{"exitCode":0,"passed":{"limit":"steps","allowed":"10","reached":"11"}}'}"#,
-            Reason::LimitExceeded,
-            "the agent was told to end at steps 11: limits.steps is 10",
-        ),
-        (
-            "Failed",
-            "",
-            r#"{exitCode: 70, message: '{"exitCode":0,"agent":{"steps":1,"tools":1,"refused":1,"stopped":"after a tool call"}}'}"#,
-            Reason::AgentUnfinished,
-            "the agent ended with exit code 0, and stopped after a tool call, which was refused",
-        ),
-        (
-            "Failed",
-            "",
-            r#"{exitCode: 1, message: '{"exitCode":1,"agent":{"steps":0,"tools":0,"failure":{"class":"Authentication","message":"bad key"}}}'}"#,
-            Reason::AgentExitNonZero,
-            "the agent ended with exit code 1: Authentication: bad key",
-        ),
-        (
-            "Succeeded",
-            "",
-            r#"{exitCode: 0, message: '{"exitCode":0,"checkouts":[{"path":"/w","commits":0,"dirty":false}]}'}"#,
-            Reason::Succeeded,
-            "the agent ended with exit code 0, and changed nothing",
-        ),
-        (
-            "Failed",
             "reason: Evicted",
             r#"{exitCode: 124, message: '{"timedOutAfterSeconds":5400}'}"#,
             Reason::Timeout,
@@ -272,6 +244,47 @@ fn how_the_pod_ended_is_how_the_task_ended() {
         let (_, ended, said) = moment.end();
         assert_eq!(ended, reason, "{terminated}: {said}");
         assert!(said.contains(message), "{said}");
+    }
+}
+
+/// The exit code alone does not say whether the work is done.
+#[test]
+fn what_the_agent_told_is_part_of_how_the_task_ended() {
+    let cases = [
+        (
+            "Failed",
+            "",
+            r#"{exitCode: 124, message: '{"exitCode":0,"passed":{"limit":"steps","allowed":"10","reached":"11"}}'}"#,
+            Reason::LimitExceeded,
+            "the agent was told to end at steps 11: limits.steps is 10",
+        ),
+        (
+            "Failed",
+            "",
+            r#"{exitCode: 70, message: '{"exitCode":0,"agent":{"steps":1,"tools":1,"refused":1,"stopped":"after a tool call"}}'}"#,
+            Reason::AgentUnfinished,
+            "the agent ended with exit code 0, and stopped after a tool call, which was refused",
+        ),
+        (
+            "Failed",
+            "",
+            r#"{exitCode: 1, message: '{"exitCode":1,"agent":{"steps":0,"tools":0,"failure":{"class":"Authentication","message":"bad key"}}}'}"#,
+            Reason::AgentExitNonZero,
+            "the agent ended with exit code 1: Authentication: bad key",
+        ),
+        (
+            "Succeeded",
+            "",
+            r#"{exitCode: 0, message: '{"exitCode":0,"checkouts":[{"path":"/w","commits":0,"dirty":false}]}'}"#,
+            Reason::Succeeded,
+            "the agent ended with exit code 0, and changed nothing",
+        ),
+    ];
+    for (phase, more, terminated, reason, message) in cases {
+        let mut moment = Moment::running();
+        moment.agent_ended(phase, more, terminated);
+        let (_, ended, said) = moment.end();
+        assert_eq!((ended, said.as_str()), (reason, message), "{terminated}");
     }
 }
 

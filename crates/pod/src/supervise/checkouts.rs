@@ -111,7 +111,8 @@ fn fill(
     ];
     let output = ask(&[&names[..], &[&record.base, head, "--"]].concat())?;
     // Of an answer that was cut nobody knows how long it is.
-    let names = output.stdout.iter().filter(|byte| **byte == 0).count();
+    let names = output.stdout.split(|byte| *byte == 0);
+    let names = names.filter(|name| !name.is_empty()).count();
     report.files = u32::try_from(names)
         .ok()
         .filter(|_| output.end != End::TooMuch);
