@@ -35,7 +35,7 @@ use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 use crate::{
     handover::Report,
     lower::Lowered,
-    observe::{JobView, Observation},
+    observe::{JobView, Observation, PodView},
     render,
     run::Owner,
     state::{Reason, RunState},
@@ -130,6 +130,16 @@ pub enum Action {
         uid: String,
         /// At least 1; Kubernetes allows to set or to lower it.
         seconds: i64,
+    },
+    /// Delete a Pod that no node has, with both preconditions: one that has got a node meanwhile is another version.
+    /// NotFound is success.
+    DeletePod {
+        /// Its name.
+        name: String,
+        /// Precondition.
+        uid: String,
+        /// Precondition.
+        resource_version: String,
     },
     /// Set `spec.suspend` to true and `spec.parallelism` to 0: it makes no Pod any more, whoever resumes it. Kubernetes
     /// deletes Pods of it that are still active.
@@ -287,6 +297,15 @@ fn delete(job: &JobView) -> Step {
         name: job.name.clone(),
         uid: job.uid.clone(),
         resource_version: job.resource_version.clone(),
+    }])
+}
+
+/// Delete a Pod that nothing else ends: its Job is gone, and no kubelet has it.
+fn delete_pod(pod: &PodView) -> Step {
+    Step::Act(vec![Action::DeletePod {
+        name: pod.name.clone(),
+        uid: pod.uid.clone(),
+        resource_version: pod.resource_version.clone(),
     }])
 }
 

@@ -179,6 +179,8 @@ pub struct PodView {
     pub name: String,
     /// Its UID.
     pub uid: String,
+    /// Its resourceVersion.
+    pub resource_version: String,
     /// UID of the Job that controls it.
     pub job_uid: Option<String>,
     /// When it was created.
@@ -355,6 +357,7 @@ impl PodView {
         Self {
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
+            resource_version: metadata.resource_version.clone().unwrap_or_default(),
             job_uid: controller_uid(metadata).or_else(|| {
                 // A Pod that was orphaned still has the Job controller's label.
                 let labels = metadata.labels.as_ref()?;

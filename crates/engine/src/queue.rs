@@ -154,6 +154,8 @@ pub enum Rest {
     Nothing,
     /// This Job was never released, and could be by an operator that is late: it has to be deleted.
     Unreleased(JobView),
+    /// This Pod was left without its Job before it had a node: nobody ends it, so it has to be deleted.
+    Left(PodView),
     /// A Pod, or a Job that may make one. An event tells when that changes; at the latest it is to be asked again then.
     Something(Option<Duration>),
 }
@@ -168,6 +170,16 @@ impl Rest {
         now: Timestamp,
     ) -> Self {
         let pods: Vec<&PodView> = pods.into_iter().collect();
+        let jobs: Vec<&JobView> = jobs.into_iter().collect();
+        let has_job = |pod: &PodView| {
+            jobs.iter()
+                .any(|job| pod.job_uid.as_ref() == Some(&job.uid))
+        };
+        let left =
+            |pod: &&&PodView| !pod.bound && !pod.ended() && pod.deletion.is_none() && !has_job(pod);
+        if let Some(pod) = pods.iter().find(left) {
+            return Self::Left((*pod).clone());
+        }
         let mut again: Option<Duration> = None;
         let mut something = false;
         for pod in pods.iter().filter(|pod| !pod.ended()) {

@@ -70,8 +70,8 @@ pub const ACCESS: &[Access] = &[
     Access {
         group: "",
         resource: "pods",
-        verbs: &["list", "watch", "patch"],
-        why: "what became of the attempt; a stop sets activeDeadlineSeconds",
+        verbs: &["list", "watch", "patch", "delete"],
+        why: "what became of the attempt; a stop sets activeDeadlineSeconds; deleted only if it lost its Job before it had a node",
     },
     Access {
         group: "",

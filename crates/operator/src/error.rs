@@ -109,6 +109,12 @@ pub(crate) enum ActError {
         #[source]
         source: Box<KubeError>,
     },
+    #[error("cannot delete Pod {name}")]
+    DeletePod {
+        name: String,
+        #[source]
+        source: Box<KubeError>,
+    },
     #[error("cannot set the deadline of Pod {name}")]
     SetPodDeadline {
         name: String,
@@ -183,6 +189,7 @@ impl RoundError {
                 | ActError::ReleaseJob { source, .. }
                 | ActError::SuspendJob { source, .. }
                 | ActError::DeleteJob { source, .. }
+                | ActError::DeletePod { source, .. }
                 | ActError::SetPodDeadline { source, .. },
             )
             | Self::Record(RecordError::Replace(source)) => Some(source),

@@ -2,7 +2,7 @@
 
 use kubeopencode_api::names::condition;
 
-use super::{Input, Step, delete, rest, running};
+use super::{Input, Step, delete, delete_pod, rest, running};
 use crate::{
     observe::{JobView, Observation, PodView},
     queue::{Rest, Standing},
@@ -35,6 +35,7 @@ pub fn give_back(input: &Input<'_>, step: Step) -> Step {
             agent: slot.agent.clone(),
         },
         Rest::Something(again) => Step::Rest { again },
+        Rest::Left(pod) => delete_pod(&pod),
         Rest::Unreleased(job) if job.deleting => rest(),
         Rest::Unreleased(job) => delete(&job),
     }
@@ -64,6 +65,7 @@ pub fn decide(input: &Input<'_>) -> Step {
             let since = state.completion_time.unwrap_or(input.now);
             running::end_pod(input, job, pod, since)
         }
+        (Some(pod), None) if !pod.bound => delete_pod(pod),
         (Some(pod), _) if pod.started.is_some() => running::deadline(pod).unwrap_or_else(rest),
         (None, Some(job)) => {
             // A Job with an ended Pod ends by itself; one without could still make one, and so could one that somebody has

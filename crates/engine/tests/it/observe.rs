@@ -40,6 +40,7 @@ status:
     PodView {
         name: "fix-abcdef-x",
         uid: "pod-uid",
+        resource_version: "",
         job_uid: Some(
             "job-uid",
         ),

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use kubeopencode_engine::{
-    decide::{LOST_LIMIT, Step, explain},
+    decide::{Action, LOST_LIMIT, Step, explain},
     observe::JobEnd,
     queue::{Pool, Slot, SlotView, Standing, Turn, Waiter},
-    state::Phase,
+    state::{Phase, Reason},
 };
 use proptest::prelude::*;
 
@@ -202,5 +202,25 @@ fn a_slot_is_free_as_soon_as_the_pod_has_ended() {
     moment.agent_ended("Succeeded", "", "{exitCode: 0}");
     moment.record();
     assert!(moment.state.phase.is_terminal());
+    assert_eq!(moment.decide(), Step::GiveBack { agent: "a".into() });
+}
+
+/// Its Job was deleted with `--cascade=orphan` before the Pod had a node: no deadline ends such a Pod, and one day it may
+/// get a node.
+#[test]
+fn a_pod_that_lost_its_job_before_it_had_a_node_is_deleted() {
+    let mut moment = started();
+    moment.pod("status: {phase: Pending}");
+    moment.observation.job = None;
+    moment.record();
+    assert_eq!(moment.state.reason, Some(Reason::JobLost));
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::DeletePod { uid, .. }] if uid == "pod-uid"
+    ));
+    // One that has a node is its kubelet's to end.
+    moment.observation.pods[0].bound = true;
+    assert!(matches!(moment.decide(), Step::Rest { .. }));
+    moment.observation.pods.clear();
     assert_eq!(moment.decide(), Step::GiveBack { agent: "a".into() });
 }

@@ -347,6 +347,12 @@ impl World {
                 }
                 accepted
             }
+            Action::DeletePod { uid, .. } => {
+                let unbound = |pod: &PodView| pod.uid == uid && !pod.bound;
+                let accepted = self.pods.iter().any(unbound);
+                self.pods.retain(|pod| !unbound(pod));
+                accepted
+            }
             Action::SetPodDeadline { uid, seconds, .. } => {
                 let pod = self.pods.iter_mut().find(|pod| pod.uid == uid);
                 let accepted = pod.is_some();
@@ -409,6 +415,7 @@ impl World {
         job.resource_version = version.to_string();
         if start {
             self.pods.push(PodView {
+                resource_version: "1".into(),
                 name: format!("pod-{version}"),
                 uid: format!("pod-{version}"),
                 job_uid: Some(job.uid.clone()),

@@ -158,6 +158,18 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                     .await?;
                 return self.look_again(owner, &name, &uid, observation).await;
             }
+            Action::DeletePod {
+                name,
+                uid,
+                resource_version,
+            } => {
+                self.delete_pod(&owner.namespace, &name, &uid, resource_version)
+                    .await?;
+                // Whether it was that version, the API server tells.
+                observation.pods.retain(|pod| pod.uid != uid);
+                observation.unseen = true;
+                return Ok(ControlFlow::Break(()));
+            }
             Action::SetPodDeadline { name, uid, seconds } => {
                 let change = json!({
                     "metadata": {"uid": uid},
@@ -287,7 +299,43 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         uid: &str,
         resource_version: String,
     ) -> Result<(), ActError> {
-        let api: Api<Job> = Api::namespaced(self.client.clone(), namespace);
+        let deleted = self.delete::<Job>(namespace, name, uid, resource_version);
+        deleted.await.map_err(|source| ActError::DeleteJob {
+            name: name.to_owned(),
+            source,
+        })
+    }
+
+    /// A Pod that no node has.
+    pub(super) async fn delete_pod(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        resource_version: String,
+    ) -> Result<(), ActError> {
+        let deleted = self.delete::<Pod>(namespace, name, uid, resource_version);
+        deleted.await.map_err(|source| ActError::DeletePod {
+            name: name.to_owned(),
+            source,
+        })
+    }
+
+    /// Deletes this version of it, and none that came after.
+    async fn delete<K>(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        resource_version: String,
+    ) -> Result<(), Box<KubeError>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         let exactly = DeleteParams::background().preconditions(Preconditions {
             uid: Some(uid.to_owned()),
             resource_version: Some(resource_version),
@@ -295,10 +343,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         match api.delete(name, &exactly).await {
             Ok(_) => Ok(()),
             Err(error) if moved_on(&error) => Ok(()),
-            Err(source) => Err(ActError::DeleteJob {
-                name: name.to_owned(),
-                source: Box::new(source),
-            }),
+            Err(source) => Err(Box::new(source)),
         }
     }
 
