@@ -155,7 +155,7 @@ pub enum Rest {
     /// This Job was never released, and could be by an operator that is late: it has to be deleted.
     Unreleased(JobView),
     /// This Pod was left without its Job before it had a node: nobody ends it, so it has to be deleted.
-    Left(PodView),
+    Left(Box<PodView>),
     /// A Pod, or a Job that may make one. An event tells when that changes; at the latest it is to be asked again then.
     Something(Option<Duration>),
 }
@@ -178,7 +178,7 @@ impl Rest {
         let left =
             |pod: &&&PodView| !pod.bound && !pod.ended() && pod.deletion.is_none() && !has_job(pod);
         if let Some(pod) = pods.iter().find(left) {
-            return Self::Left((*pod).clone());
+            return Self::Left(Box::new((*pod).clone()));
         }
         let mut again: Option<Duration> = None;
         let mut something = false;
