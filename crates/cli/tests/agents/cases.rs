@@ -177,7 +177,14 @@ fn running(command: &str) -> Vec<String> {
 
 fn is_refused(agent: &Agent, folder: &Path) {
     let model = Model::plays([commit(), Turn::Says("Done.")]);
-    let asks = json!({"variables": {"OPENCODE_PERMISSION": r#"{"bash":"ask"}"#}});
+    // As somebody would say it who wants to be asked: it comes before what the profile says.
+    let asks = json!({
+        "variables": {"OPENCODE_PERMISSION": r#"{"bash":"ask"}"#},
+        "credentials": [
+            {"name": "model", "secretRef": {"name": "model"}},
+            {"name": "permission", "secretRef": {"name": "model", "key": "OPENCODE_PERMISSION"}, "env": "OPENCODE_PERMISSION"},
+        ],
+    });
     let (code, task, text) = run(agent, folder, &model, &asks);
     assert_eq!(task["exitCode"], 0, "the agent itself is content: {text}");
     assert_ne!(code, 0, "{text}");
