@@ -125,6 +125,8 @@ fn claude_code(url: &str) -> Told {
         variables: vec![
             ("ANTHROPIC_BASE_URL", url.to_owned()),
             ("ANTHROPIC_API_KEY", "not-a-secret".to_owned()),
+            // It would try ten times, also with a key that was refused, for three minutes.
+            ("CLAUDE_CODE_MAX_RETRIES", "2".to_owned()),
         ],
         file: None,
     }
