@@ -137,6 +137,12 @@ pub(crate) struct SaidArgs {
     /// Image of the agent's container
     #[arg(long, value_name = "IMAGE", requires = "what", conflicts_with = "agent", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) image: Option<String>,
+    /// Variable of this environment that the agent gets too, by its name; may be given several times
+    #[arg(long, value_name = "NAME", requires = "what", conflicts_with = "agent", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) env: Vec<String>,
+    /// File with variables that the agent gets, as NAME=value; may be given several times
+    #[arg(long, value_name = "FILE", requires = "what", conflicts_with = "agent")]
+    pub(crate) env_file: Vec<PathBuf>,
     /// How long it may take, as in `1h30m`
     #[arg(long, value_name = "DURATION", requires = "what", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) timeout: Option<String>,

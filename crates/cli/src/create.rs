@@ -212,6 +212,38 @@ pub(crate) async fn create(
     Ok(outcomes)
 }
 
+/// What was made for a Task that was said in words goes with it: its Agent, and the Secret with its variables.
+pub(crate) async fn made_for(client: &Client, manifests: &[Manifest]) -> Result<(), Failure> {
+    let said = |manifest: &&Manifest| manifest.source.is_command_line();
+    let mut tasks = manifests
+        .iter()
+        .filter(said)
+        .filter(|manifest| manifest.is_task());
+    let Some(task) = tasks.next() else {
+        return Ok(());
+    };
+    let uid = api(client, task).get_metadata(task.name()).await?.uid();
+    let owner = json!({"metadata": {"ownerReferences": [{
+        "apiVersion": format!("{}/{}", task.kind.group, task.kind.version),
+        "kind": task.kind.kind, "name": task.name(), "uid": uid,
+    }]}});
+    for manifest in manifests
+        .iter()
+        .filter(said)
+        .filter(|manifest| !manifest.is_task())
+    {
+        api(client, manifest)
+            .patch_metadata(
+                manifest.name(),
+                &PatchParams::default(),
+                &Patch::Merge(&owner),
+            )
+            .await
+            .map_err(|error| refused(manifest, error))?;
+    }
+    Ok(())
+}
+
 /// The versions of what is in the cluster already. It is tried whether each can be applied, and nothing is written.
 async fn present(client: &Client, manifests: &[Manifest]) -> Result<Vec<Option<String>>, Failure> {
     let mut versions = Vec::new();

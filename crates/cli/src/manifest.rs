@@ -53,6 +53,11 @@ impl Source {
         }
     }
 
+    /// Whether it was said in words.
+    pub(crate) fn is_command_line(&self) -> bool {
+        self.name == COMMAND_LINE
+    }
+
     /// A place in it.
     pub(crate) fn at(&self, place: Place) -> String {
         if self.name == COMMAND_LINE {

@@ -335,8 +335,13 @@ impl Checker {
         for (name, task) in list(TASKS) {
             rules::every_task_has_ended(&name, &task.value)?;
         }
+        let orphaned: BTreeSet<String> = list(JOBS)
+            .filter(|(_, job)| job.value["metadata"]["ownerReferences"].is_null())
+            .filter(|(_, job)| rules::is_active(&job.value))
+            .map(|(_, job)| text(&job.value["metadata"]["labels"][names::LABEL_OWNER_UID]))
+            .collect();
         for (name, agent) in list(AGENTS) {
-            rules::no_slot_is_held(&name, &agent.value)?;
+            rules::no_slot_is_held(&name, &agent.value, &orphaned)?;
         }
         // Of the Jobs that a Task has now: one that somebody orphaned is nobody's.
         let mut ours = BTreeSet::new();

@@ -1,6 +1,7 @@
 //! `run`: from manifests or words to the agent's exit status, on a cluster of its own, the running local one, or
 //! another.
 
+mod environment;
 mod said;
 mod workspace;
 
@@ -130,6 +131,7 @@ pub(crate) async fn run(arguments: &RunArgs, printer: &Printer) -> Result<ExitCo
                     printer.line(&format!("{} {}", manifest.title(), written.word()));
                 }
             }
+            create::made_for(&target.client, &manifests).await?;
             session
                 .see_through(&target.client, target.data_dir, &mut interrupts)
                 .await

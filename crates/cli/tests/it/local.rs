@@ -283,6 +283,14 @@ fn run_uses_the_local_that_is_running() {
         sandbox.run(&["task", "list", "-o", "name"]).stdout,
         "task.kubeopencode.io/mine\n"
     );
+    // What was made for it goes with it.
+    let agents = || sandbox.run(&["agent", "list", "-o", "name"]).stdout;
+    assert_eq!(agents(), "agent.kubeopencode.io/mine\n");
+    sandbox.run(&["task", "delete", "mine"]).expect_code(0);
+    let gone = std::iter::from_fn(|| Some(agents()))
+        .take(1000)
+        .any(|agents| agents.is_empty());
+    assert!(gone, "its Agent is collected: {}", agents());
 }
 
 #[test]

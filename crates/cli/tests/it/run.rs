@@ -65,6 +65,64 @@ fn output_is_the_agents_and_so_is_the_exit_status() {
 }
 
 #[test]
+fn variables_come_by_name_or_from_files_and_never_by_an_argument() {
+    if !can_run_pods("run --env") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        ".env",
+        "# of the project\nexport ONE=\"1 2\"\nTOKEN=from-the-file\n",
+    );
+    let arguments = [
+        "run",
+        "Say it",
+        "--env",
+        "TOKEN",
+        "--env-file",
+        ".env",
+        "--command",
+    ];
+    let arguments = [&arguments[..], &["echo \"$ONE, $TOKEN, $OTHER\""]].concat();
+    let mut command = sandbox.command(&arguments);
+    let output = command.env("TOKEN", "hush").env("OTHER", "unseen").output();
+    let outcome = Outcome::of(&output.expect("the binary starts")).expect_code(0);
+    assert_eq!(outcome.stdout, "1 2, hush, \n");
+    for (arguments, part) in [
+        (["--env", "TOKEN=hush"], "others"),
+        (
+            ["--env", "NOT_THERE"],
+            "--env NOT_THERE: there is no such variable",
+        ),
+        (["--env", "1"], "cannot be the name of a variable"),
+        (
+            ["--env-file", "nowhere"],
+            "--env-file nowhere: cannot be read",
+        ),
+    ] {
+        let arguments = [&["run", "Say it", "--command", "true"], &arguments[..]].concat();
+        let said = sandbox.run(&arguments).expect_code(2).stderr;
+        assert!(said.contains(part), "{said}");
+        assert!(!said.contains("hush"), "{said}");
+    }
+    sandbox.write("broken.env", "GOOD=1\nhush hush\n");
+    let arguments = [
+        "run",
+        "Say it",
+        "--command",
+        "true",
+        "--env-file",
+        "broken.env",
+    ];
+    let said = sandbox.run(&arguments).expect_code(2).stderr;
+    assert!(
+        said.contains("after variable 1 is not of the form"),
+        "{said}"
+    );
+    assert!(!said.contains("hush"), "{said}");
+}
+
+#[test]
 fn a_summary_for_programs_is_alone_on_standard_output() {
     if !can_run_pods("run -o json") {
         return;

@@ -3,6 +3,7 @@
 use kubeopencode_embedded::clock;
 use serde_json::{Value, json};
 
+use super::environment;
 use crate::{
     cli::SaidArgs,
     failure::Failure,
@@ -29,10 +30,16 @@ pub(super) fn manifests(
             clock::suffix(&clock::system_entropy())
         ),
     };
-    let own_agent = said.command.is_some() || said.image.is_some();
+    let variables = environment::variables(said)?;
+    let own_agent = said.command.is_some() || said.image.is_some() || !variables.is_empty();
     let mut objects = Vec::new();
+    if !variables.is_empty() {
+        objects.push(json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": variables,
+        }));
+    }
     if own_agent {
-        objects.push(agent(&name, said));
+        objects.push(agent(&name, said, variables.keys()));
     }
     let agent_ref = if own_agent {
         Some(name.clone())
@@ -53,11 +60,18 @@ pub(super) fn manifests(
         .collect()
 }
 
-fn agent(name: &str, said: &SaidArgs) -> Value {
+/// An Agent for this Task alone; it has the variables one by one, so that each wins over one of ours.
+fn agent<'a>(name: &str, said: &SaidArgs, variables: impl Iterator<Item = &'a String>) -> Value {
     let mut spec = json!({"serviceAccountName": "default"});
     if let Some(command) = &said.command {
         // Kubernetes expands `$(VAR)` and `$$` in a command; the shell is to have the text as it was said.
         spec["command"] = json!(["sh", "-c", command.replace('$', "$$")]);
+    }
+    let variables: Vec<Value> = variables
+        .map(|key| json!({"name": key, "secretRef": {"name": name, "key": key}, "env": key}))
+        .collect();
+    if !variables.is_empty() {
+        spec["credentials"] = json!(variables);
     }
     if let Some(image) = &said.image {
         spec["agentImage"] = json!(image);

@@ -1,0 +1,77 @@
+//! Variables that `run` gives to the agent: from its own environment by name, or from files. Never from an argument: what
+//! stands in one can be read by everybody on the machine.
+
+use std::{collections::BTreeMap, path::Path};
+
+use crate::{
+    cli::SaidArgs,
+    failure::{Failure, Problem},
+};
+
+/// The variables, with their values. A name that is given by itself wins over a file.
+pub(super) fn variables(said: &SaidArgs) -> Result<BTreeMap<String, String>, Failure> {
+    let mut variables = BTreeMap::new();
+    for file in &said.env_file {
+        variables.extend(of_file(file)?);
+    }
+    for name in &said.env {
+        if name.contains('=') {
+            return Err(Problem::new(
+                "--env takes the name of a variable alone: an argument with its value can be seen by others",
+            )
+            .hint("`export NAME=…` first, or put NAME=… into a file and give it with --env-file")
+            .input());
+        }
+        check(name, "--env")?;
+        let value = std::env::var(name).map_err(|_| {
+            Problem::new(format!(
+                "--env {name}: there is no such variable, or it is no text"
+            ))
+            .hint(format!(
+                "`export {name}=…` sets it; --env-file takes it from a file"
+            ))
+            .input()
+        })?;
+        variables.insert(name.clone(), value);
+    }
+    Ok(variables)
+}
+
+/// Lines `NAME=value`, as `.env` files have them. The words of an error are ours: the library's may repeat a line.
+fn of_file(file: &Path) -> Result<Vec<(String, String)>, Failure> {
+    let shown = file.display();
+    let lines = dotenvy::from_path_iter(file)
+        .map_err(|_| Problem::new(format!("--env-file {shown}: cannot be read")).input())?;
+    let mut variables = Vec::new();
+    for line in lines {
+        let number = variables.len() + 1;
+        let (name, value) = line.map_err(|_| {
+            Problem::new(format!(
+                "--env-file {shown}: what comes after variable {number} is not of the form NAME=value",
+                number = number - 1
+            ))
+            .input()
+        })?;
+        check(&name, &format!("--env-file {shown}"))?;
+        variables.push((name, value));
+    }
+    Ok(variables)
+}
+
+/// Whether it is a name that a variable can have.
+fn check(name: &str, place: &str) -> Result<(), Failure> {
+    let first = name
+        .chars()
+        .next()
+        .is_some_and(|letter| letter == '_' || letter.is_ascii_alphabetic());
+    let rest = name
+        .chars()
+        .all(|letter| letter == '_' || letter.is_ascii_alphanumeric());
+    if first && rest {
+        return Ok(());
+    }
+    Err(Problem::new(format!(
+        "{place}: {name:?} cannot be the name of a variable: letters, digits and _, not a digit first"
+    ))
+    .input())
+}
