@@ -75,13 +75,13 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     ) -> Result<SlotView, RoundError> {
         let key = (owner.namespace.clone(), agent);
         self.wake_all(&self.pools.wants(&key, &F::turn(object)));
-        self.admission(&key).await?;
+        self.admission_for_one_who_waits(&key).await?;
         let mut standing = self.pools.standing(&key, &owner.uid, true);
         if standing.is_none() && self.pools.is_unlimited(&key) {
             // Whoever asks was told of a limit. The watch may not have shown it yet, and a slot that nobody counts is
             // one too many.
             self.fetch(&key).await?;
-            self.admission(&key).await?;
+            self.admission_for_one_who_waits(&key).await?;
             standing = self.pools.standing(&key, &owner.uid, true);
         }
         let standing = match standing {
@@ -176,6 +176,16 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         let _ = self
             .agents_woken
             .send(ObjectRef::new(name).within(namespace));
+    }
+
+    /// The same; if it fails, a round for the Agent tries again. Who asked is in the queue by then, and its own next round
+    /// has nothing more to ask for.
+    async fn admission_for_one_who_waits(&self, key: &Key) -> Result<(), AdmitError> {
+        let admitted = self.admission(key).await;
+        if admitted.is_err() {
+            self.wake_agent(key);
+        }
+        admitted
     }
 
     async fn admission(&self, key: &Key) -> Result<(), AdmitError> {

@@ -413,3 +413,22 @@ async fn a_request_that_fails_costs_nobody_the_place() {
     is(&world, "b", TaskPhase::Queued).await;
     world.end().await;
 }
+
+/// The Task that asked for a slot finds itself in the queue when it is looked at again, so somebody else has to try again.
+#[tokio::test]
+async fn a_write_of_the_slots_that_fails_is_tried_again() {
+    let mut world = World::new(Play::Works).await;
+    world.create(&limited(1)).await;
+    let mut refused = false;
+    world.operate(&Faults::new(move |_, call: &Call| {
+        let slots = call.verb == "update" && call.resource == "agents/status";
+        if slots && !std::mem::replace(&mut refused, true) {
+            Fault::Refused
+        } else {
+            Fault::None
+        }
+    }));
+    world.create(&task("a")).await;
+    is(&world, "a", TaskPhase::Running).await;
+    world.end().await;
+}
