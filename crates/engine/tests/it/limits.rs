@@ -47,11 +47,11 @@ fn a_profile_says_how_its_agent_is_started() {
 
 #[test]
 fn a_task_can_only_be_stricter_than_its_agent() {
-    let run = cluster(
+    let both = cluster(
         "limits: {duration: 1h, steps: 50, tokens: 1000, cost: '2.50'}",
         "limits: {duration: 2h, steps: 20, tokens: 2000, cost: '0.5'}",
-    )
-    .run();
+    );
+    let run = both.run();
     let expected = Limits {
         seconds: Some(3600),
         steps: Some(20),
@@ -60,6 +60,17 @@ fn a_task_can_only_be_stricter_than_its_agent() {
     };
     assert_eq!(run.limits, expected);
     assert_eq!(cluster("", "").run().limits, Limits::default());
+    // And whoever asks for more hears of it.
+    let mut told = both.told();
+    told.retain(|[name, ..]| name.starts_with("limits."));
+    told.sort();
+    let lines: Vec<String> = told.iter().map(|words| words.join(" | ")).collect();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    limits.cost | 0.5 | its own spec
+    limits.duration | 1h (its own spec says 2h, which is laxer) | Agent team-a/default
+    limits.steps | 20 | its own spec
+    limits.tokens | 1000 (its own spec says 2000, which is laxer) | Agent team-a/default
+    ");
 }
 
 /// One that does not hold would only seem to protect.
