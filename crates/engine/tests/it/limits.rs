@@ -1,6 +1,6 @@
 //! Profiles and limits: which agent it is, and how much it may do.
 
-use kubeopencode_engine::handover::Limits;
+use kubeopencode_engine::{handover::Limits, render::render};
 
 use super::fixture::Cluster;
 
@@ -43,6 +43,61 @@ fn a_profile_says_how_its_agent_is_started() {
         started("profile: Command, command: [sh, -c, 'codex exec --json - < task.md']");
     assert_eq!(profile, None);
     insta::assert_snapshot!(cluster("profile: Command", "").error(), @"Agent default: command: has to be there for the profile Command");
+}
+
+#[test]
+fn a_profile_has_its_variables_and_who_sets_them_himself_has_his_own() {
+    let environment = |agent: &str| {
+        let rendered = render(&cluster(agent, "").run(), 1).expect("it can be rendered");
+        let pod = rendered.job.spec.and_then(|job| job.template.spec);
+        let env = pod.and_then(|mut pod| pod.containers.remove(0).env);
+        let env = env.unwrap_or_default().into_iter();
+        env.map(|variable| (variable.name, variable.value.unwrap_or_default()))
+            .collect::<Vec<_>>()
+    };
+    let said = |agent: &str, name: &str| {
+        let mut values = environment(agent)
+            .into_iter()
+            .filter(|(known, _)| known == name);
+        let value = values.next().map(|(_, value)| value);
+        assert_eq!(values.next(), None, "{name} is there twice");
+        value
+    };
+    assert_eq!(
+        said("profile: ClaudeCode", "IS_SANDBOX").as_deref(),
+        Some("1")
+    );
+    assert_eq!(
+        said("profile: ClaudeCode", "KUBEOPENCODE_PROFILE").as_deref(),
+        Some("ClaudeCode")
+    );
+    assert_eq!(said("profile: ClaudeCode", "OPENCODE_PERMISSION"), None);
+    let own = "profile: ClaudeCode, credentials: [{name: own, secretRef: {name: s, key: k}, env: IS_SANDBOX}]";
+    assert_eq!(
+        said(own, "IS_SANDBOX").as_deref(),
+        Some(""),
+        "from the Secret"
+    );
+    assert_eq!(
+        said("profile: Command, command: [claude]", "IS_SANDBOX"),
+        None
+    );
+    assert_eq!(
+        said(
+            "profile: Command, command: [claude]",
+            "KUBEOPENCODE_PROFILE"
+        ),
+        None
+    );
+    // All keys of a Secret may have the configuration among them, and would lose to it unseen.
+    let all = "profile: OpenCode, credentials: [{name: all, secretRef: {name: s}}]";
+    assert!(said("profile: OpenCode", "OPENCODE_CONFIG_CONTENT").is_some());
+    assert_eq!(said(all, "OPENCODE_CONFIG_CONTENT"), None);
+    assert_eq!(
+        said("limits: {steps: 3, duration: 1m}", "KUBEOPENCODE_LIMITS").as_deref(),
+        Some(r#"{"seconds":60,"steps":3}"#)
+    );
+    assert_eq!(said("", "KUBEOPENCODE_LIMITS"), None);
 }
 
 #[test]
