@@ -23,7 +23,7 @@ pub struct Lines {
 impl Lines {
     /// The next piece of the stream; `each` gets every line that ends in it.
     pub fn feed(&mut self, mut piece: &[u8], mut each: impl FnMut(Line<'_>)) {
-        while let Some(at) = piece.iter().position(|byte| *byte == b'\n') {
+        while let Some(at) = memchr::memchr(b'\n', piece) {
             let (rest, after) = (&piece[..at], &piece[at + 1..]);
             piece = after;
             if self.begun.is_empty() && !self.too_long && rest.len() <= LONGEST_LINE {

@@ -160,14 +160,15 @@ impl TaskSummary {
 fn used(result: &TaskResult) -> Option<String> {
     let count =
         |number: i64, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-    let mut parts = vec![
-        count(result.steps?, "step"),
-        count(result.tool_calls.unwrap_or_default(), "tool call"),
-    ];
+    let mut tools = count(result.tool_calls.unwrap_or_default(), "tool call");
+    if let Some(refused) = result.refused_tool_calls {
+        let _ = write!(tools, " ({refused} refused)");
+    }
+    let mut parts = vec![count(result.steps?, "step"), tools];
     if let Some(usage) = &result.usage {
         parts.push(format!(
             "{} tokens in ({} from a cache), {} out",
-            usage.input_tokens + usage.cached_tokens,
+            usage.input_tokens.saturating_add(usage.cached_tokens),
             usage.cached_tokens,
             usage.output_tokens
         ));

@@ -10,6 +10,7 @@ mod it {
     mod lower;
     mod moment;
     mod observe;
+    mod outcome;
     mod queue;
     mod render;
     mod world;

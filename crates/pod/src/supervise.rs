@@ -1,8 +1,10 @@
 //! `supervise`: runs the agent, passes signals on, leaves no process behind, and reports how it ended.
 //!
 //! In: a command, its environment and its standard streams, which it inherits: every byte arrives as written. Between us and
-//! an agent whose events can be read, its standard output is a pipe that is [listened to](hearing) on the way. Out: the agent's exit code (128 + the number of the signal that ended it; 127 not found, 126 not
-//! executable; [`TIMED_OUT`] when its time was over), and a [`Report`] in the termination message.
+//! an agent whose events can be read, its standard output is a pipe that is [listened to](hearing) on the way. Out: the
+//! agent's exit code (128 + the number of the signal that ended it; 127 not found, 126 not executable; [`TIMED_OUT`] when
+//! its time was over or a limit was passed; [`UNFINISHED`] and [`NOT_PUSHED`] in the place of a 0), and a [`Report`] in the
+//! termination message.
 //!
 //! It works as PID 1 of a container and below another one (it becomes a subreaper). It sleeps until a signal arrives or
 //! a deadline passes; it looks at nothing in between.
@@ -21,7 +23,7 @@ use std::{
         unix::{net::UnixStream, process::CommandExt as _},
     },
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -177,6 +179,10 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
             let (status, at) = watch.wait_for_the_end().unzip();
             let ran = at.unwrap_or_else(Instant::now).duration_since(began);
             report.duration_millis = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
+            let stop_by = watch.told_to_end.map(|told| told + settings.asking());
+            let until = Instant::now() + FACTS;
+            let until = stop_by.map_or(until, |by| until.min(by));
+            report.agent = watch.hear_the_end(until);
             let code = match watch.over.take() {
                 Some(Over::Timeout(seconds)) => {
                     report.timed_out_after_seconds = Some(seconds);
@@ -188,13 +194,6 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
                 }
                 None => code_of(status),
             };
-            let stop_by = watch.told_to_end.map(|told| told + settings.asking());
-            let until = Instant::now() + FACTS;
-            let until = stop_by.map_or(until, |by| until.min(by));
-            report.agent = watch
-                .hearing
-                .take()
-                .and_then(|hearing| hearing.report(until));
             let unfinished = report
                 .agent
                 .as_ref()
@@ -309,15 +308,14 @@ fn start(command: &[OsString], settings: &Settings) -> io::Result<(Pid, Option<H
     ] {
         command.env_remove(ours);
     }
-    if heard.is_some() {
-        command.stdout(Stdio::piped());
-    }
-    let mut child = command.spawn()?;
-    let agent = Pid::from_child(&child);
     let hearing = heard
-        .zip(child.stdout.take())
-        .map(|(profile, stdout)| Hearing::begin(profile, &settings.limits, stdout))
-        .transpose()?;
+        .map(|profile| Hearing::begin(profile, &settings.limits))
+        .transpose()?
+        .map(|(hearing, stdout)| {
+            command.stdout(stdout);
+            hearing
+        });
+    let agent = Pid::from_child(&command.spawn()?);
     // With a terminal, only the group in front may read from it. It may have tried already, and have been stopped.
     let terminal = rustix::stdio::stdin();
     if rustix::termios::isatty(terminal) {
@@ -422,6 +420,17 @@ impl Watch {
         };
         tree::signal_all(Signal::SIGTERM);
         self.end_within(self.patience);
+    }
+
+    /// What the agent told until the end of its output. A limit that was passed in what it printed last is passed, too, if
+    /// nobody else had told it to end.
+    fn hear_the_end(&mut self, until: Instant) -> Option<AgentReport> {
+        let hearing = self.hearing.take()?;
+        hearing.wait(until);
+        if self.told_to_end.is_none() && self.over.is_none() {
+            self.over = hearing.passed().map(Over::Limit);
+        }
+        hearing.report()
     }
 
     /// Whether telling the agent to end would mean anything: it runs, and was not told.

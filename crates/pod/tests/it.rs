@@ -12,6 +12,8 @@ mod context;
 mod credentials;
 #[path = "it/file.rs"]
 mod file;
+#[path = "it/hearing.rs"]
+mod hearing;
 #[path = "it/https.rs"]
 mod https;
 #[path = "it/push.rs"]

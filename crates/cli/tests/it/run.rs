@@ -155,6 +155,40 @@ fn a_summary_for_programs_is_alone_on_standard_output() {
 }
 
 #[test]
+fn what_an_agent_tells_of_its_work_is_said_at_the_end() {
+    if !can_run_pods("run --agent") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.repository("repo");
+    // It stands in for OpenCode, of which the fixture is a recording.
+    let events = include_str!("../../../agents/tests/fixtures/ok-write.jsonl");
+    let work = "cat events.jsonl && git commit --quiet --allow-empty --message 'Say hello'";
+    let agent = serde_json::json!({
+        "apiVersion": "kubeopencode.io/v1alpha1", "kind": "Agent", "metadata": {"name": "default"},
+        "spec": {
+            "serviceAccountName": "default", "profile": "OpenCode", "command": ["sh", "-c", work],
+            "contexts": [{"type": "Text", "mountPath": "events.jsonl", "text": events}],
+        },
+    });
+    let file = sandbox.write("agent.yaml", &agent.to_string());
+    let file = file.to_string_lossy();
+    let arguments = [
+        "run", "Say it", "--repo", "repo", "--agent", "default", "--file", &file,
+    ];
+    let outcome = sandbox.run(&arguments).expect_code(0);
+    assert_eq!(outcome.stdout, events, "as it was");
+    let used = "2 steps, 1 tool call, 260 tokens in (80 from a cache), 14 out, 0.000216 dollars";
+    for words in ["Completed", used, "1 new commit", " Say hello\n"] {
+        assert!(
+            outcome.stderr.contains(words),
+            "{words}: {}",
+            outcome.stderr
+        );
+    }
+}
+
+#[test]
 fn work_that_is_not_committed_is_said_to_be_lost() {
     if !can_run_pods("run --repo") {
         return;

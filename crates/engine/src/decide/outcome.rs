@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{Input, Outcome};
+use serde_json::Value;
+
+use super::{Input, Outcome, record};
 use crate::{
     handover::{
         AgentReport, FailureReport, NOT_PUSHED, Passed, PushReport, PushState, Report, UNFINISHED,
@@ -291,52 +293,6 @@ fn unfinished_words(agent: &AgentReport) -> String {
     }
 }
 
-/// Numbers and words that the API server accepts, whatever was in the termination message.
-fn shorten(report: &mut Report) {
-    const LONGEST: usize = 1024;
-    let mut texts: Vec<&mut String> = Vec::new();
-    if let Some(agent) = &mut report.agent {
-        texts.extend(
-            [&mut agent.session, &mut agent.message, &mut agent.stopped]
-                .into_iter()
-                .flatten(),
-        );
-        texts.extend(
-            agent
-                .failure
-                .iter_mut()
-                .flat_map(|it| [&mut it.class, &mut it.message]),
-        );
-        texts.extend(
-            agent
-                .usage
-                .iter_mut()
-                .filter_map(|usage| usage.cost.as_mut()),
-        );
-    }
-    texts.extend(
-        report
-            .passed
-            .iter_mut()
-            .flat_map(|it| [&mut it.limit, &mut it.allowed, &mut it.reached]),
-    );
-    for checkout in &mut report.checkouts {
-        checkout.newest.truncate(MOST_COMMITS);
-        texts.extend(
-            checkout
-                .newest
-                .iter_mut()
-                .flat_map(|it| [&mut it.id, &mut it.subject]),
-        );
-    }
-    for text in texts {
-        let end = (0..=LONGEST.min(text.len()))
-            .rev()
-            .find(|at| text.is_char_boundary(*at));
-        text.truncate(end.unwrap_or(0));
-    }
-}
-
 /// As the API writes durations: `1h30m`.
 fn duration(seconds: u64) -> String {
     let units = [
@@ -354,6 +310,16 @@ fn duration(seconds: u64) -> String {
     text
 }
 
+/// Every text in it as a message of ours may be: a status stays small, and people see it on terminals.
+fn tame(told: &mut Value) {
+    match told {
+        Value::String(text) => *text = record::cut(text),
+        Value::Array(items) => items.iter_mut().for_each(tame),
+        Value::Object(fields) => fields.values_mut().for_each(tame),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 /// The report in the termination message; without one, what the kubelet knows.
 fn report(pod: &PodView) -> Option<Report> {
     let Some(ContainerState::Terminated {
@@ -368,11 +334,17 @@ fn report(pod: &PodView) -> Option<Report> {
     if start_failed(reason) {
         return None;
     }
-    let mut report: Report = serde_json::from_str(message).unwrap_or_else(|_| Report {
+    let told = serde_json::from_str(message).and_then(|mut told| {
+        tame(&mut told);
+        serde_json::from_value(told)
+    });
+    let mut report: Report = told.unwrap_or_else(|_| Report {
         exit_code: Some(*exit_code),
         ..Report::default()
     });
     report.checkouts.truncate(MOST_CHECKOUTS);
-    shorten(&mut report);
+    for checkout in &mut report.checkouts {
+        checkout.newest.truncate(MOST_COMMITS);
+    }
     Some(report)
 }

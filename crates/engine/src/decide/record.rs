@@ -303,7 +303,7 @@ fn whole_seconds(time: Timestamp) -> Timestamp {
 
 /// At most [`LONGEST_MESSAGE`] bytes, cut between characters. Control characters become spaces: each would be six bytes
 /// of JSON, and the words may be those of a stranger's server, on their way to somebody's terminal.
-fn cut(message: &str) -> String {
+pub fn cut(message: &str) -> String {
     let plain = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
     let message: String = message.trim().chars().map(plain).collect();
     if message.len() <= LONGEST_MESSAGE {

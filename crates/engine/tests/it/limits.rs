@@ -1,6 +1,6 @@
 //! Profiles and limits: which agent it is, and how much it may do.
 
-use kubeopencode_engine::handover::Limits;
+use kubeopencode_engine::{handover::Limits, render::render};
 
 use super::fixture::Cluster;
 
@@ -46,12 +46,67 @@ fn a_profile_says_how_its_agent_is_started() {
 }
 
 #[test]
+fn a_profile_has_its_variables_and_who_sets_them_himself_has_his_own() {
+    let environment = |agent: &str| {
+        let rendered = render(&cluster(agent, "").run(), 1).expect("it can be rendered");
+        let pod = rendered.job.spec.and_then(|job| job.template.spec);
+        let env = pod.and_then(|mut pod| pod.containers.remove(0).env);
+        let env = env.unwrap_or_default().into_iter();
+        env.map(|variable| (variable.name, variable.value.unwrap_or_default()))
+            .collect::<Vec<_>>()
+    };
+    let said = |agent: &str, name: &str| {
+        let mut values = environment(agent)
+            .into_iter()
+            .filter(|(known, _)| known == name);
+        let value = values.next().map(|(_, value)| value);
+        assert_eq!(values.next(), None, "{name} is there twice");
+        value
+    };
+    assert_eq!(
+        said("profile: ClaudeCode", "IS_SANDBOX").as_deref(),
+        Some("1")
+    );
+    assert_eq!(
+        said("profile: ClaudeCode", "KUBEOPENCODE_PROFILE").as_deref(),
+        Some("ClaudeCode")
+    );
+    assert_eq!(said("profile: ClaudeCode", "OPENCODE_PERMISSION"), None);
+    let own = "profile: ClaudeCode, credentials: [{name: own, secretRef: {name: s, key: k}, env: IS_SANDBOX}]";
+    assert_eq!(
+        said(own, "IS_SANDBOX").as_deref(),
+        Some(""),
+        "from the Secret"
+    );
+    assert_eq!(
+        said("profile: Command, command: [claude]", "IS_SANDBOX"),
+        None
+    );
+    assert_eq!(
+        said(
+            "profile: Command, command: [claude]",
+            "KUBEOPENCODE_PROFILE"
+        ),
+        None
+    );
+    // All keys of a Secret may have the configuration among them, and would lose to it unseen.
+    let all = "profile: OpenCode, credentials: [{name: all, secretRef: {name: s}}]";
+    assert!(said("profile: OpenCode", "OPENCODE_CONFIG_CONTENT").is_some());
+    assert_eq!(said(all, "OPENCODE_CONFIG_CONTENT"), None);
+    assert_eq!(
+        said("limits: {steps: 3, duration: 1m}", "KUBEOPENCODE_LIMITS").as_deref(),
+        Some(r#"{"seconds":60,"steps":3}"#)
+    );
+    assert_eq!(said("", "KUBEOPENCODE_LIMITS"), None);
+}
+
+#[test]
 fn a_task_can_only_be_stricter_than_its_agent() {
-    let run = cluster(
+    let both = cluster(
         "limits: {duration: 1h, steps: 50, tokens: 1000, cost: '2.50'}",
         "limits: {duration: 2h, steps: 20, tokens: 2000, cost: '0.5'}",
-    )
-    .run();
+    );
+    let run = both.run();
     let expected = Limits {
         seconds: Some(3600),
         steps: Some(20),
@@ -60,6 +115,17 @@ fn a_task_can_only_be_stricter_than_its_agent() {
     };
     assert_eq!(run.limits, expected);
     assert_eq!(cluster("", "").run().limits, Limits::default());
+    // And whoever asks for more hears of it.
+    let mut told = both.told();
+    told.retain(|[name, ..]| name.starts_with("limits."));
+    told.sort();
+    let lines: Vec<String> = told.iter().map(|words| words.join(" | ")).collect();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    limits.cost | 0.5 | its own spec
+    limits.duration | 1h (its own spec says 2h, which is laxer) | Agent team-a/default
+    limits.steps | 20 | its own spec
+    limits.tokens | 1000 (its own spec says 2000, which is laxer) | Agent team-a/default
+    ");
 }
 
 /// One that does not hold would only seem to protect.

@@ -35,6 +35,8 @@ pub enum Play {
     Works,
     /// Its agent ends with this exit code.
     Ends(i32),
+    /// Its agent ends with 0, and with this termination message.
+    Says(&'static str),
 }
 
 /// The stand-in. Cloning gives another handle of the same.
@@ -184,7 +186,7 @@ impl Kubelet {
                     "terminated": {"exitCode": 1, "reason": "Error", "message": message, "finishedAt": now},
                 }))],
             })),
-            Play::Works | Play::Ends(_) if phase != "Running" => {
+            Play::Works | Play::Ends(_) | Play::Says(_) if phase != "Running" => {
                 self.count(pod);
                 let agent = container("agent", &json!({"running": {"startedAt": now}}));
                 Some(json!({"phase": "Running", "startTime": now, "containerStatuses": [agent]}))
@@ -193,6 +195,11 @@ impl Kubelet {
             Play::Ends(0) => Some(
                 json!({"phase": "Succeeded", "containerStatuses": [ended(0, "Completed", now)]}),
             ),
+            Play::Says(message) => {
+                let mut agent = ended(0, "Completed", now);
+                agent["state"]["terminated"]["message"] = json!(message);
+                Some(json!({"phase": "Succeeded", "containerStatuses": [agent]}))
+            }
             Play::Ends(code) => {
                 Some(json!({"phase": "Failed", "containerStatuses": [ended(code, "Error", now)]}))
             }

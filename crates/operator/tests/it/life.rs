@@ -66,6 +66,54 @@ async fn an_agent_that_fails_fails_the_task() {
     world.end().await;
 }
 
+/// It can write there what it wants. A status that the API server refuses would be no end, for ever.
+#[tokio::test]
+async fn whatever_the_agent_writes_as_its_report_the_task_ends() {
+    let world = World::start(Play::Works).await;
+    world.create(AGENT).await;
+    for (number, (message, reason)) in [
+        ("{", "Succeeded"),
+        (
+            r#"{"exitCode":-2147483648,"durationMillis":18446744073709551615}"#,
+            "Succeeded",
+        ),
+        (
+            r#"{"exitCode":99999999999,"agent":{"steps":-1}}"#,
+            "Succeeded",
+        ),
+        (
+            r#"{"agent":{"steps":18446744073709551615,"tools":18446744073709551615,"refused":18446744073709551615,"unread":18446744073709551615,
+                "usage":{"input":18446744073709551615,"output":18446744073709551615,"cached":18446744073709551615,"cost":"a fortune"}}}"#,
+            "Succeeded",
+        ),
+        (
+            r#"{"agent":{"steps":1,"tools":1,"failure":{"class":"\u0000\u001b[31m","message":"\ud83d\ude00\n\u0007"}}}"#,
+            "AgentUnfinished",
+        ),
+        (
+            r#"{"passed":{"limit":"","allowed":"","reached":""}}"#,
+            "LimitExceeded",
+        ),
+        (
+            r#"{"checkouts":[{"path":"","commits":4294967295,"files":4294967295,"newest":[{"id":"","subject":""}],"pushed":{"branch":"","state":"Pushed"}}]}"#,
+            "Succeeded",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("it-{number}");
+        world.kubelet.now(Play::Says(message));
+        world
+            .create(&TASK.replace("{name: it}", &format!("{{name: {name}}}")))
+            .await;
+        let status = world.ends(&name).await;
+        assert_eq!(status.reason.as_deref(), Some(reason), "{message}");
+        assert!(status.result.is_some(), "{message}");
+    }
+    world.end().await;
+}
+
 #[tokio::test]
 async fn an_init_container_that_fails_is_told_in_its_own_words() {
     let world = World::start(Play::InitFails("no such branch: topic")).await;

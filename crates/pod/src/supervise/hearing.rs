@@ -6,12 +6,8 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _, Write as _},
-    os::{
-        fd::{AsFd as _, BorrowedFd},
-        unix::net::UnixStream,
-    },
-    process::ChildStdout,
+    io::{self, PipeReader, PipeWriter, Read as _, Write as _},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
     time::Instant,
@@ -19,6 +15,7 @@ use std::{
 
 use kubeopencode_agents::{Dollars, Ended, Event, Facts, Half, Profile, Reader};
 use kubeopencode_engine::handover::{AgentReport, FailureReport, Limits, Passed, UsageReport};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 /// How much is taken from the pipe at once: all that Linux lets a pipe hold.
 const PIECE: usize = 64 * 1024;
@@ -26,8 +23,8 @@ const PIECE: usize = 64 * 1024;
 /// An agent that is listened to.
 pub(super) struct Hearing {
     heard: Arc<Mutex<Heard>>,
-    /// Readable once a limit was passed.
-    passed: UnixStream,
+    /// Readable once a limit was passed, and never because the thread has ended.
+    passed: Arc<OwnedFd>,
     /// Closed by the thread when the stream has ended.
     ended: mpsc::Receiver<()>,
 }
@@ -40,14 +37,12 @@ struct Heard {
 }
 
 impl Hearing {
-    /// Begins to listen to what comes out of `stdout`.
-    pub(super) fn begin(
-        profile: &Profile,
-        limits: &Limits,
-        stdout: ChildStdout,
-    ) -> io::Result<Self> {
+    /// Begins to listen, before there is an agent: one that could not be listened to is not started. What comes back is
+    /// to be its standard output, and is to be closed here once it has it.
+    pub(super) fn begin(profile: &Profile, limits: &Limits) -> io::Result<(Self, PipeWriter)> {
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        let (passed, tell) = UnixStream::pair()?;
+        let (stdout, agents_end) = io::pipe()?;
+        let passed = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let (running, ended) = mpsc::channel();
         let heard = Arc::<Mutex<Heard>>::default();
         let copy = Copy {
@@ -55,7 +50,7 @@ impl Hearing {
             reader: Reader::new(profile),
             limits: limits.clone(),
             heard: heard.clone(),
-            tell,
+            tell: passed.clone(),
         };
         thread::Builder::new()
             .name("hearing".to_owned())
@@ -63,11 +58,12 @@ impl Hearing {
                 copy.run(stdout);
                 drop(running);
             })?;
-        Ok(Self {
+        let hearing = Self {
             heard,
             passed,
             ended,
-        })
+        };
+        Ok((hearing, agents_end))
     }
 
     /// Readable once a limit was passed.
@@ -80,10 +76,14 @@ impl Hearing {
         lock(&self.heard).passed.clone()
     }
 
-    /// Waits for the end of the stream, but no longer than that; what the agent told, if anything.
-    pub(super) fn report(self, until: Instant) -> Option<AgentReport> {
+    /// Waits for the end of the stream, but no longer than that.
+    pub(super) fn wait(&self, until: Instant) {
         let patience = until.saturating_duration_since(Instant::now());
         let _ = self.ended.recv_timeout(patience);
+    }
+
+    /// What the agent told, if anything.
+    pub(super) fn report(&self) -> Option<AgentReport> {
         let heard = lock(&self.heard);
         let told = heard.facts.clone().told();
         let unread = heard.unread;
@@ -134,17 +134,17 @@ struct Copy {
     reader: Reader,
     limits: Limits,
     heard: Arc<Mutex<Heard>>,
-    tell: UnixStream,
+    tell: Arc<OwnedFd>,
 }
 
 impl Copy {
-    fn run(mut self, mut stdout: ChildStdout) {
+    fn run(mut self, mut stdout: PipeReader) {
         let mut piece = vec![0; PIECE];
         loop {
             match stdout.read(&mut piece) {
                 Ok(0) => break,
                 // Nobody reads our output any more: then the agent's pipe goes too, and it hears of that as it would alone.
-                Ok(read) if self.out.write_all(&piece[..read]).is_err() => return,
+                Ok(read) if pass_on(&self.out, &piece[..read]).is_err() => return,
                 Ok(read) => self.hear(&piece[..read]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => break,
@@ -163,13 +163,29 @@ impl Copy {
             if heard.passed.is_none() {
                 heard.passed = passed(&self.limits, &heard.facts, &event);
                 if heard.passed.is_some() {
-                    // It fails only where nobody waits for it.
-                    let _ = self.tell.write_all(&[0]);
+                    let _ = rustix::io::write(&*self.tell, &1_u64.to_ne_bytes());
                 }
             }
         });
         heard.unread = self.reader.unread();
     }
+}
+
+/// Writes all of it. Whoever has the same output, as the agent has where its standard error is the same pipe, may have
+/// turned blocking off for all.
+fn pass_on(mut out: &File, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match out.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let _ = poll(&mut [PollFd::new(out, PollFlags::OUT)], None);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// The limit that is passed with this event. Steps are looked at when one more begins, the rest when a step has ended that

@@ -165,9 +165,126 @@ fn cut(text: &mut String, longest: usize) {
 
 #[cfg(test)]
 mod tests {
-    use kubeopencode_engine::handover::{AgentReport, CommitReport, FailureReport};
+    use kubeopencode_engine::handover::{
+        AgentReport, CommitReport, FailureReport, Passed, PushReport, PushState, UsageReport,
+    };
+    use proptest::{collection::vec, option, prelude::*};
 
     use super::*;
+
+    /// Up to so many characters, of one that JSON writes as one byte, as two to four, or as six.
+    fn text(longest: usize) -> impl Strategy<Value = String> {
+        let letter = prop::sample::select(vec!["a", "\u{1}", "\"", "ü", "\u{10ffff}"]);
+        (letter, 0..=longest).prop_map(|(letter, count)| letter.repeat(count))
+    }
+
+    fn told() -> impl Strategy<Value = AgentReport> {
+        let usage = (any::<[u64; 3]>(), option::of("[0-9]{1,11}[.][0-9]{9}")).prop_map(
+            |([input, output, cached], cost)| UsageReport {
+                input,
+                output,
+                cached,
+                cost,
+            },
+        );
+        let texts = [200, 5000, 200].map(|longest| option::of(text(longest)));
+        let failure = option::of(text(5000).prop_map(|message| FailureReport {
+            class: "ContextOverflow".to_owned(),
+            message,
+        }));
+        (any::<[u64; 4]>(), option::of(usage), texts, failure).prop_map(
+            |([steps, tools, refused, unread], usage, [session, message, stopped], failure)| {
+                AgentReport {
+                    session,
+                    steps,
+                    tools,
+                    refused,
+                    usage,
+                    message,
+                    failure,
+                    stopped,
+                    unread,
+                }
+            },
+        )
+    }
+
+    fn checkout() -> impl Strategy<Value = CheckoutReport> {
+        let state = prop_oneof![Just(PushState::Pushed), Just(PushState::Refused)];
+        let pushed =
+            (state, text(250), option::of(text(2000))).prop_map(|(state, branch, message)| {
+                PushReport {
+                    branch,
+                    state,
+                    head: Some("0".repeat(64)),
+                    message,
+                }
+            });
+        let commit = text(300).prop_map(|subject| CommitReport {
+            id: "0123456789".to_owned(),
+            subject,
+        });
+        (
+            text(300),
+            option::of(text(500)),
+            option::of(text(1000)),
+            vec(commit, 0..=10),
+            option::of(pushed),
+        )
+            .prop_map(|(path, branch, error, newest, pushed)| CheckoutReport {
+                path,
+                branch,
+                base: Some("0".repeat(64)),
+                head: Some("0".repeat(64)),
+                commits: Some(u32::MAX),
+                newest,
+                files: Some(u32::MAX),
+                dirty: Some(true),
+                error,
+                pushed,
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn any_report_fits_and_keeps_how_the_agent_ended(
+            ended in (option::of(0..256_i32), option::of(any::<u64>()), any::<u64>()),
+            passed in any::<bool>(),
+            error in option::of(text(5000)),
+            agent in option::of(told()),
+            checkouts in vec(checkout(), 0..8),
+        ) {
+            let (exit_code, timed_out_after_seconds, duration_millis) = ended;
+            let most = || u64::MAX.to_string();
+            let passed = passed.then(|| Passed { limit: "duration".to_owned(), allowed: most(), reached: most() });
+            let report = Report {
+                exit_code,
+                signal: exit_code.is_none().then(|| "SIGVTALRM".to_owned()),
+                error,
+                timed_out_after_seconds,
+                passed,
+                agent,
+                duration_millis,
+                checkouts,
+            };
+            let json = fit(report.clone()).unwrap();
+            prop_assert!(json.len() <= MAX_TERMINATION_MESSAGE, "{} bytes", json.len());
+            let read: Report = serde_json::from_slice(&json).unwrap();
+            prop_assert_eq!(read.exit_code, report.exit_code);
+            prop_assert_eq!(&read.signal, &report.signal);
+            prop_assert_eq!(read.error.is_some(), report.error.is_some());
+            prop_assert_eq!(read.timed_out_after_seconds, report.timed_out_after_seconds);
+            prop_assert_eq!(&read.passed, &report.passed);
+            prop_assert_eq!(read.duration_millis, report.duration_millis);
+            prop_assert_eq!(read.agent.is_some(), report.agent.is_some());
+            if let (Some(read), Some(told)) = (read.agent, report.agent) {
+                prop_assert_eq!(read.is_unfinished(), told.is_unfinished());
+                prop_assert_eq!(read.failure.map(|it| it.class), told.failure.map(|it| it.class));
+                prop_assert_eq!([read.steps, read.tools, read.refused], [told.steps, told.tools, told.refused]);
+                prop_assert_eq!(read.usage, told.usage);
+            }
+        }
+    }
 
     #[test]
     fn a_report_always_fits_and_keeps_what_happened() {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::world::{Ran, World, finish, run};
 
-fn supervised(world: &World, grace: u32, command: &[&str]) -> Command {
+pub(crate) fn supervised(world: &World, grace: u32, command: &[&str]) -> Command {
     let mut supervise = world.command([
         "supervise",
         "--tools-dir",
@@ -41,7 +41,7 @@ fn limited(world: &World, timeout: u32, grace: u32, script: &str) -> Command {
     supervise
 }
 
-fn report(world: &World) -> Value {
+pub(crate) fn report(world: &World) -> Value {
     serde_json::from_str(&world.read("report")).unwrap()
 }
 
@@ -527,128 +527,4 @@ fn an_agent_that_had_to_be_killed_has_its_work_reported_too() {
         json!([{ "path": it, "branch": "trunk", "base": base, "head": base, "commits": 0, "dirty": true }]),
         "{report}"
     );
-}
-
-/// Whose events are read, with these limits as JSON.
-fn listened(world: &World, limits: &str, script: &str) -> Command {
-    let mut supervise = supervised(world, 30, &["sh", "-c", script]);
-    supervise
-        .env("KUBEOPENCODE_PROFILE", "OpenCode")
-        .env("KUBEOPENCODE_LIMITS", limits)
-        .env("FIXTURES", fixtures());
-    supervise
-}
-
-/// Streams that real agents printed.
-fn fixtures() -> String {
-    format!("{}/../agents/tests/fixtures", env!("CARGO_MANIFEST_DIR"))
-}
-
-#[test]
-fn what_the_agent_tells_is_in_the_report_and_comes_out_as_it_was() {
-    let world = World::new();
-    let ran = run(&mut listened(
-        &world,
-        "{}",
-        "cat \"$FIXTURES\"/ok-write.jsonl; printf 'no end \\377'",
-    ));
-    assert_eq!(ran.code, 0, "{ran:?}");
-    let told = fs::read(format!("{}/ok-write.jsonl", fixtures())).unwrap();
-    assert_eq!(ran.stdout, [&told[..], b"no end \xff"].concat());
-    let agent = &report(&world)["agent"];
-    assert_eq!(agent["session"], "ses_e060c7f00ffeon0j7Aklf5VU1V");
-    assert_eq!((&agent["steps"], &agent["tools"]), (&json!(2), &json!(1)));
-    assert_eq!(
-        agent["usage"],
-        json!({"input": 180, "output": 14, "cached": 80, "cost": "0.000216"})
-    );
-    assert_eq!(agent["message"], "Created hello.txt.");
-    assert_eq!(agent["stopped"], Value::Null);
-}
-
-#[test]
-fn an_agent_that_is_content_with_half_its_work_does_not_succeed() {
-    let world = World::new();
-    let ran = run(&mut listened(
-        &world,
-        "{}",
-        "cat \"$FIXTURES\"/permission-auto-rejected-rc0.jsonl",
-    ));
-    assert_eq!(ran.code, 70, "{ran:?}");
-    let report = report(&world);
-    assert_eq!(report["exitCode"], 0);
-    assert_eq!(report["agent"]["stopped"], "after a tool call");
-    assert_eq!(report["agent"]["refused"], 1);
-    // Its own exit code says more.
-    let ran = run(&mut listened(
-        &world,
-        "{}",
-        "cat \"$FIXTURES\"/http401-rc1.jsonl; exit 1",
-    ));
-    assert_eq!(ran.code, 1, "{ran:?}");
-}
-
-#[test]
-fn a_limit_that_is_passed_ends_the_agent_as_a_stop_does() {
-    let step = r#"echo '{"type":"step_start","sessionID":"s","part":{}}'; echo '{"type":"step_finish","part":{"reason":"tool-calls","tokens":{"input":5,"output":5,"cache":{"read":90}},"cost":0.5}}'"#;
-    for (limits, limit, reached) in [
-        (r#"{"steps":3}"#, "steps", "4"),
-        (r#"{"tokens":250}"#, "tokens", "300"),
-        (r#"{"cost":"1.25"}"#, "cost", "1.5"),
-        (r#"{"seconds":1}"#, "duration", "1 s"),
-    ] {
-        let world = World::new();
-        let steps = if limit == "duration" { "" } else { step };
-        // It goes on when it has been told to end, and is asked what it heard.
-        let ended = world.text("told");
-        let script = format!(
-            "trap 'echo TERM > {ended}; exit 0' TERM; for i in 1 2 3 4; do {steps}; done; sleep 60 & wait"
-        );
-        let script = if limit == "duration" {
-            format!("trap 'echo TERM > {ended}; exit 0' TERM; sleep 60 & wait")
-        } else {
-            script
-        };
-        let ran = run(&mut listened(&world, limits, &script));
-        assert_eq!(ran.code, 124, "{ran:?}");
-        let passed = &report(&world)["passed"];
-        assert_eq!(passed["limit"], limit);
-        assert_eq!(passed["reached"], reached, "{limit}");
-        assert_eq!(world.read("told"), "TERM\n", "{limit}");
-    }
-}
-
-#[test]
-fn a_stream_of_any_size_goes_through_in_little_memory() {
-    let world = World::new();
-    // One line of 20 MB, then 200 MB of others, then an event.
-    let script = r#"head -c 20000000 /dev/zero | tr '\0' x; echo; yes '{"type":"text","part":{"text":"hello"}}' | head -c 200000000; echo; cat "$FIXTURES"/ok-write.jsonl; grep VmHWM /proc/$PPID/status >&2"#;
-    let mut supervise = listened(&world, "{}", script);
-    let mut child = supervise.stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdout = child.stdout.take().unwrap();
-    let mut bytes = 0;
-    let mut piece = vec![0; 1 << 20];
-    loop {
-        match stdout.read(&mut piece).unwrap() {
-            0 => break,
-            read => bytes += read,
-        }
-    }
-    let mut most = String::new();
-    child
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut most)
-        .unwrap();
-    assert!(child.wait().unwrap().success());
-    let fixture = fs::metadata(format!("{}/ok-write.jsonl", fixtures()))
-        .unwrap()
-        .len();
-    assert_eq!(bytes as u64, 220_000_002 + fixture);
-    let agent = &report(&world)["agent"];
-    assert_eq!(agent["unread"], 1, "the long line");
-    assert_eq!(agent["steps"], 2);
-    let kilobytes: u64 = most.split_whitespace().nth(1).unwrap().parse().unwrap();
-    assert!(kilobytes < 32 * 1024, "{most}");
 }

@@ -160,11 +160,16 @@ impl Chosen {
     }
 
     fn tell(&mut self, name: &'static str, value: &str, source: &Source) {
+        // The Task has been asked first: what is known is its own, and laxer.
+        let known = self.settings.iter().position(|known| known.name == name);
+        let laxer = known.map(|at| self.settings.remove(at).value);
         let said = Sourced {
-            value: value.to_owned(),
+            value: laxer.map_or_else(
+                || value.to_owned(),
+                |laxer| format!("{value} (its own spec says {laxer}, which is laxer)"),
+            ),
             source: source.clone(),
         };
-        self.settings.retain(|known| known.name != name);
         self.settings.push(said.setting(name, String::clone));
     }
 }
