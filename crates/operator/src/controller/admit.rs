@@ -80,7 +80,10 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         if standing.is_none() && self.pools.is_unlimited(&key) {
             // Whoever asks was told of a limit. The watch may not have shown it yet, and a slot that nobody counts is
             // one too many.
-            self.fetch(&key).await?;
+            if !self.fetch(&key).await? {
+                // Deleted since it was looked up: what was made of it is void.
+                return Err(AdmitError::AgentChanged(key.1).into());
+            }
             self.admission_for_one_who_waits(&key).await?;
             standing = self.pools.standing(&key, &owner.uid, true);
         }
