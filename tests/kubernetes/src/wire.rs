@@ -173,6 +173,11 @@ impl Wire {
         self.shared.0.borrow().seen.clone()
     }
 
+    /// Requests that act, so far.
+    pub(crate) fn acts(&self) -> usize {
+        self.shared.0.borrow().acts
+    }
+
     /// Watches that were told so far that they are too old.
     pub(crate) fn expired(&self) -> usize {
         self.shared.0.borrow().expired

@@ -2,7 +2,7 @@
 //!
 //! One Task after the other ends: its Pod is said to have succeeded, as a kubelet would. What is measured is the time from
 //! the moment at which a watch shows the end of the Task to the one at which another shows the release of the next Job.
-//! Beside it, in the same namespace: one write by a bare client.
+//! Beside it, in the same namespace: one write by a bare client. The operator's writes are counted on the wire.
 
 use std::{collections::BTreeSet, fmt::Debug, future::ready, time::Duration};
 
@@ -24,7 +24,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Bench, CREATORS, PATIENCE, name, reached};
-use crate::api;
+use crate::{api, wire::Wire};
 
 /// Slots of the Agent.
 const SLOTS: usize = 50;
@@ -45,6 +45,10 @@ pub(super) struct Queue {
     pub(super) write: f64,
     /// From the first create until all wait in the queue that do not run, in seconds.
     pub(super) queued: f64,
+    /// Writes of the operator for each Task, Events not among them, until all wait that do not run.
+    pub(super) writes_to_queue: f64,
+    /// The same for each slot that was freed: the end of one Task, and the next Job.
+    pub(super) writes_for_slot: f64,
     /// The operator's peak of resident memory, in KiB.
     pub(super) peak_kib: u64,
 }
@@ -57,15 +61,15 @@ impl Bench {
             "serviceAccountName": "default", "command": ["true"], "maxConcurrentTasks": SLOTS,
         });
         api::agent(&self.client, &namespace, spec).await?;
-        let operator = self.operator(&namespace, &api::kubeconfig()?)?;
-        let measured = self.freed(&namespace, tasks).await;
+        let (wire, operator) = self.wired(&namespace).await?;
+        let measured = self.freed(&namespace, tasks, &wire).await;
         let mut queue = measured.map_err(|error| error.context(operator.last_words(10)))?;
         queue.peak_kib = operator.usage()?.peak_kib;
         operator.end(Duration::from_mins(1)).await?;
         Ok(queue)
     }
 
-    async fn freed(&self, namespace: &str, count: usize) -> Result<Queue> {
+    async fn freed(&self, namespace: &str, count: usize, wire: &Wire) -> Result<Queue> {
         let tasks = Api::<Task>::namespaced(self.client.clone(), namespace);
         let begin = Instant::now();
         api::create(&tasks, (0..count).map(name).collect(), CREATORS).await?;
@@ -75,13 +79,16 @@ impl Bench {
         })
         .await?;
         let queued = begin.elapsed().as_secs_f64();
+        let to_queue = wire.acts();
 
         let mut seen = Seen::of(self, namespace).await?;
-        let mut times = Vec::with_capacity(FREED);
-        for _ in 0..FREED.min(count - SLOTS) {
+        let freed = FREED.min(count - SLOTS);
+        let mut times = Vec::with_capacity(freed);
+        for _ in 0..freed {
             let next = tokio::time::timeout(PATIENCE, seen.next(self, namespace));
             times.push(next.await.context("no Job followed")??);
         }
+        let for_slots = wire.acts() - to_queue;
         let mut writes = Vec::with_capacity(FREED);
         let config_maps = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
         for number in 0..FREED {
@@ -97,6 +104,8 @@ impl Bench {
             p99: quantile(&mut times, 99),
             write: quantile(&mut writes, 50),
             queued,
+            writes_to_queue: each(to_queue, count),
+            writes_for_slot: each(for_slots, freed),
             peak_kib: 0,
         })
     }
@@ -206,6 +215,11 @@ where
         .applied_objects()
         .filter_map(move |object| ready(object.ok().and_then(&says)))
         .boxed()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+fn each(writes: usize, of: usize) -> f64 {
+    writes as f64 / of as f64
 }
 
 /// In milliseconds.

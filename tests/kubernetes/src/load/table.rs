@@ -33,17 +33,26 @@ pub(super) fn print(figures: &Figures) {
     );
     line("");
     line(format!(
-        "{:<36} {:>10} {:>10} {:>12} {:>12} {:>10}",
-        "from a freed slot to the next Job", "median", "p99", "one write", "all queued", "memory"
+        "{:<36} {:>10} {:>10} {:>12} {:>12} {:>14} {:>14} {:>10}",
+        "from a freed slot to the next Job",
+        "median",
+        "p99",
+        "one write",
+        "all queued",
+        "writes a Task",
+        "writes a slot",
+        "memory"
     ));
     for queue in &figures.queues {
         line(format!(
-            "{:<36} {:>7.1} ms {:>7.1} ms {:>9.1} ms {:>10.1} s {:>6.1} MiB",
+            "{:<36} {:>7.1} ms {:>7.1} ms {:>9.1} ms {:>10.1} s {:>14.2} {:>14.2} {:>6.1} MiB",
             format!("  {} Tasks, 50 slots", queue.tasks),
             queue.median,
             queue.p99,
             queue.write,
             queue.queued,
+            queue.writes_to_queue,
+            queue.writes_for_slot,
             mebibytes(queue.peak_kib),
         ));
     }
