@@ -245,11 +245,12 @@ impl Checker {
     }
 
     /// Of a Task that was created after its Agent had got its limit; others may have been on their way. Of a Job that
-    /// somebody has deleted, its controller may just be making a Pod, which goes at once.
+    /// somebody has deleted or suspended, its controller may just be making a Pod, which goes at once.
     fn has_a_slot(&self, start: &Start) -> Held {
         let (jobs, _) = self.store.list(JOBS);
-        let is_its = |job: &Value| job["metadata"]["uid"] == *start.job;
-        if !jobs.iter().any(|job| is_its(&job.value)) {
+        let goes_on =
+            |job: &Value| job["metadata"]["uid"] == *start.job && job["spec"]["suspend"] != true;
+        if !jobs.iter().any(|job| goes_on(&job.value)) {
             return Ok(());
         }
         let (created, agent) = match self.lock().tasks.get(&start.task) {

@@ -46,9 +46,9 @@ pub(super) struct Queue {
     /// From the first create until all wait in the queue that do not run, in seconds.
     pub(super) queued: f64,
     /// Writes of the operator for each Task, Events not among them, until all wait that do not run.
-    pub(super) writes_to_queue: f64,
+    pub(super) writes_waiting: f64,
     /// The same for each slot that was freed: the end of one Task, and the next Job.
-    pub(super) writes_for_slot: f64,
+    pub(super) writes_freed: f64,
     /// The operator's peak of resident memory, in KiB.
     pub(super) peak_kib: u64,
 }
@@ -104,8 +104,8 @@ impl Bench {
             p99: quantile(&mut times, 99),
             write: quantile(&mut writes, 50),
             queued,
-            writes_to_queue: each(to_queue, count),
-            writes_for_slot: each(for_slots, freed),
+            writes_waiting: each(to_queue, count),
+            writes_freed: each(for_slots, freed),
             peak_kib: 0,
         })
     }

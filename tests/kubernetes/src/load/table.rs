@@ -51,8 +51,8 @@ pub(super) fn print(figures: &Figures) {
             queue.p99,
             queue.write,
             queue.queued,
-            queue.writes_to_queue,
-            queue.writes_for_slot,
+            queue.writes_waiting,
+            queue.writes_freed,
             mebibytes(queue.peak_kib),
         ));
     }
