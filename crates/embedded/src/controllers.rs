@@ -1,5 +1,5 @@
 //! The controllers that a controller-manager would run: Jobs with their TTL, garbage collection by owner
-//! reference, deletion of namespaces, and what every namespace gets.
+//! reference and of Pods without a node, deletion of namespaces, and what every namespace gets.
 //!
 //! They talk to the API through a [`kube::Client`] alone, as any controller does, and are driven by watch
 //! events and timers; nothing polls. Time and randomness come from outside.
@@ -17,6 +17,7 @@ mod inventory;
 mod job;
 mod namespace;
 mod newcomer;
+mod pod_garbage;
 mod queue;
 
 /// The field manager of everything that the controllers write.
@@ -63,11 +64,13 @@ pub fn spawn(
         let namespaces =
             namespace::NamespaceController::new(client.clone(), options.clone(), kinds.clone());
         let newcomers = newcomer::NewcomerController::new(client.clone(), options.clone());
+        let pods = pod_garbage::PodGarbageCollector::new(client.clone());
         let jobs = job::JobController::new(client.clone(), options, recorder);
         let observed = inventory::run(&client, &kinds, &shutdown, |change| {
             garbage.observe(&change);
             namespaces.observe(&change);
             newcomers.observe(&change);
+            pods.observe(&change);
         });
         let work = async {
             tokio::join!(
@@ -76,6 +79,7 @@ pub fn spawn(
                 garbage.run(concurrency, &shutdown),
                 namespaces.run(&shutdown),
                 newcomers.run(&shutdown),
+                pods.run(concurrency, &shutdown),
             )
         };
         tokio::select! {

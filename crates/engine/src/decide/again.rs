@@ -4,15 +4,20 @@
 //! never given to a node. A kubelet that says nothing of its containers knows nothing: one that was restarted admits every
 //! Pod once more, also those at work, and the status of a Pod that it refuses then has a reason and no containers. A Pod
 //! whose node is lost may be running, whatever its status says; a Pod that is gone cannot be asked any more. So what an
-//! ended Pod says is put on record at once: the attempt is *spent*. The next one begins when its Job has an end, and has counted no other
-//! Pod than that one.
+//! ended Pod says is put on record at once: the attempt is *spent*. The next one begins when its Job has an end, and has
+//! counted no other Pod than that one, and not before a pause is over: whatever it was has to have time to pass.
 
-use super::{Input, MOST_ATTEMPTS, Outcome, Step, outcome, record};
+use std::time::Duration;
+
+use super::{Input, MOST_ATTEMPTS, Outcome, Step, outcome, record, rest_for};
 use crate::{
     handover::MAY_PASS,
     observe::{ContainerState, JobView, PodPhase, PodView},
     state::{JobRecord, Reason, RunState},
 };
+
+/// How long after the first attempt the second one begins at the earliest; the third waits three times as long.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// What comes after a Pod that ended.
 pub enum After {
@@ -55,10 +60,20 @@ pub fn is_spent(state: &RunState) -> bool {
     state.job.is_some() && state.failed_attempts.len() == state.attempts as usize
 }
 
+/// How long the next attempt waits after so many.
+pub fn pause(attempts: u32) -> Duration {
+    PAUSE * 3_u32.saturating_pow(attempts.saturating_sub(1))
+}
+
 /// The Job of a spent attempt has ended, and no Pod of it is left that has not: the next one, if it had no other.
 pub fn next(input: &Input<'_>, job: &JobView, recorded: &JobRecord) -> Step {
     if job.failed == 1 {
-        return record::again(input);
+        let spent = input.state.failed_attempts.last();
+        let since = spent.map_or(input.now, |failed| failed.time);
+        return match input.left(since, pause(input.state.attempts)) {
+            Some(left) => rest_for(left),
+            None => record::again(input),
+        };
     }
     let words = format!(
         "its Job {} had {} Pods, and one of them may have run the agent",

@@ -2,7 +2,7 @@
 
 use kubeopencode_api::names::condition;
 
-use super::{Input, job_name, problem, running};
+use super::{Input, again, job_name, problem, running};
 use crate::{
     handover::{PushReport, PushState},
     lower::{Lack, Lowered},
@@ -173,6 +173,19 @@ fn started(input: &Input<'_>, sentences: &mut Vec<String>) {
         sentences.push("That Job does not exist any more; the Task fails as lost.".to_owned());
         return;
     };
+    if let Some(failed) = state.failed_attempts.last()
+        && again::is_spent(state)
+    {
+        let left = input.left(failed.time, again::pause(state.attempts));
+        sentences.push(format!(
+            "Attempt {} ended before the agent was started ({}); attempt {} begins in {} s.",
+            state.attempts,
+            failed.message.trim_end_matches('.'),
+            state.attempts + 1,
+            left.unwrap_or_default().as_secs()
+        ));
+        return;
+    }
     if job.suspended && !job.released {
         sentences.push("The Job is not released yet; the operator does that next.".to_owned());
     }

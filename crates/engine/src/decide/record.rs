@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use kubeopencode_api::names::condition;
 
-use super::{Event, EventType, Input, Outcome, Step};
+use super::{Event, EventType, Input, Outcome, Step, again};
 use crate::{
     observe::JobView,
     queue::Standing,
@@ -107,6 +107,10 @@ pub fn spent(input: &Input<'_>, job: &JobRecord, why: &str) -> Step {
         message: cut(why),
         time: whole_seconds(input.now),
     });
+    let (attempt, pause) = (state.attempts, again::pause(state.attempts).as_secs());
+    state.message = Some(cut(&format!(
+        "attempt {attempt} ended before the agent was started, another one begins {pause} s later: {why}"
+    )));
     record(state, Vec::new())
 }
 

@@ -63,6 +63,7 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
     let spent = again::is_spent(input.state) && !input.stopping();
     match (pod, &job.end) {
         (None, Some(_)) if spent => again::next(input, job, recorded),
+        (None, Some(_)) if again::is_spent(input.state) && !marked => record::stopping(input),
         (None, Some(end)) => record::end(input, of_job_end(job, end, marked)),
         _ if input.stopping() && !marked => record::stopping(input),
         _ if marked => stop(input, job, pod),

@@ -39,6 +39,10 @@ fn follows(moment: &mut Moment) {
     is_spent(moment);
     // Its Pod may be gone by now.
     moment.observation.pods.clear();
+    let Step::Rest { again: Some(pause) } = moment.decide() else {
+        panic!("{:?}", moment.decide());
+    };
+    moment.now += i64::try_from(pause.as_secs()).expect("short");
     moment.record();
     assert_eq!(moment.state.phase, Phase::Pending, "{:?}", moment.state);
     assert_eq!(moment.state.job, None);
@@ -88,6 +92,38 @@ fn there_are_three_of_them_and_each_is_on_record() {
     }
     assert_eq!(jobs[0], first);
     assert_ne!(jobs[1], first);
+}
+
+/// Whatever it was has to have time to pass.
+#[test]
+fn there_is_a_pause_before_each_and_it_says_how_long() {
+    let mut moment = failed(EVICTED);
+    is_spent(&mut moment);
+    let message = moment.state.message.clone().expect("a message");
+    assert_eq!(
+        message,
+        "attempt 1 ended before the agent was started, another one begins 10 s later: Evicted: no room"
+    );
+    moment.now += 9;
+    let Step::Rest { again } = moment.decide() else {
+        panic!("{:?}", moment.decide());
+    };
+    assert_eq!(again.expect("a pause").as_secs(), 1);
+    let why = explain(&moment.input()).join(" ");
+    assert!(why.contains("attempt 2 begins in 1 s"), "{why}");
+    moment.now += 1;
+    moment.record();
+    assert_eq!(moment.state.phase, Phase::Pending);
+}
+
+#[test]
+fn a_stop_in_the_pause_is_heard_although_the_pod_is_gone() {
+    let mut moment = failed(EVICTED);
+    is_spent(&mut moment);
+    moment.observation.pods.clear();
+    moment.stop = true;
+    moment.record();
+    assert_eq!(moment.reason(), Reason::UserStopped);
 }
 
 #[test]

@@ -233,3 +233,35 @@ async fn when_a_definition_goes_its_objects_and_their_dependents_go() {
     maps.until_gone("child").await;
     garden.world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_deleted_before_it_has_a_node_fails_and_goes() {
+    let garden = Garden::new().await;
+    let world = &garden.world;
+    let pods = world.api_in("default", "v1", "Pod", "pods");
+    let jobs = world.api_in("default", "batch/v1", "Job", "jobs");
+    let mut pod_events = world.follow(&pods).await;
+    let mut job_events = world.follow(&jobs).await;
+    // A Pod that is going is waited for, and the Job counts it only when it has ended.
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"}, "spec": {
+        "backoffLimit": 0, "podReplacementPolicy": "Failed",
+        "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "i"}]}},
+    }});
+    create(&jobs, job).await;
+    let pod = pod_events.until("a Pod", |_, _| true).await;
+    let name = pod["metadata"]["name"].as_str().unwrap();
+    let held = |_: &str, job: &Value| job["status"]["active"] == 1;
+    job_events.until("the Job to count it", held).await;
+    pods.delete(name, &policy(PropagationPolicy::Foreground))
+        .await
+        .unwrap();
+    pod_events.until_gone(name).await;
+    let failed = |_: &str, job: &Value| {
+        let conditions = job["status"]["conditions"].as_array();
+        let mut conditions = conditions.into_iter().flatten();
+        conditions.any(|condition| condition["type"] == "Failed")
+    };
+    let job = job_events.until("the Job to fail", failed).await;
+    assert_eq!(job["status"]["failed"], 1, "{job}");
+    garden.world.end().await;
+}
