@@ -103,15 +103,9 @@ pub(crate) enum ActError {
         #[source]
         source: Box<KubeError>,
     },
-    #[error("cannot delete Job {name}")]
-    DeleteJob {
-        name: String,
-        #[source]
-        source: Box<KubeError>,
-    },
-    #[error("cannot delete Pod {name}")]
-    DeletePod {
-        name: String,
+    #[error("cannot delete {what}")]
+    Delete {
+        what: String,
         #[source]
         source: Box<KubeError>,
     },
@@ -188,8 +182,7 @@ impl RoundError {
                 | ActError::LookAtTaken { source, .. }
                 | ActError::ReleaseJob { source, .. }
                 | ActError::SuspendJob { source, .. }
-                | ActError::DeleteJob { source, .. }
-                | ActError::DeletePod { source, .. }
+                | ActError::Delete { source, .. }
                 | ActError::SetPodDeadline { source, .. },
             )
             | Self::Record(RecordError::Replace(source)) => Some(source),

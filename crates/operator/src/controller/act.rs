@@ -105,56 +105,20 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 name,
                 uid,
                 annotated,
-            } => match self.release_job(owner, &name, &uid, annotated).await {
-                Ok(job) => {
-                    let before = observation.job.take().map(|job| job.resource_version);
-                    observation.job = Some(self.wrote_job(owner, before.as_deref(), job));
-                    // From now on it may have a Pod.
-                    observation.unseen = true;
-                }
-                Err(error) if moved_on(&error) => {
-                    return self.look_again(owner, &name, &uid, observation).await;
-                }
-                Err(source) if not_as_tested(&source) => {
-                    let flow = self.look_again(owner, &name, &uid, observation).await?;
-                    let as_tested = |job: &JobView| {
-                        job.uid == uid
-                            && job.suspended
-                            && !job.released
-                            && job.annotated == annotated
-                    };
-                    // Not our conditions, then, but the API server's own: asking once more changes nothing.
-                    if observation.job.as_ref().is_some_and(as_tested) {
-                        return Err(ActError::ReleaseJob { name, source }.into());
-                    }
-                    return Ok(flow);
-                }
-                Err(source) => return Err(ActError::ReleaseJob { name, source }.into()),
-            },
+            } => {
+                return self
+                    .release(owner, name, &uid, annotated, observation)
+                    .await;
+            }
             Action::SuspendJob { name, uid } => {
-                let before = observation
-                    .job
-                    .as_ref()
-                    .map(|job| job.resource_version.clone());
-                let change = json!({
-                    "metadata": {"uid": uid}, "spec": {"suspend": true, "parallelism": 0},
-                });
-                match self.patch::<Job>(owner, &name, &change).await {
-                    Ok(job) => {
-                        observation.job = Some(self.wrote_job(owner, before.as_deref(), job));
-                    }
-                    Err(error) if moved_on(&error) => {
-                        return self.look_again(owner, &name, &uid, observation).await;
-                    }
-                    Err(source) => return Err(ActError::SuspendJob { name, source }.into()),
-                }
+                return self.suspend(owner, name, &uid, observation).await;
             }
             Action::DeleteJob {
                 name,
                 uid,
                 resource_version,
             } => {
-                self.delete_job(&owner.namespace, &name, &uid, resource_version)
+                self.delete::<Job>(&owner.namespace, &name, &uid, resource_version)
                     .await?;
                 return self.look_again(owner, &name, &uid, observation).await;
             }
@@ -163,7 +127,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 uid,
                 resource_version,
             } => {
-                self.delete_pod(&owner.namespace, &name, &uid, resource_version)
+                self.delete::<Pod>(&owner.namespace, &name, &uid, resource_version)
                     .await?;
                 // Whether it was that version, the API server tells.
                 observation.pods.retain(|pod| pod.uid != uid);
@@ -184,6 +148,63 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             Some(_) => ControlFlow::Break(()),
             None => ControlFlow::Continue(()),
         })
+    }
+
+    /// Releases a Job, once.
+    async fn release(
+        &self,
+        owner: &Owner,
+        name: String,
+        uid: &str,
+        annotated: bool,
+        observation: &mut Observation,
+    ) -> Result<ControlFlow<()>, RoundError> {
+        match self.release_job(owner, &name, uid, annotated).await {
+            Ok(job) => {
+                let before = observation.job.take().map(|job| job.resource_version);
+                observation.job = Some(self.wrote_job(owner, before.as_deref(), job));
+                // From now on it may have a Pod.
+                observation.unseen = true;
+                Ok(ControlFlow::Continue(()))
+            }
+            Err(error) if moved_on(&error) => self.look_again(owner, &name, uid, observation).await,
+            Err(source) if not_as_tested(&source) => {
+                let flow = self.look_again(owner, &name, uid, observation).await?;
+                let as_tested = |job: &JobView| {
+                    job.uid == uid && job.suspended && !job.released && job.annotated == annotated
+                };
+                // Not our conditions, then, but the API server's own: asking once more changes nothing.
+                if observation.job.as_ref().is_some_and(as_tested) {
+                    return Err(ActError::ReleaseJob { name, source }.into());
+                }
+                Ok(flow)
+            }
+            Err(source) => Err(ActError::ReleaseJob { name, source }.into()),
+        }
+    }
+
+    async fn suspend(
+        &self,
+        owner: &Owner,
+        name: String,
+        uid: &str,
+        observation: &mut Observation,
+    ) -> Result<ControlFlow<()>, RoundError> {
+        let before = observation
+            .job
+            .as_ref()
+            .map(|job| job.resource_version.clone());
+        let change = json!({
+            "metadata": {"uid": uid}, "spec": {"suspend": true, "parallelism": 0},
+        });
+        match self.patch::<Job>(owner, &name, &change).await {
+            Ok(job) => {
+                observation.job = Some(self.wrote_job(owner, before.as_deref(), job));
+                Ok(ControlFlow::Continue(()))
+            }
+            Err(error) if moved_on(&error) => self.look_again(owner, &name, uid, observation).await,
+            Err(source) => Err(ActError::SuspendJob { name, source }.into()),
+        }
     }
 
     /// Create it. If its name is taken by an object of the same owner, that is the one.
@@ -291,44 +312,14 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             .map_err(Box::new)
     }
 
-    /// A Job that was never released.
-    pub(super) async fn delete_job(
-        &self,
-        namespace: &str,
-        name: &str,
-        uid: &str,
-        resource_version: String,
-    ) -> Result<(), ActError> {
-        let deleted = self.delete::<Job>(namespace, name, uid, resource_version);
-        deleted.await.map_err(|source| ActError::DeleteJob {
-            name: name.to_owned(),
-            source,
-        })
-    }
-
-    /// A Pod that no node has.
-    pub(super) async fn delete_pod(
-        &self,
-        namespace: &str,
-        name: &str,
-        uid: &str,
-        resource_version: String,
-    ) -> Result<(), ActError> {
-        let deleted = self.delete::<Pod>(namespace, name, uid, resource_version);
-        deleted.await.map_err(|source| ActError::DeletePod {
-            name: name.to_owned(),
-            source,
-        })
-    }
-
     /// Deletes this version of it, and none that came after.
-    async fn delete<K>(
+    pub(super) async fn delete<K>(
         &self,
         namespace: &str,
         name: &str,
         uid: &str,
         resource_version: String,
-    ) -> Result<(), Box<KubeError>>
+    ) -> Result<(), ActError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -343,7 +334,10 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         match api.delete(name, &exactly).await {
             Ok(_) => Ok(()),
             Err(error) if moved_on(&error) => Ok(()),
-            Err(source) => Err(Box::new(source)),
+            Err(source) => Err(ActError::Delete {
+                what: format!("{} {name}", K::kind(&())),
+                source: Box::new(source),
+            }),
         }
     }
 

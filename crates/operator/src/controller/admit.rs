@@ -143,12 +143,12 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             None => match self.what_is_left(&key.0, &slot).await? {
                 Rest::Nothing => self.pools.leaves(key, &slot.uid),
                 Rest::Left(pod) => {
-                    self.delete_pod(&key.0, &pod.name, &pod.uid, pod.resource_version)
+                    self.delete::<Pod>(&key.0, &pod.name, &pod.uid, pod.resource_version)
                         .await?;
                 }
                 Rest::Unreleased(job) if job.deleting => {}
                 Rest::Unreleased(job) => {
-                    self.delete_job(&key.0, &job.name, &job.uid, job.resource_version)
+                    self.delete::<Job>(&key.0, &job.name, &job.uid, job.resource_version)
                         .await?;
                 }
                 Rest::Something(wait) => return Ok(wait),

@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use kube::{Resource as _, ResourceExt as _};
 use kubeopencode_engine::{
-    decide::{Input, Step, decide, job_name},
+    decide::{Event, Input, Step, decide, job_name},
     lower::FrontEnd,
-    state::Reason,
+    run::Owner,
+    state::{Reason, RunState},
 };
 use tracing::{Instrument as _, Span, debug, field, info, info_span};
 
@@ -93,21 +94,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                     self.enlist(&object);
                     let went_on = !state.phase.is_terminal();
                     state = F::state(&object);
-                    if let Some(reason) = state
-                        .reason
-                        .filter(|_| went_on && state.phase.is_terminal())
-                    {
-                        self.metrics.ended(reason);
-                    }
-                    info!(
-                        phase = state.phase.as_str(),
-                        reason = state.reason.map(Reason::as_str),
-                        message = state.message,
-                        "recorded"
-                    );
-                    for event in events {
-                        self.events.publish(&owner, state.attempts, &event);
-                    }
+                    self.tell(&owner, &state, went_on, events);
                     if job_name(&owner, &state) != before {
                         observation = self.observe(&owner, &state);
                     }
@@ -122,5 +109,22 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             }
         }
         Err(RoundError::Restless(STEPS))
+    }
+
+    /// A state is on record: says so to everybody who wants to know.
+    fn tell(&self, owner: &Owner, state: &RunState, went_on: bool, events: Vec<Event>) {
+        let ended = state.reason.filter(|_| state.phase.is_terminal());
+        if let Some(reason) = ended.filter(|_| went_on) {
+            self.metrics.ended(reason);
+        }
+        info!(
+            phase = state.phase.as_str(),
+            reason = state.reason.map(Reason::as_str),
+            message = state.message,
+            "recorded"
+        );
+        for event in events {
+            self.events.publish(owner, state.attempts, &event);
+        }
     }
 }

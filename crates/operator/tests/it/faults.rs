@@ -94,6 +94,8 @@ pub enum Fault {
     Refused,
     /// It is answered with 403, and has no effect.
     Forbidden,
+    /// It is answered with 404, and has no effect.
+    Missing,
     /// It is a watch, and its only event is that its resourceVersion is too old to watch from.
     Expired,
     /// It takes effect, and the answer is lost.
@@ -260,6 +262,7 @@ where
                 Fault::Unreachable => return Err("connection refused".into()),
                 Fault::Refused => return Ok(failure(500, "InternalError")),
                 Fault::Forbidden => return Ok(failure(403, "Forbidden")),
+                Fault::Missing => return Ok(failure(404, "NotFound")),
                 Fault::Expired => {
                     let event = json!({"type": "ERROR", "object": status(410, "Expired")});
                     return Ok(Response::new(full(format!("{event}\n"))));

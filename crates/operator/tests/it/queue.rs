@@ -373,6 +373,33 @@ async fn a_limit_that_only_a_look_up_shows_is_held() {
     world.end().await;
 }
 
+/// Its Agent is there when it is looked up, gone when a slot is asked for, and then there again: what was made of the first
+/// is void, and the Task does not run beside the queue.
+#[tokio::test]
+async fn an_agent_that_goes_between_look_up_and_claim_gives_no_slot_and_no_leave_to_run() {
+    let mut world = World::new(Play::Works).await;
+    let mut looks = 0;
+    world.operate(&Faults::new(move |_, call: &Call| {
+        match (call.verb, call.resource.as_str()) {
+            ("watch", "agents") => Fault::Hangs,
+            ("get", "agents") => {
+                looks += 1;
+                if looks == 2 {
+                    Fault::Missing
+                } else {
+                    Fault::None
+                }
+            }
+            _ => Fault::None,
+        }
+    }));
+    world.create(&limited(1)).await;
+    world.create(&task("a")).await;
+    is(&world, "a", TaskPhase::Running).await;
+    holders(&world, &["a"]).await;
+    world.end().await;
+}
+
 /// The Agent appears, and another Task finds it before the watch shows it: who waited for it hears of it all the same.
 #[tokio::test]
 async fn who_waits_for_an_agent_hears_of_it_from_whoever_finds_it() {
