@@ -379,24 +379,35 @@ async fn a_limit_that_only_a_look_up_shows_is_held() {
 async fn an_agent_that_goes_between_look_up_and_claim_gives_no_slot_and_no_leave_to_run() {
     let mut world = World::new(Play::Works).await;
     let mut looks = 0;
-    world.operate(&Faults::new(move |_, call: &Call| {
-        match (call.verb, call.resource.as_str()) {
+    let faults = Faults::new(
+        move |_, call: &Call| match (call.verb, call.resource.as_str()) {
             ("watch", "agents") => Fault::Hangs,
-            ("get", "agents") => {
+            ("get", "agents") if call.name == "default" => {
                 looks += 1;
-                if looks == 2 {
+                if matches!(looks, 2 | 3) {
                     Fault::Missing
                 } else {
                     Fault::None
                 }
             }
             _ => Fault::None,
-        }
-    }));
+        },
+    );
+    world.operate(&faults);
+    // It asks for an Agent in vain, so by then those that there are were listed: none.
+    let waits = task("waits").replace("Do it.", "Do it., agentRef: other");
+    world.create(&waits).await;
+    is(&world, "waits", TaskPhase::Pending).await;
     world.create(&limited(1)).await;
     world.create(&task("a")).await;
     is(&world, "a", TaskPhase::Running).await;
-    holders(&world, &["a"]).await;
+    let granted = faults.successes();
+    let first = |verb, resource| {
+        let call = |call: &Call| (call.verb, call.resource.as_str()) == (verb, resource);
+        granted.iter().position(call)
+    };
+    let slot = first("update", "agents/status").expect("a slot");
+    assert!(Some(slot) < first("create", "jobs"), "{granted:#?}");
     world.end().await;
 }
 
