@@ -384,7 +384,7 @@ async fn an_agent_that_goes_between_look_up_and_claim_gives_no_slot_and_no_leave
             ("watch", "agents") => Fault::Hangs,
             ("get", "agents") if call.name == "default" => {
                 looks += 1;
-                if matches!(looks, 2 | 3) {
+                if matches!(looks, 2..=4) {
                     Fault::Missing
                 } else {
                     Fault::None
