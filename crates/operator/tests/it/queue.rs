@@ -395,11 +395,14 @@ async fn an_agent_that_goes_between_look_up_and_claim_gives_no_slot_and_no_leave
     );
     world.operate(&faults);
     // It asks for an Agent in vain, so by then those that there are were listed: none.
-    let waits = task("waits").replace("Do it.", "Do it., agentRef: other");
-    world.create(&waits).await;
+    let refers = |name, agent| task(name).replace("Do it.", &format!("Do it., agentRef: {agent}"));
+    world.create(&refers("waits", "other")).await;
     is(&world, "waits", TaskPhase::Pending).await;
     world.create(&limited(1)).await;
-    world.create(&task("a")).await;
+    world.create(&refers("a", "default")).await;
+    // Nobody tells it of the Agent when it is there again, but that something was changed.
+    is(&world, "a", TaskPhase::Pending).await;
+    world.annotate("a", &json!({"look": "again"})).await;
     is(&world, "a", TaskPhase::Running).await;
     let granted = faults.successes();
     let first = |verb, resource| {
