@@ -225,7 +225,7 @@ impl Checker {
 
     /// The node starts the agent of this Pod.
     pub fn agent_starts(&self, pod: &Value) {
-        let job = text(&pod["metadata"]["ownerReferences"][0]["uid"]);
+        let job = job_of(pod);
         let known = self.lock().jobs.get(&job).cloned();
         let Some((task, name)) = known else {
             return;
@@ -278,8 +278,7 @@ impl Checker {
                 && (deletion.is_null() || rules::may_still_run(moment(deletion), now))
                 && inner.running.contains(&text(&metadata["name"]))
         });
-        let job = |pod: &Value| text(&pod["metadata"]["ownerReferences"][0]["uid"]);
-        let tasks = working.filter_map(|pod| inner.jobs.get(&job(&pod.value)));
+        let tasks = working.filter_map(|pod| inner.jobs.get(&job_of(&pod.value)));
         tasks.map(|(task, _)| task.clone()).collect()
     }
 
@@ -290,7 +289,7 @@ impl Checker {
 
     /// The agent of this Pod is ended by its timeout.
     pub fn agent_timed_out(&self, pod: &Value) {
-        let job = text(&pod["metadata"]["ownerReferences"][0]["uid"]);
+        let job = job_of(pod);
         let mut inner = self.lock();
         if let Some((task, _)) = inner.jobs.get(&job).cloned() {
             inner.timed_out.insert(task);
@@ -383,6 +382,14 @@ fn told(task: &Value) -> String {
         status["attempts"],
         if deleting { " deleting" } else { "" }
     )
+}
+
+/// UID of the Job that made the Pod, which may have been orphaned since.
+fn job_of(pod: &Value) -> String {
+    let metadata = &pod["metadata"];
+    let owner = &metadata["ownerReferences"][0]["uid"];
+    let label = &metadata["labels"]["batch.kubernetes.io/controller-uid"];
+    text(if owner.is_string() { owner } else { label })
 }
 
 /// A time as the API writes it.
