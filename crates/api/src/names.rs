@@ -11,7 +11,7 @@ pub const MANAGER: &str = "kubeopencode";
 /// Label on all that the operator creates; its value is [`MANAGER`]. Watches select by it.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// Annotation by which a person stops a Task: `kubeopencode.io/stop=true`.
+/// Annotation by which a person stops a Task: `kubeopencode.io/stop=true`, or another word for yes.
 pub const ANNOTATION_STOP: &str = "kubeopencode.io/stop";
 
 /// Annotation on Job, Pod and ConfigMap: the owner as `group/version/plural/name`.

@@ -108,7 +108,11 @@ impl From<kube::Error> for Failure {
             error => Problem::new(format!(
                 "the cluster cannot be asked: {}",
                 chain(&error.into())
-            )),
+            ))
+            .hint(
+                "`kubectl cluster-info` says which one the kubeconfig names; the local one is there while \
+                 `kubeopencode local` runs",
+            ),
         }
         .failed()
     }

@@ -1,9 +1,9 @@
 //! `task …`: create, list, get, logs, stop, why, delete.
 
+mod list;
 mod queue;
 mod why;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, ResourceExt as _,
@@ -13,7 +13,7 @@ use kubeopencode_api::{names, v1alpha1::Task};
 use serde_json::json;
 
 use crate::{
-    cli::{CreateArgs, GetArgs, ListArgs, LogsArgs, NamedArgs, TaskCommand},
+    cli::{CreateArgs, GetArgs, LogsArgs, NamedArgs, TaskCommand},
     create,
     failure::{Failure, Problem},
     follow::{self, Output, Talk},
@@ -28,7 +28,7 @@ use crate::{
 pub(crate) async fn task(command: &TaskCommand, printer: &Printer) -> Result<(), Failure> {
     match command {
         TaskCommand::Create(arguments) => create_all(arguments, printer).await,
-        TaskCommand::List(arguments) => list(arguments, printer).await,
+        TaskCommand::List(arguments) => list::list(arguments, printer).await,
         TaskCommand::Get(arguments) => get(arguments, printer).await,
         TaskCommand::Logs(arguments) => logs(arguments, printer).await,
         TaskCommand::Stop(arguments) => stop(arguments, printer).await,
@@ -61,57 +61,6 @@ async fn create_all(arguments: &CreateArgs, printer: &Printer) -> Result<(), Fai
             written.word()
         ));
     }
-    Ok(())
-}
-
-async fn list(arguments: &ListArgs, printer: &Printer) -> Result<(), Failure> {
-    let target = target::connect(&arguments.target).await?;
-    let tasks: Api<Task> = if arguments.all_namespaces {
-        Api::all(target.client.clone())
-    } else {
-        Api::namespaced(target.client.clone(), &target.namespace)
-    };
-    let mut parameters = ListParams::default();
-    if let Some(selector) = &arguments.selector {
-        parameters = parameters.labels(selector);
-    }
-    let found = tasks.list(&parameters).await?.items;
-    if let Some(format) = arguments.output {
-        return table::objects("task.kubeopencode.io", &found, false, format, printer);
-    }
-    if found.is_empty() {
-        let place = if arguments.all_namespaces {
-            "any namespace".to_owned()
-        } else {
-            format!("namespace {}", target.namespace)
-        };
-        printer.line(&format!("There are no Tasks in {place}."));
-        return Ok(());
-    }
-    let now = Timestamp::now();
-    let mut rows = vec![row(
-        arguments.all_namespaces,
-        "NAMESPACE",
-        ["NAME", "PHASE", "AGENT", "AGE", "REASON"].map(str::to_owned),
-    )];
-    rows.extend(found.iter().map(|task| {
-        let status = task.status.clone().unwrap_or_default();
-        let cells = [
-            task.name_any(),
-            status
-                .phase
-                .map_or_else(|| "Pending".to_owned(), |phase| format!("{phase:?}")),
-            status.agent.map(|agent| agent.name).unwrap_or_default(),
-            table::age(task.creation_timestamp().map(|time| time.0), now),
-            status.reason.unwrap_or_default(),
-        ];
-        row(
-            arguments.all_namespaces,
-            &task.namespace().unwrap_or_default(),
-            cells,
-        )
-    }));
-    printer.text(&table::render(&rows));
     Ok(())
 }
 

@@ -141,7 +141,7 @@ fn ready(input: &Input<'_>, sentences: &mut Vec<String>) {
             Standing::Waits(position) => {
                 sentences.push(format!(
                     "All slots of Agent {agent} are in use, and it is number {position} in the queue. \
-                     It starts by itself when its turn comes; `kubectl get agent {agent} -o yaml` says who holds them."
+                     It starts by itself when its turn comes."
                 ));
                 return;
             }

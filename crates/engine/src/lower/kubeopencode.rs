@@ -105,7 +105,7 @@ impl FrontEnd for TaskFrontEnd {
             .annotations
             .as_ref()
             .and_then(|annotations| annotations.get(names::ANNOTATION_STOP))
-            .is_some_and(|value| value == "true")
+            .is_some_and(|value| says_yes(value))
     }
 
     fn agent(task: &Task) -> &str {
@@ -295,6 +295,14 @@ impl Chosen {
             }),
         ]
     }
+}
+
+/// Whether the value of an annotation that a person has written means yes. Who wants an agent to stop is not asked for the
+/// one right spelling.
+fn says_yes(value: &str) -> bool {
+    let yes = ["true", "t", "yes", "y", "on", "1"];
+    yes.iter()
+        .any(|word| value.trim().eq_ignore_ascii_case(word))
 }
 
 /// The Agent that the Task names.

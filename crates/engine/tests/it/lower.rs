@@ -626,8 +626,16 @@ fn a_resource_that_no_api_server_has_accepted_is_not_lowered() {
 }
 
 #[test]
-fn stop_is_the_annotation_with_the_word_true() {
-    for (value, stop) in [("'true'", true), ("'false'", false), ("''", false)] {
+fn stop_is_the_annotation_with_a_word_for_yes() {
+    for (value, stop) in [
+        ("'true'", true),
+        ("'True'", true),
+        ("'yes'", true),
+        ("'1'", true),
+        ("'false'", false),
+        ("''", false),
+        ("'no'", false),
+    ] {
         let cluster = Cluster::of(&format!(
             "kind: Task\nmetadata: {{name: a, annotations: {{kubeopencode.io/stop: {value}}}}}\nspec: {{}}"
         ));

@@ -10,15 +10,24 @@ use kubeopencode_engine::{
 
 use crate::{failure::Failure, target::Target};
 
+/// A Task and the slots of its Agent.
+pub(super) struct Place {
+    /// Where it stands.
+    pub(super) slot: SlotView,
+    /// Names of the Tasks that hold the slots.
+    pub(super) holders: Vec<String>,
+}
+
 /// None where its Agent has no limit, or it is not in the queue.
-pub(super) async fn slot(target: &Target, task: &Task) -> Result<Option<SlotView>, Failure> {
+pub(super) async fn place(target: &Target, task: &Task) -> Result<Option<Place>, Failure> {
     let name = TaskFrontEnd::agent(task);
     let agents: Api<Agent> = Api::namespaced(target.client.clone(), &target.namespace);
     let Some(agent) = agents.get_opt(name).await? else {
         return Ok(None);
     };
     let holds = |slot: &Slot| Some(&slot.uid) == task.metadata.uid.as_ref();
-    let standing = if TaskFrontEnd::slots(&agent).iter().any(holds) {
+    let slots = TaskFrontEnd::slots(&agent);
+    let standing = if slots.iter().any(holds) {
         Standing::Held
     } else if TaskFrontEnd::state(task).phase == Phase::Queued {
         let tasks: Api<Task> = Api::namespaced(target.client.clone(), &target.namespace);
@@ -33,8 +42,11 @@ pub(super) async fn slot(target: &Target, task: &Task) -> Result<Option<SlotView
     } else {
         return Ok(None);
     };
-    Ok(Some(SlotView {
-        agent: name.to_owned(),
-        standing,
+    Ok(Some(Place {
+        slot: SlotView {
+            agent: name.to_owned(),
+            standing,
+        },
+        holders: slots.iter().map(|slot| slot.name.clone()).collect(),
     }))
 }

@@ -11,9 +11,10 @@ use kubeopencode_engine::{
     decide::{self, Input},
     lower::{FrontEnd as _, Setting, Source, kubeopencode::TaskFrontEnd},
     observe::{ContainerState, JobView, Observation, PodView},
+    queue::Standing,
 };
 
-use super::queue;
+use super::queue::{self, Place};
 use crate::{
     cli::NamedArgs,
     create,
@@ -41,10 +42,11 @@ pub(super) async fn why(arguments: &NamedArgs, printer: &Printer) -> Result<(), 
     let pods: Api<Pod> = Api::namespaced(target.client.clone(), &target.namespace);
     let job_name = decide::job_name(&owner, &state);
     let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job_name}"));
+    let place = queue::place(&target, &task).await?;
     let observation = Observation {
         job: jobs.get_opt(&job_name).await?.as_ref().map(JobView::of),
         pods: pods.list(&of_job).await?.iter().map(PodView::of).collect(),
-        slot: queue::slot(&target, &task).await?,
+        slot: place.as_ref().map(|place| place.slot.clone()),
         confirmed: true,
         ..Observation::default()
     };
@@ -58,6 +60,10 @@ pub(super) async fn why(arguments: &NamedArgs, printer: &Printer) -> Result<(), 
         deleting: task.metadata.deletion_timestamp.is_some(),
         now,
     });
+    let waits = |place: &&Place| matches!(place.slot.standing, Standing::Waits(_));
+    if let Some(place) = place.as_ref().filter(waits) {
+        sentences.push(held_by(&place.holders));
+    }
     let began = |pod: &PodView| {
         let agent = pod.agent.as_ref().map(|agent| &agent.state);
         !matches!(agent, None | Some(ContainerState::Waiting { .. }))
@@ -101,6 +107,18 @@ pub(super) async fn why(arguments: &NamedArgs, printer: &Printer) -> Result<(), 
     let ours = target.data_dir.is_some();
     printer.text(&settings_section(title, &told, ours));
     Ok(())
+}
+
+/// As many names as fit into a line.
+fn held_by(holders: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let (shown, rest) = holders.split_at(holders.len().min(SHOWN));
+    let mut names = shown.to_vec();
+    if !rest.is_empty() {
+        names.push(format!("and {} more", rest.len()));
+    }
+    let names = names.join(", ");
+    format!("The slots are held by {names}.")
 }
 
 /// What the Task is executed with, and who says so. `ours`: the operator is this same program; another one may have been
