@@ -56,6 +56,9 @@ struct Inner {
     running: BTreeSet<String>,
     /// UIDs of Tasks whose agent was ended by its timeout.
     timed_out: BTreeSet<String>,
+    /// Pods that were made for a Job which somebody had deleted or suspended by then: its controller was just about to, and
+    /// takes them away at once. Nobody else can know of them.
+    too_late: BTreeSet<String>,
 }
 
 impl Checker {
@@ -76,6 +79,7 @@ impl Checker {
             starts: Vec::new(),
             running: BTreeSet::new(),
             timed_out: BTreeSet::new(),
+            too_late: BTreeSet::new(),
         };
         Ok(Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -219,6 +223,10 @@ impl Checker {
         } else if let Some(name) = key.strip_prefix(PODS) {
             let phase = &after["status"]["phase"];
             self.trace.say(who, format_args!("  = Pod {name}: {phase}"));
+            if before.is_none() && !self.has_a_job_that_goes_on(after) {
+                let name = text(&after["metadata"]["name"]);
+                self.lock().too_late.insert(name);
+            }
         }
         Ok(())
     }
@@ -244,13 +252,20 @@ impl Checker {
         self.report(held);
     }
 
-    /// Of a Task that was created after its Agent had got its limit; others may have been on their way. Of a Job that
-    /// somebody has deleted or suspended, its controller may just be making a Pod, which goes at once.
+    fn has_a_job_that_goes_on(&self, pod: &Value) -> bool {
+        let (jobs, _) = self.store.list(JOBS);
+        let uid = job_of(pod);
+        jobs.iter()
+            .any(|job| job.value["metadata"]["uid"] == *uid && job.value["spec"]["suspend"] != true)
+    }
+
+    /// Of a Task that was created after its Agent had got its limit; others may have been on their way. A Pod may have been
+    /// left without its Job before it started.
     fn has_a_slot(&self, start: &Start) -> Held {
         let (jobs, _) = self.store.list(JOBS);
-        let goes_on =
-            |job: &Value| job["metadata"]["uid"] == *start.job && job["spec"]["suspend"] != true;
-        if !jobs.iter().any(|job| goes_on(&job.value)) {
+        let is_there = |job: &Value| job["metadata"]["uid"] == *start.job;
+        if self.lock().too_late.contains(&start.pod) || !jobs.iter().any(|job| is_there(&job.value))
+        {
             return Ok(());
         }
         let (created, agent) = match self.lock().tasks.get(&start.task) {
@@ -277,6 +292,7 @@ impl Checker {
             pod.value["status"]["phase"] == "Running"
                 && (deletion.is_null() || rules::may_still_run(moment(deletion), now))
                 && inner.running.contains(&text(&metadata["name"]))
+                && !inner.too_late.contains(&text(&metadata["name"]))
         });
         let tasks = working.filter_map(|pod| inner.jobs.get(&job_of(&pod.value)));
         tasks.map(|(task, _)| task.clone()).collect()
