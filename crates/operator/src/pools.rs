@@ -330,16 +330,27 @@ impl<A: Resource> Pools<A> {
         }
     }
 
-    /// This operator has written the Agent.
-    pub(crate) fn wrote(&self, key: &Key, agent: Arc<A>, read: impl Fn(&A) -> Facts) -> Woken {
+    /// This operator has written `agent` over `before`, which [`Self::next`] gave. What was shown since then is from after
+    /// the write, and stays.
+    pub(crate) fn wrote(
+        &self,
+        key: &Key,
+        before: &A,
+        agent: Arc<A>,
+        read: impl Fn(&A) -> Facts,
+    ) -> Woken {
         let mut woken = Woken::default();
         let mut index = lock(&self.0);
-        let pool = index.agents.entry(key.clone()).or_default();
-        let before = pool.agent.as_ref();
-        let before = before.and_then(|agent| agent.meta().resource_version.clone());
-        pool.written.wrote(before.as_deref(), agent.clone());
-        let facts = read(&agent);
-        index.set(key, agent, facts, &mut woken);
+        let before = before.meta().resource_version.as_deref();
+        let pool = index.agents.get_mut(key).filter(|pool| {
+            let shown = pool.agent.as_ref();
+            shown.is_some_and(|shown| shown.meta().resource_version.as_deref() == before)
+        });
+        if let Some(pool) = pool {
+            pool.written.wrote(before, agent.clone());
+            let facts = read(&agent);
+            index.set(key, agent, facts, &mut woken);
+        }
         woken
     }
 }

@@ -4,7 +4,7 @@
 //! that is sent twice, late, or by two operators does what it does once. What the API server answers goes into the
 //! observation. An answer that no repetition changes goes there too, as a refusal: it is the engine's to judge.
 
-use std::{fmt::Debug, ops::ControlFlow, sync::Arc};
+use std::{fmt::Debug, mem, ops::ControlFlow, sync::Arc};
 
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -377,25 +377,18 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     fn wrote_pod(&self, owner: &Owner, mut pod: Pod, observation: &mut Observation) {
         pod.trim();
         let view = PodView::of(&pod);
-        let before = self
-            .pods
-            .get(pod.key().as_deref().unwrap_or_default())
-            .into_iter()
-            .find(|cached| cached.metadata.uid == pod.metadata.uid)
-            .and_then(|cached| cached.resource_version());
-        if before != pod.metadata.resource_version {
+        let mut known = observation.pods.iter_mut();
+        let Some(known) = known.find(|known| known.uid == view.uid) else {
+            observation.pods.push(view);
+            return;
+        };
+        // As it was decided upon: what the cache shows by now may be from after the write.
+        let before = mem::replace(known, view.clone()).resource_version;
+        if before != view.resource_version {
             self.memory.of(&owner.uid, |remembered| {
-                let overlay = remembered.pods.entry(view.uid.clone()).or_default();
-                overlay.wrote(before.as_deref(), Arc::new(pod));
+                let overlay = remembered.pods.entry(view.uid).or_default();
+                overlay.wrote(Some(&before), Arc::new(pod));
             });
-        }
-        match observation
-            .pods
-            .iter_mut()
-            .find(|known| known.uid == view.uid)
-        {
-            Some(known) => *known = view,
-            None => observation.pods.push(view),
         }
     }
 }

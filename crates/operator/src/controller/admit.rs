@@ -250,7 +250,8 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             match api.replace_status(name, &parameters, &next).await {
                 Ok(written) => {
                     info!(agent = name, in_use = slots.len(), "slots");
-                    self.wake_all(&self.pools.wrote(key, Arc::new(written), facts::<F>));
+                    let written = Arc::new(written);
+                    self.wake_all(&self.pools.wrote(key, &agent, written, facts::<F>));
                     return Ok(());
                 }
                 Err(KubeError::Api(status)) if status.is_conflict() || status.is_not_found() => {

@@ -80,6 +80,36 @@ fn who_is_shown_as_holder_is_woken_whoever_let_it_in() {
     assert_eq!(pools.standing(&key(), "t", true), Some(Standing::Held));
 }
 
+/// The watch is faster than the answer to the write, and has shown a change that somebody made after it.
+#[test]
+fn what_was_shown_after_a_write_stays_when_its_answer_comes() {
+    let pools = Pools::new();
+    let _ = pools.agent(&key(), agent("1"), facts(1, &[]));
+    let _ = pools.wants(&key(), &turn("a"));
+    let _ = pools.wants(&key(), &turn("b"));
+    let _ = pools.agent(&key(), agent("3"), facts(2, &["a"]));
+    let _ = pools.wrote(&key(), &agent("1"), agent("2"), facts(1, &["a"]));
+    assert_eq!(next(&pools), Some(vec!["a".to_owned(), "b".to_owned()]));
+    let _ = pools.agent(&key(), agent("3"), facts(2, &["a"]));
+    assert_eq!(next(&pools), Some(vec!["a".to_owned(), "b".to_owned()]));
+}
+
+/// And one that is from before it is covered.
+#[test]
+fn what_was_written_over_is_not_believed_any_more() {
+    let pools = Pools::new();
+    let _ = pools.agent(&key(), agent("1"), facts(1, &[]));
+    let _ = pools.wants(&key(), &turn("a"));
+    let woken = pools.wrote(&key(), &agent("1"), agent("2"), facts(1, &["a"]));
+    assert!(woken.tasks.contains(&("ns".to_owned(), slot("a"))));
+    let read = |shown: &Agent| {
+        let ours = shown.metadata.resource_version.as_deref() == Some("2");
+        facts(1, if ours { &["a"] } else { &[] })(shown)
+    };
+    let _ = pools.agent(&key(), agent("1"), read);
+    assert_eq!(pools.standing(&key(), "a", true), Some(Standing::Held));
+}
+
 /// Also those that this process has only ever seen as queued.
 #[test]
 fn who_waits_is_woken_when_the_agent_changes_or_goes() {

@@ -1,11 +1,13 @@
 //! A person stops a Task, in each phase of its life.
 
+use std::time::Duration;
+
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kubeopencode_api::v1alpha1::{TaskPhase, TaskStatus};
 use serde_json::json;
 
 use super::{
-    faults::Faults,
+    faults::{Call, Fault, Faults},
     kubelet::Play,
     life::phase,
     world::{AGENT, TASK, World, condition},
@@ -45,6 +47,27 @@ async fn while_it_waits_for_its_agent() {
     world.stop("it").await;
     assert_stopped(&world.ends("it").await);
     assert!(world.jobs().await.is_empty());
+    world.end().await;
+}
+
+/// The watch is faster than the answer: when that comes, the Pod has changed twice since.
+#[tokio::test]
+async fn by_a_request_whose_answer_comes_after_the_end() {
+    let mut world = World::new(Play::Works).await;
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    world.operate(&Faults::new(|_, call: &Call| {
+        let deadline = call.verb == "patch" && call.resource == "pods";
+        if deadline {
+            Fault::Late(Duration::from_secs(1))
+        } else {
+            Fault::None
+        }
+    }));
+    let job = world.job_of("it").await;
+    world.pod_of(&job, |pod| phase(pod) == "Running").await;
+    world.stop("it").await;
+    assert_stopped(&world.ends("it").await);
     world.end().await;
 }
 
