@@ -40,6 +40,11 @@ impl Reader {
             .feed(piece, |line| self.reading.line(line, &mut each));
     }
 
+    /// One line, for whoever cuts the stream into lines and has a use for those that are no events.
+    pub fn read(&mut self, line: Line<'_>, mut each: impl FnMut(Event)) {
+        self.reading.line(line, &mut each);
+    }
+
     /// The agent prints nothing more.
     pub fn finish(&mut self, mut each: impl FnMut(Event)) {
         self.lines.finish(|line| self.reading.line(line, &mut each));

@@ -109,6 +109,9 @@ pub(crate) struct RunArgs {
     /// Form of the summary, on standard output; the agent's output then goes to standard error
     #[arg(short, long, value_enum, value_name = "FORMAT", value_parser = ["json"])]
     pub(crate) output: Option<String>,
+    /// Show what the agent prints as it is: its events are not rendered, and no secrets hidden
+    #[arg(long)]
+    pub(crate) raw: bool,
     /// Keep the Pod's workspace, and say where it is
     #[arg(long)]
     pub(crate) keep: bool,
@@ -302,6 +305,9 @@ pub(crate) struct LogsArgs {
     /// Go on until the agent ends
     #[arg(short, long)]
     pub(crate) follow: bool,
+    /// The bytes as they are: events are not rendered, and no secrets hidden
+    #[arg(long)]
+    pub(crate) raw: bool,
     /// Container: `agent`, or one of the init containers such as `git-init`
     #[arg(short, long, value_name = "NAME", default_value = kubeopencode_api::names::container::AGENT)]
     pub(crate) container: String,

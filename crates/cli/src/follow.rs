@@ -3,6 +3,7 @@
 mod changes;
 mod logs;
 mod output;
+mod secrets;
 
 use std::{
     pin::pin,
@@ -22,7 +23,7 @@ use crate::{failure::Failure, printer::Printer};
 
 use changes::Changes;
 pub(crate) use logs::{container_state, copy};
-pub(crate) use output::Output;
+pub(crate) use output::{Output, Show};
 
 /// What is said about a Task, besides what its agent prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

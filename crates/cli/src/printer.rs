@@ -20,10 +20,17 @@ use crate::{
     failure::{Failure, Problem},
 };
 
+/// Where there are colours.
+#[derive(Debug, Clone, Copy)]
+struct Colors {
+    data: bool,
+    aside: bool,
+}
+
 /// Where output goes. Cheap to clone; clones share the progress line.
 #[derive(Clone)]
 pub(crate) struct Printer {
-    color: bool,
+    colors: Colors,
     progress: Arc<Mutex<Option<ProgressBar>>>,
     moving: bool,
     /// Whether both outputs are shown on a terminal, mixed.
@@ -38,20 +45,31 @@ impl Printer {
     /// A printer for this process' terminal.
     pub(crate) fn new(when: ColorWhen) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        let color = match when {
+        let chosen = |auto: anstream::ColorChoice| match when {
             ColorWhen::Always => true,
             ColorWhen::Never => false,
-            ColorWhen::Auto => {
-                anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
-            }
+            ColorWhen::Auto => auto != anstream::ColorChoice::Never,
+        };
+        let colors = Colors {
+            data: chosen(anstream::AutoStream::choice(&std::io::stdout())),
+            aside: chosen(anstream::AutoStream::choice(&std::io::stderr())),
         };
         Self {
-            color,
+            colors,
             progress: Arc::default(),
-            moving: color && terminal,
+            moving: colors.aside && terminal,
             mixed: terminal && std::io::stdout().is_terminal(),
             data_open: Arc::default(),
             aside_open: Arc::default(),
+        }
+    }
+
+    /// Whether there are colours on standard output, or on standard error.
+    pub(crate) fn colors(&self, aside: bool) -> bool {
+        if aside {
+            self.colors.aside
+        } else {
+            self.colors.data
         }
     }
 
@@ -212,7 +230,7 @@ impl Printer {
     }
 
     fn paint(&self, text: &str, style: Style) -> String {
-        if self.color {
+        if self.colors.aside {
             text.style(style).to_string()
         } else {
             text.to_owned()

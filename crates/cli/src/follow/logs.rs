@@ -57,6 +57,11 @@ pub(crate) async fn copy(
     follow: bool,
     output: &Output,
 ) -> Result<(), kube::Error> {
+    if let Some(pod) = pods.get_opt(pod).await? {
+        output
+            .begin(&pods.clone().into_client(), &pod, container)
+            .await;
+    }
     let mut copied = 0;
     loop {
         // Asked before reading: a log that is read after its container has ended is complete.

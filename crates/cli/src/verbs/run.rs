@@ -23,7 +23,7 @@ use crate::{
     cli::RunArgs,
     create,
     failure::{Failure, Problem},
-    follow::{Output, Talk, follow},
+    follow::{Output, Show, Talk, follow},
     interrupt::Interrupts,
     lowering::Sources,
     machine::{self, Machine, MachineOptions},
@@ -317,11 +317,13 @@ impl Session<'_> {
         client: &Client,
         interrupts: &mut Interrupts,
     ) -> Result<Option<(Vec<Task>, bool)>, Failure> {
-        let several = self.ours.len() > 1;
-        let aside = self.arguments.output.is_some();
+        let show = Show {
+            raw: self.arguments.raw,
+            aside: self.arguments.output.is_some(),
+            named: self.ours.len() > 1,
+        };
         let mut following = Box::pin(try_join_all(self.ours.iter().map(|task| {
-            let prefix = several.then(|| format!("[{}] ", task.name));
-            let output = Output::new(self.printer, aside, prefix);
+            let output = Output::new(self.printer, &task.name, show);
             follow(
                 client,
                 &task.namespace,

@@ -16,7 +16,7 @@ use crate::{
     cli::{CreateArgs, GetArgs, LogsArgs, NamedArgs, TaskCommand},
     create,
     failure::{Failure, Problem},
-    follow::{self, Output, Talk},
+    follow::{self, Output, Show, Talk},
     lowering::Sources,
     manifest,
     printer::Printer,
@@ -126,18 +126,25 @@ async fn get(arguments: &GetArgs, printer: &Printer) -> Result<(), Failure> {
 async fn logs(arguments: &LogsArgs, printer: &Printer) -> Result<(), Failure> {
     let target = target::connect(&arguments.target).await?;
     let task = fetch(&target, &arguments.name).await?;
-    let output = Output::new(printer, false, None);
+    let show = Show {
+        raw: arguments.raw,
+        ..Show::default()
+    };
+    let output = Output::new(printer, &arguments.name, show);
     if arguments.follow && arguments.container == names::container::AGENT {
         let namespace = task.namespace().unwrap_or_default();
         let ended = follow::follow(
             &target.client,
             &namespace,
             &arguments.name,
-            output,
+            output.clone(),
             Talk::Waiting,
             printer,
         )
         .await?;
+        if let Some(total) = output.total() {
+            printer.text(&total);
+        }
         return match pod_of(&target, &ended).await? {
             Some(_) => Ok(()),
             None => Err(ended_without_logs(&ended)),
@@ -193,6 +200,11 @@ async fn logs(arguments: &LogsArgs, printer: &Printer) -> Result<(), Failure> {
         &output,
     )
     .await?;
+    output.finish();
+    printer.progress_end();
+    if let Some(total) = output.total() {
+        printer.text(&total);
+    }
     Ok(())
 }
 

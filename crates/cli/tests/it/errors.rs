@@ -318,9 +318,10 @@ fn a_cluster_that_is_not_there() {
     let outcome = sandbox
         .run(&["task", "list", "--kubeconfig", "kubeconfig"])
         .expect_code(1);
-    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    assert_eq!(outcome.stderr.lines().count(), 2, "{}", outcome.stderr);
     assert!(
-        outcome.stderr.contains("Connection refused"),
+        outcome.stderr.contains("Connection refused")
+            && outcome.stderr.contains("kubeopencode local"),
         "{}",
         outcome.stderr
     );

@@ -123,6 +123,26 @@ fn variables_come_by_name_or_from_files_and_never_by_an_argument() {
 }
 
 #[test]
+fn a_secret_that_the_agent_prints_is_hidden_unless_its_bytes_are_asked_for() {
+    if !can_run_pods("run --env") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let print = ["run", "Say it", "--env", "KEY", "--command"];
+    let print = [&print[..], &["printf 'with %s' \"$KEY\""]].concat();
+    let printed = |arguments: &[&str]| {
+        let mut command = sandbox.command(arguments);
+        let output = command.env("KEY", "hush-hush-hush").output();
+        Outcome::of(&output.expect("the binary starts"))
+            .expect_code(0)
+            .stdout
+    };
+    assert_eq!(printed(&print), "with ***");
+    let raw = [&print[..], &["--raw"]].concat();
+    assert_eq!(printed(&raw), "with hush-hush-hush");
+}
+
+#[test]
 fn a_summary_for_programs_is_alone_on_standard_output() {
     if !can_run_pods("run -o json") {
         return;
@@ -155,7 +175,7 @@ fn a_summary_for_programs_is_alone_on_standard_output() {
 }
 
 #[test]
-fn what_an_agent_tells_of_its_work_is_said_at_the_end() {
+fn what_an_agent_tells_of_its_work_is_readable_and_said_at_the_end() {
     if !can_run_pods("run --agent") {
         return;
     }
@@ -177,7 +197,9 @@ fn what_an_agent_tells_of_its_work_is_said_at_the_end() {
         "run", "Say it", "--repo", "repo", "--agent", "default", "--file", &file,
     ];
     let outcome = sandbox.run(&arguments).expect_code(0);
-    assert_eq!(outcome.stdout, events, "as it was");
+    let readable =
+        "> write hello.txt (+1 -0)\n    + hello from the scripted model\nCreated hello.txt.\n";
+    assert_eq!(outcome.stdout, readable);
     let used = "2 steps, 1 tool call, 260 tokens in (80 from a cache), 14 out, 0.000216 dollars";
     for words in ["Completed", used, "1 new commit", " Say hello\n"] {
         assert!(
@@ -186,6 +208,8 @@ fn what_an_agent_tells_of_its_work_is_said_at_the_end() {
             outcome.stderr
         );
     }
+    let raw = sandbox.run(&[&arguments[..], &["--raw"]].concat());
+    assert_eq!(raw.expect_code(0).stdout, events, "as it was");
 }
 
 #[test]

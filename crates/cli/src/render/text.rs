@@ -1,0 +1,63 @@
+//! Text of an agent made fit for a terminal.
+
+/// Characters that a line has at most.
+const LONGEST: usize = 100;
+/// Characters that a message has at most.
+const LONGEST_MESSAGE: usize = 500;
+
+/// Without escape sequences and control characters, but for newlines and tabs.
+pub(super) fn tame(text: &str) -> String {
+    anstream::adapter::strip_str(text)
+        .to_string()
+        .chars()
+        .filter(|character| matches!(character, '\n' | '\t') || !character.is_control())
+        .collect()
+}
+
+/// All of it in one line.
+pub(super) fn message(text: &str) -> String {
+    let words: Vec<String> = tame(text).split_whitespace().map(str::to_owned).collect();
+    cut_at(&words.join(" "), LONGEST_MESSAGE)
+}
+
+/// The first line that says something, cut; an ellipsis says that there is more.
+pub(super) fn one_line(text: &str) -> String {
+    let text = tame(text);
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    let more = lines.next().is_some();
+    let cut = cut(first);
+    if more && !cut.ends_with('…') {
+        format!("{cut} …")
+    } else {
+        cut
+    }
+}
+
+/// A line that is not too long.
+pub(super) fn cut(line: &str) -> String {
+    cut_at(line, LONGEST)
+}
+
+fn cut_at(line: &str, longest: usize) -> String {
+    let mut characters = line.chars();
+    let mut text: String = characters.by_ref().take(longest).collect();
+    if characters.next().is_some() {
+        text.pop();
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_that_there_is_more() {
+        assert_eq!(one_line("\n  a\n"), "a");
+        assert_eq!(one_line("a\nb"), "a …");
+        assert_eq!(one_line(&"é".repeat(101)), format!("{}…", "é".repeat(99)));
+        assert_eq!(one_line(&"é".repeat(100)), "é".repeat(100));
+    }
+}
