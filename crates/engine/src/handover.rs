@@ -68,6 +68,8 @@ pub const PUSH_VARIABLE: &str = "KUBEOPENCODE_PUSH_SOCKET";
 pub const PROFILE_VARIABLE: &str = "KUBEOPENCODE_PROFILE";
 /// Environment variable of the agent container: [`Limits`] as JSON, for `supervise`.
 pub const LIMITS_VARIABLE: &str = "KUBEOPENCODE_LIMITS";
+/// Environment variable of the agent container: [`Secrets`] as JSON, for `supervise`.
+pub const SECRETS_VARIABLE: &str = "KUBEOPENCODE_SECRETS";
 /// Exit code of `supervise` when the agent ended with 0, and told that its work is not done: a Job must not be complete when
 /// its Task has failed. `EX_SOFTWARE` of sysexits.h.
 pub const UNFINISHED: u8 = 70;
@@ -274,6 +276,21 @@ pub struct Limits {
     /// How many US dollars that may cost, as a decimal number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<String>,
+}
+
+/// Where the agent has its secrets: what is there does not get into a report, whoever writes it there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Secrets {
+    /// Names of variables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variables: Vec<String>,
+    /// Every other variable may be one too: all keys of a Secret became variables, and only the kubelet knows their names.
+    #[serde(default)]
+    pub all_variables: bool,
+    /// Absolute paths of files, or of directories of files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
 }
 
 /// A limit that was passed.

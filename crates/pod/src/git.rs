@@ -5,7 +5,6 @@ pub(crate) mod address;
 mod failure;
 mod interrupt;
 pub(crate) mod remote;
-mod scrub;
 
 pub use self::failure::{Failure, Kind};
 pub(crate) use self::{

@@ -20,5 +20,6 @@ mod may_pass;
 mod programs;
 mod run;
 mod say;
+mod scrub;
 
 pub use programs::{NAMES, main};

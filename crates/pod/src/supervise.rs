@@ -30,8 +30,8 @@ use std::{
 use kubeopencode_agents::Profile;
 use kubeopencode_engine::handover::{
     AgentReport, GRACE_VARIABLE, LIMITS_VARIABLE, Limits, NOT_PUSHED, PROFILE_VARIABLE,
-    PUSH_VARIABLE, Passed, PushReport, Report, TERMINATION_LOG, TIMED_OUT, TIMEOUT_VARIABLE,
-    TOOLS_DIR, UNFINISHED,
+    PUSH_VARIABLE, Passed, PushReport, Report, SECRETS_VARIABLE, Secrets, TERMINATION_LOG,
+    TIMED_OUT, TIMEOUT_VARIABLE, TOOLS_DIR, UNFINISHED,
 };
 use nix::sys::{
     prctl,
@@ -44,7 +44,7 @@ use rustix::{
 use signal_hook::iterator::{backend::SignalDelivery, exfiltrator::SignalOnly};
 
 use self::{hearing::Hearing, push::GitPush};
-use crate::{run::timespec, say};
+use crate::{run::timespec, say, scrub::Scrub};
 
 type Signals = SignalDelivery<UnixStream, SignalOnly>;
 
@@ -91,6 +91,8 @@ pub struct Settings {
     pub profile: Option<&'static Profile>,
     /// How much it may do.
     pub limits: Limits,
+    /// Where it has its secrets.
+    pub secrets: Secrets,
 }
 
 impl Settings {
@@ -102,6 +104,7 @@ impl Settings {
             let seconds = std::env::var(variable).ok()?.parse().ok()?;
             Some(Duration::from_secs(seconds))
         };
+        let secrets = std::env::var(SECRETS_VARIABLE).ok();
         Self {
             grace: seconds(GRACE_VARIABLE).unwrap_or(DEFAULT_GRACE),
             timeout: seconds(TIMEOUT_VARIABLE),
@@ -114,6 +117,9 @@ impl Settings {
             limits: std::env::var(LIMITS_VARIABLE)
                 .ok()
                 .and_then(|limits| serde_json::from_str(&limits).ok())
+                .unwrap_or_default(),
+            secrets: secrets
+                .and_then(|secrets| serde_json::from_str(&secrets).ok())
                 .unwrap_or_default(),
         }
     }
@@ -160,6 +166,8 @@ impl Settings {
 #[must_use]
 pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
     let began = Instant::now();
+    // As they were when it began: what the agent makes of its files is not what it got.
+    let scrub = Scrub::of_agent(&settings.secrets);
     let mut report = Report::default();
     let mut pushed = None;
     let (code, stop_by) = match begin(command, settings) {
@@ -212,7 +220,7 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
             (code, stop_by)
         }
         Err((code, text)) => {
-            say::line(&format!("supervise: {text}"));
+            say::line(&scrub.clean(&format!("supervise: {text}")));
             report.error = Some(text);
             (code, None)
         }
@@ -235,7 +243,7 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
     } else {
         code
     };
-    if let Err(error) = report::write(&settings.termination_log, report) {
+    if let Err(error) = report::write(&settings.termination_log, &report, &scrub) {
         say::line(&format!(
             "supervise: cannot write {}: {error}",
             settings.termination_log.display()
@@ -305,6 +313,7 @@ fn start(command: &[OsString], settings: &Settings) -> io::Result<(Pid, Option<H
         PUSH_VARIABLE,
         PROFILE_VARIABLE,
         LIMITS_VARIABLE,
+        SECRETS_VARIABLE,
     ] {
         command.env_remove(ours);
     }

@@ -142,6 +142,46 @@ fn a_secret_that_the_agent_prints_is_hidden_unless_its_bytes_are_asked_for() {
     assert_eq!(printed(&raw), "with hush-hush-hush");
 }
 
+/// In its last message, in the subject of a commit, in the name of a branch.
+#[test]
+fn a_secret_that_the_agent_tells_is_not_in_the_result() {
+    if !can_run_pods("run --env") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.repository("repo");
+    let event = r#"{"type":"text","sessionID":"s","part":{"text":"the key is KEY"}}"#;
+    let work = format!(
+        "echo '{event}' | sed s/KEY/$KEY/ && git checkout --quiet -b with-$KEY && git commit --quiet --allow-empty --message \"with $KEY\""
+    );
+    // It stands in for OpenCode, so its program is named.
+    let work = format!("{work} # opencode");
+    let arguments = [
+        "run",
+        "Say it",
+        "--repo",
+        "repo",
+        "--env",
+        "KEY",
+        "-o",
+        "json",
+        "--command",
+        &work,
+    ];
+    let mut command = sandbox.command(&arguments);
+    let output = command.env("KEY", "hush-hush-hush").output();
+    let outcome = Outcome::of(&output.expect("the binary starts")).expect_code(0);
+    for words in ["the key is ***", "with ***", "with-***"] {
+        assert!(
+            outcome.stdout.contains(words),
+            "{words}: {}",
+            outcome.stdout
+        );
+    }
+    assert!(!outcome.stdout.contains("hush"), "{}", outcome.stdout);
+    assert!(!outcome.stderr.contains("hush"), "{}", outcome.stderr);
+}
+
 #[test]
 fn a_summary_for_programs_is_alone_on_standard_output() {
     if !can_run_pods("run -o json") {

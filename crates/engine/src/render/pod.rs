@@ -252,6 +252,11 @@ fn environment(run: &Run) -> Vec<EnvVar> {
         {
             after.push(value(handover::LIMITS_VARIABLE, &limits));
         }
+        if !run.credentials.is_empty()
+            && let Ok(secrets) = serde_json::to_string(&secrets(&run.credentials))
+        {
+            after.push(value(handover::SECRETS_VARIABLE, &secrets));
+        }
         if run.pushes() {
             after.push(value(handover::PUSH_VARIABLE, handover::PUSH_SOCKET));
         }
@@ -264,6 +269,24 @@ fn environment(run: &Run) -> Vec<EnvVar> {
     let before: Vec<EnvVar> = before.into_iter().filter(&ours).collect();
     let after: Vec<EnvVar> = after.into_iter().filter(&ours).collect();
     [before, credentials, after].concat()
+}
+
+/// Where they are in the agent's container.
+fn secrets(credentials: &[Credential]) -> handover::Secrets {
+    let mut secrets = handover::Secrets::default();
+    for credential in credentials {
+        match credential {
+            Credential::AllAsEnv { .. } => secrets.all_variables = true,
+            Credential::Directory { path, .. } => secrets.files.push(path.clone()),
+            Credential::Key { env, file, .. } => {
+                secrets.variables.extend(env.clone());
+                secrets
+                    .files
+                    .extend(file.as_ref().map(|(path, _)| path.clone()));
+            }
+        }
+    }
+    secrets
 }
 
 fn value(name: &str, value: &str) -> EnvVar {

@@ -402,6 +402,7 @@ fn the_environment_has_a_fixed_order_and_a_credential_wins() {
             "OPENCODE_CONFIG_CONTENT",
             "KUBEOPENCODE_GRACE_SECONDS",
             "KUBEOPENCODE_PROFILE",
+            "KUBEOPENCODE_SECRETS",
         ]
     );
     run.credentials.push(credential("OPENCODE_CONFIG_CONTENT"));
@@ -510,4 +511,33 @@ fn the_systems_labels_win_over_the_agents() {
     let labels = template.metadata.expect("metadata").labels.expect("labels");
     assert_eq!(labels["kubeopencode.io/task"], "fix");
     assert_eq!(labels["team"], "a");
+}
+
+/// Names alone: a Pod can be read by many.
+#[test]
+fn supervise_is_told_where_the_secrets_are() {
+    let told = |credentials: Vec<Credential>| {
+        let mut run = run("/tools/opencode");
+        run.credentials = credentials;
+        let pod = pod(&render(&run, 1).expect("rendered"));
+        let env = pod.containers[0].env.clone().expect("env");
+        let variable = env.into_iter().find(|it| it.name == "KUBEOPENCODE_SECRETS");
+        variable.and_then(|it| it.value)
+    };
+    assert_eq!(told(Vec::new()), None);
+    let key = Credential::Key {
+        secret: "s".into(),
+        key: "k".into(),
+        env: Some("TOKEN".into()),
+        file: Some(("/home/agent/.token".into(), 0o600)),
+    };
+    let directory = Credential::Directory {
+        secret: "t".into(),
+        path: "/etc/keys".into(),
+        mode: 0o600,
+    };
+    let expected = r#"{"variables":["TOKEN"],"allVariables":false,"files":["/home/agent/.token","/etc/keys"]}"#;
+    assert_eq!(told(vec![key, directory]).as_deref(), Some(expected));
+    let all = Credential::AllAsEnv { secret: "u".into() };
+    assert_eq!(told(vec![all]).as_deref(), Some(r#"{"allVariables":true}"#));
 }

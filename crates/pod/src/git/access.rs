@@ -19,11 +19,11 @@ use super::{
     address::{Address, Transport},
     failure::{Failure, Kind, classify},
     interrupt::Running,
-    scrub::Scrub,
 };
 use crate::{
     askpass,
     run::{End, Limits, Output, run},
+    scrub::Scrub,
 };
 
 /// Until when the first answer of a server has to be there.

@@ -4,6 +4,9 @@
 use std::{fs, io, path::Path};
 
 use kubeopencode_engine::handover::{CheckoutReport, MAX_TERMINATION_MESSAGE, Report};
+use serde_json::Value;
+
+use crate::scrub::Scrub;
 
 /// Longest text of an error, in bytes.
 const LONGEST_ERROR: usize = 512;
@@ -18,9 +21,30 @@ const LONGEST_FAILURE: usize = 240;
 /// The same, of a few words: a name, the subject of a commit.
 const LONGEST_WORDS: usize = 72;
 
-/// Writes the report as JSON of at most [`MAX_TERMINATION_MESSAGE`] bytes.
-pub(super) fn write(path: &Path, report: Report) -> io::Result<()> {
-    fs::write(path, fit(report)?)
+/// Writes the report as JSON of at most [`MAX_TERMINATION_MESSAGE`] bytes, and without the agent's secrets. They are hidden
+/// before anything is cut: half a secret is one too, and nobody knows it any more.
+pub(super) fn write(path: &Path, report: &Report, scrub: &Scrub) -> io::Result<()> {
+    fs::write(path, fit(without_secrets(report, scrub)?)?)
+}
+
+fn without_secrets(report: &Report, scrub: &Scrub) -> io::Result<Report> {
+    fn hide(value: &mut Value, scrub: &Scrub) {
+        match value {
+            Value::String(text) => *text = scrub.clean(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| hide(item, scrub)),
+            Value::Object(fields) => fields.values_mut().for_each(|field| hide(field, scrub)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    let mut value = serde_json::to_value(report)?;
+    hide(&mut value, scrub);
+    // A secret may be a word of our own; then there is nothing to be said of what has it.
+    Ok(serde_json::from_value(value).unwrap_or_else(|_| Report {
+        exit_code: report.exit_code,
+        duration_millis: report.duration_millis,
+        timed_out_after_seconds: report.timed_out_after_seconds,
+        ..Report::default()
+    }))
 }
 
 /// What is least missed goes first: subjects of commits, words about checkouts, most of the agent's last message, whole
