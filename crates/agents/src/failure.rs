@@ -156,6 +156,8 @@ const WORDS: [(FailureClass, &[&str]); 6] = [
             "bad gateway",
             "service unavailable",
             "overloaded",
+            // Codex, of an answer 500.
+            "experiencing high demand",
         ],
     ),
 ];

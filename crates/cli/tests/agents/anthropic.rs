@@ -27,7 +27,7 @@ fn events(index: usize, turn: &Turn, request: &Value) -> Vec<String> {
             json!({"type": "text_delta", "text": text}),
             "end_turn",
         ),
-        Turn::Fails(..) | Turn::Hangs => return Vec::new(),
+        Turn::Fails(..) | Turn::Hangs | Turn::Breaks => return Vec::new(),
     };
     let usage = json!({
         "input_tokens": 100, "output_tokens": 1, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 40,

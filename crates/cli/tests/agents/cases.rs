@@ -13,7 +13,7 @@ use crate::{
 type Case = fn(&Agent, &Path);
 
 /// Name, profiles that it is for, and the case.
-pub const ALL: [(&str, &[&str], Case); 9] = [
+pub const ALL: [(&str, &[&str], Case); 12] = [
     ("it commits, and the result says so", EACH, commits),
     ("it does nothing, and that is said", EACH, does_nothing),
     ("its key is refused", EACH, unauthorized),
@@ -26,6 +26,21 @@ pub const ALL: [(&str, &[&str], Case); 9] = [
         "it is told to wait, and gives up",
         &["Codex"],
         told_to_wait_in_vain,
+    ),
+    (
+        "its model's server is broken, and it gives up",
+        EACH,
+        server_is_broken,
+    ),
+    (
+        "its model's answer breaks off, and that is no success",
+        EACH,
+        breaks_off,
+    ),
+    (
+        "a tool prints 200 MB, and its model says 200 kB in one line",
+        EACH,
+        much,
     ),
     ("it loops, and a limit ends it", EACH, loops),
     (
@@ -49,6 +64,10 @@ const EACH: &[&str] = &["OpenCode", "ClaudeCode", "Codex"];
 
 const COMMIT: &str = "cd /workspace/repository && echo fixed > fix.txt && git add fix.txt && git commit --quiet --message 'Fix the test'";
 
+fn says(text: &str) -> Turn {
+    Turn::Says(text.to_owned())
+}
+
 fn commit() -> Turn {
     Turn::Runs(COMMIT.to_owned())
 }
@@ -66,7 +85,7 @@ fn run(agent: &Agent, folder: &Path, model: &Model, more: &Value) -> (i32, Value
 }
 
 fn commits(agent: &Agent, folder: &Path) {
-    let model = Model::plays([commit(), Turn::Says("I fixed the test.")]);
+    let model = Model::plays([commit(), says("I fixed the test.")]);
     let (code, task, text) = run(agent, folder, &model, &json!({}));
     assert_eq!(code, 0, "{text}");
     assert_eq!(task["reason"], "Succeeded", "{text}");
@@ -93,7 +112,7 @@ fn commits(agent: &Agent, folder: &Path) {
 }
 
 fn does_nothing(agent: &Agent, folder: &Path) {
-    let model = Model::plays([Turn::Says("There is nothing to do.")]);
+    let model = Model::plays([says("There is nothing to do.")]);
     let (code, task, text) = run(agent, folder, &model, &json!({}));
     assert_eq!(code, 0, "{text}");
     assert_eq!(task["outcome"], "NoChanges", "{text}");
@@ -107,8 +126,36 @@ fn unauthorized(agent: &Agent, folder: &Path) {
     assert_eq!(task["failure"]["class"], "Authentication", "{text}");
 }
 
+fn server_is_broken(agent: &Agent, folder: &Path) {
+    let model = Model::plays([Turn::Fails(500, 0)]);
+    let (code, task, text) = run(agent, folder, &model, &json!({"timeout": "3m"}));
+    assert_ne!(code, 0, "{text}");
+    assert_eq!(task["phase"], "Failed", "{text}");
+    assert_eq!(task["failure"]["class"], "ModelServer", "{text}");
+}
+
+fn breaks_off(agent: &Agent, folder: &Path) {
+    let model = Model::plays([commit(), Turn::Breaks]);
+    let (code, task, text) = run(agent, folder, &model, &json!({"timeout": "3m"}));
+    assert_ne!(code, 0, "{text}");
+    assert_eq!(task["phase"], "Failed", "{text}");
+    assert_eq!(task["checkouts"][0]["commits"], 1, "{text}");
+    assert_eq!(task["failure"]["class"], "Network", "{text}");
+}
+
+/// What is too long is shortened by whoever has to; nothing hangs, and the work is done.
+fn much(agent: &Agent, folder: &Path) {
+    let prints = "printf '\\377\\376 no text\\n'; head -c 200000000 /dev/zero | tr '\\0' x; yes | head -c 1000000";
+    let much = "much ".repeat(40_000);
+    let model = Model::plays([Turn::Runs(prints.to_owned()), commit(), Turn::Says(much)]);
+    let (code, task, text) = run(agent, folder, &model, &json!({"timeout": "3m"}));
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(task["reason"], "Succeeded", "{text}");
+    assert_eq!(task["checkouts"][0]["commits"], 1, "{text}");
+}
+
 fn told_to_wait(agent: &Agent, folder: &Path) {
-    let model = Model::plays([Turn::Fails(429, 1), commit(), Turn::Says("Done.")]);
+    let model = Model::plays([Turn::Fails(429, 1), commit(), says("Done.")]);
     let (code, task, text) = run(agent, folder, &model, &json!({}));
     assert_eq!(code, 0, "{text}");
     assert_eq!(task["outcome"], "Done", "{text}");
@@ -128,7 +175,7 @@ fn loops(agent: &Agent, folder: &Path) {
 }
 
 fn told_to_wait_in_vain(agent: &Agent, folder: &Path) {
-    let model = Model::plays([Turn::Fails(429, 1), commit(), Turn::Says("Done.")]);
+    let model = Model::plays([Turn::Fails(429, 1), commit(), says("Done.")]);
     let (code, task, text) = run(agent, folder, &model, &json!({}));
     assert_ne!(code, 0, "{text}");
     assert_eq!(task["failure"]["class"], "RateLimit", "{text}");
@@ -176,7 +223,7 @@ fn running(command: &str) -> Vec<String> {
 }
 
 fn is_refused(agent: &Agent, folder: &Path) {
-    let model = Model::plays([commit(), Turn::Says("Done.")]);
+    let model = Model::plays([commit(), says("Done.")]);
     // As somebody would say it who wants to be asked: it comes before what the profile says.
     let asks = json!({
         "variables": {"OPENCODE_PERMISSION": r#"{"bash":"ask"}"#},

@@ -33,13 +33,12 @@ fn events(index: usize, turn: &Turn, request: &Value) -> Vec<String> {
             chunks.push(chunk(json!({}), Some("tool_calls")));
         }
         Turn::Says(text) => {
-            chunks.extend(
-                text.split_inclusive(' ')
-                    .map(|word| chunk(json!({"content": word}), None)),
-            );
+            let size = (text.len() / 100).max(5);
+            let pieces = text.as_bytes().chunks(size).map(String::from_utf8_lossy);
+            chunks.extend(pieces.map(|piece| chunk(json!({"content": piece}), None)));
             chunks.push(chunk(json!({}), Some("stop")));
         }
-        Turn::Fails(..) | Turn::Hangs => {}
+        Turn::Fails(..) | Turn::Hangs | Turn::Breaks => {}
     }
     let mut usage = chunk(json!({}), None);
     usage["choices"] = json!([]);

@@ -5,6 +5,7 @@
 
 use std::{
     convert::Infallible,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -19,17 +20,21 @@ use axum::{
     response::Response,
 };
 use futures::{StreamExt as _, stream};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{anthropic, chat, responses};
 
 /// What the model does when it is asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Turn {
     /// It wants this shell command to be run.
     Runs(String),
     /// It says this, and has ended.
-    Says(&'static str),
+    Says(String),
+    /// It begins to say something, and the connection breaks.
+    Breaks,
     /// The server answers with this status, this many times; after that it does what comes next. Of 0 times, always.
     Fails(u16, usize),
     /// The server never answers.
@@ -38,9 +43,18 @@ pub enum Turn {
 
 /// A server that plays a script.
 pub struct Model {
-    port: u16,
+    address: SocketAddr,
     shared: Arc<Shared>,
-    _runtime: tokio::runtime::Runtime,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        // Also inside of another runtime, which must not wait.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 struct Shared {
@@ -50,8 +64,13 @@ struct Shared {
 }
 
 impl Model {
-    /// Starts it; it ends when it is dropped.
+    /// Starts it on loopback; it ends when it is dropped.
     pub fn plays(script: impl IntoIterator<Item = Turn>) -> Self {
+        Self::at(Ipv4Addr::LOCALHOST.into(), script)
+    }
+
+    /// The same, at another address of this machine. Not for a thread that belongs to a runtime.
+    pub fn at(address: IpAddr, script: impl IntoIterator<Item = Turn>) -> Self {
         let shared = Arc::new(Shared {
             script: script.into_iter().collect(),
             failed: AtomicUsize::new(0),
@@ -63,21 +82,21 @@ impl Model {
             .build()
             .expect("a runtime");
         let listener = runtime
-            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
-            .expect("a port of loopback");
-        let port = listener.local_addr().expect("an address").port();
+            .block_on(tokio::net::TcpListener::bind((address, 0)))
+            .expect("a port");
+        let address = listener.local_addr().expect("an address");
         let router = Router::new().fallback(answer).with_state(shared.clone());
         runtime.spawn(async move { axum::serve(listener, router).await });
         Self {
-            port,
+            address,
             shared,
-            _runtime: runtime,
+            runtime: Some(runtime),
         }
     }
 
     /// Where it listens.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.address)
     }
 
     /// The requests to the model so far, without those that only want a title.
@@ -114,7 +133,11 @@ async fn answer(State(shared): State<Arc<Shared>>, uri: Uri, body: Bytes) -> Res
         .as_array()
         .is_some_and(|tools| !tools.is_empty());
     if !for_work {
-        return streamed((protocol.events)(0, &Turn::Says("A title"), &request));
+        return streamed((protocol.events)(
+            0,
+            &Turn::Says("A title".to_owned()),
+            &request,
+        ));
     }
     shared
         .requests
@@ -135,6 +158,12 @@ async fn answer(State(shared): State<Arc<Shared>>, uri: Uri, body: Bytes) -> Res
     }
     match turn {
         Some(Turn::Hangs) | None => std::future::pending().await,
+        Some(Turn::Breaks) => {
+            let said = Turn::Says("I will look at it first, and then see".to_owned());
+            let mut events = (protocol.events)(index, &said, &request);
+            events.truncate(events.len() / 2);
+            broken(events)
+        }
         // What has failed does not count as a turn.
         Some(turn) => streamed((protocol.events)(index, turn, &request)),
     }
@@ -165,6 +194,18 @@ fn streamed(events: Vec<String>) -> Response {
     Response::builder()
         .header("content-type", "text/event-stream")
         .body(Body::from_stream(events))
+        .expect("a response")
+}
+
+/// These events, and then no end.
+fn broken(events: Vec<String>) -> Response {
+    let events = stream::iter(events).map(|event| Ok(Bytes::from(event)));
+    let end = stream::iter([Err(std::io::Error::from(
+        std::io::ErrorKind::ConnectionReset,
+    ))]);
+    Response::builder()
+        .header("content-type", "text/event-stream")
+        .body(Body::from_stream(events.chain(end)))
         .expect("a response")
 }
 

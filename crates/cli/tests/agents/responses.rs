@@ -28,7 +28,7 @@ fn events(index: usize, turn: &Turn, _: &Value) -> Vec<String> {
             "type": "message", "id": format!("m_{index}"), "role": "assistant", "status": "completed",
             "content": [{"type": "output_text", "text": text, "annotations": []}],
         }),
-        Turn::Fails(..) | Turn::Hangs => return Vec::new(),
+        Turn::Fails(..) | Turn::Hangs | Turn::Breaks => return Vec::new(),
     };
     let response = |status: &str, output: Value, usage: Value| {
         json!({"response": {

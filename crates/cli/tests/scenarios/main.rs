@@ -9,6 +9,10 @@
     reason = "the servers are tests, which clippy does not see"
 )]
 
+#[path = "../agents/anthropic.rs"]
+mod anthropic;
+#[path = "../agents/chat.rs"]
+mod chat;
 mod cluster;
 mod documents;
 mod failures;
@@ -18,7 +22,12 @@ mod https;
 #[path = "../support/local.rs"]
 mod local;
 mod matching;
+#[expect(dead_code, reason = "the tests of real agents ask more of it")]
+#[path = "../agents/model.rs"]
+mod model;
 mod repositories;
+#[path = "../agents/responses.rs"]
+mod responses;
 #[path = "../../../../tests/failures/row.rs"]
 mod row;
 mod runner;

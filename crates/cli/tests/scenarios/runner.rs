@@ -21,12 +21,25 @@ use serde_json::{Value, json};
 use crate::{
     cluster::Cluster,
     matching::difference,
+    model::{Model, Turn},
     repositories::Repositories,
     scenario::{self, Ends, Logs, ObjectName, Scenario, Step},
 };
 
 /// How long anything may take before the scenario is given up. A guard, not a measure: everything waits for events.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The model of a scenario, if it has one. It starts on a thread of its own, because it has a runtime of its own.
+fn model(cluster: &Cluster, script: &[Turn]) -> Result<Option<Model>> {
+    if script.is_empty() {
+        return Ok(None);
+    }
+    let (address, script) = (cluster.address(), script.to_vec());
+    let started = std::thread::spawn(move || Model::at(address, script)).join();
+    started
+        .map(Some)
+        .map_err(|_| anyhow!("the model does not start"))
+}
 
 /// Performs the scenario of this file.
 pub async fn run(cluster: &Cluster, path: &Path) -> Result<()> {
@@ -37,7 +50,13 @@ pub async fn run(cluster: &Cluster, path: &Path) -> Result<()> {
     let namespace = format!("{}-{}", &name[..name.len().min(40)], std::process::id());
     let text = fill(&text.replace("${namespace}", &namespace))?;
     let repositories = Repositories::make(cluster, folder.path(), &first.repositories)?;
-    let scenario = scenario::parse(&repositories.fill(&text)?, path)?;
+    let model = model(cluster, &first.model)?;
+    let text = repositories.fill(&text)?;
+    let text = match &model {
+        Some(model) => text.replace("${model.url}", &model.url()),
+        None => text,
+    };
+    let scenario = scenario::parse(&text, path)?;
 
     let client = cluster.client();
     let stage = Stage {

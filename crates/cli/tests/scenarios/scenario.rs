@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{row, ssh::Sshd};
+use crate::{model::Turn, row, ssh::Sshd};
 
 /// One file of `tests/scenarios`.
 #[derive(Debug, Deserialize)]
@@ -28,6 +28,9 @@ pub struct Scenario {
     /// needed to come in: `user`, `password`, `ca` or `key`, `knownHosts`.
     #[serde(default)]
     pub repositories: Vec<Repository>,
+    /// A model that plays this script, turn by turn, at `${model.url}`.
+    #[serde(default)]
+    pub model: Vec<Turn>,
     /// Manifests applied at the beginning, in order, into the scenario's own namespace.
     #[serde(default)]
     pub given: Vec<Value>,

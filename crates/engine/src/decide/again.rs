@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long after the first attempt the second one begins at the earliest; the third waits three times as long.
-const PAUSE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// What comes after a Pod that ended.
 pub enum After {

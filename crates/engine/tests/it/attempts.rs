@@ -102,9 +102,9 @@ fn there_is_a_pause_before_each_and_it_says_how_long() {
     let message = moment.state.message.clone().expect("a message");
     assert_eq!(
         message,
-        "attempt 1 ended before the agent was started, another one begins 10 s later: Evicted: no room"
+        "attempt 1 ended before the agent was started, another one begins 5 s later: Evicted: no room"
     );
-    moment.now += 9;
+    moment.now += 4;
     let Step::Rest { again } = moment.decide() else {
         panic!("{:?}", moment.decide());
     };

@@ -17,8 +17,10 @@ use kubeopencode_agents::{Dollars, Ended, Event, Facts, Half, Profile, Reader};
 use kubeopencode_engine::handover::{AgentReport, FailureReport, Limits, Passed, UsageReport};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
-/// How much is taken from the pipe at once: all that Linux lets a pipe hold.
+/// How much is taken from the pipe at once.
 const PIECE: usize = 64 * 1024;
+/// How much the pipe holds: all that Linux lets anybody ask for.
+const ROOM: usize = 1 << 20;
 
 /// An agent that is listened to.
 pub(super) struct Hearing {
@@ -42,6 +44,8 @@ impl Hearing {
     pub(super) fn begin(profile: &Profile, limits: &Limits) -> io::Result<(Self, PipeWriter)> {
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         let (stdout, agents_end) = io::pipe()?;
+        // Agents end without waiting until what they said last has gone out: what the pipe has room for is not lost.
+        let _ = rustix::pipe::fcntl_setpipe_size(&agents_end, ROOM);
         let passed = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let (running, ended) = mpsc::channel();
         let heard = Arc::<Mutex<Heard>>::default();
