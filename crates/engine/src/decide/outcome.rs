@@ -114,7 +114,7 @@ fn judge(pod: &PodView, report: Option<&Report>, timed_out: Option<u64>) -> (Rea
             return (
                 Reason::Timeout,
                 format!(
-                    "its Pod had not ended{allowed} after its node took it, which is all that its timeout allows"
+                    "its Pod had not ended{allowed} after its node took it, which is all that its timeout, or its limits.duration, allows"
                 ),
             );
         }

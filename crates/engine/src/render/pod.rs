@@ -58,11 +58,12 @@ fn timeout_seconds(run: &Run) -> Option<u64> {
     })
 }
 
-/// When the kubelet ends the Pod, counted from when it took it. Where nothing supervises the agent, the kubelet alone can
-/// hold its timeout.
+/// When the kubelet ends the Pod, counted from when it took it: for a Pod that never gets to its agent, or whose `supervise`
+/// hangs. Where nothing supervises the agent, the kubelet alone can hold its timeout.
 fn active_deadline(run: &Run) -> Option<i64> {
     let around = run.command.as_ref().map_or(0, |_| AROUND_THE_AGENT);
-    let deadline = timeout_seconds(run)?.saturating_add(around);
+    let allowed = [timeout_seconds(run), run.limits.seconds];
+    let deadline = allowed.into_iter().flatten().min()?.saturating_add(around);
     i64::try_from(deadline.min(LONGEST_DEADLINE)).ok()
 }
 

@@ -541,3 +541,15 @@ fn supervise_is_told_where_the_secrets_are() {
     let all = Credential::AllAsEnv { secret: "u".into() };
     assert_eq!(told(vec![all]).as_deref(), Some(r#"{"allVariables":true}"#));
 }
+
+/// Also where the duration is a limit, and `supervise` hangs.
+#[test]
+fn the_kubelet_ends_a_pod_that_is_active_for_long_after_its_stricter_limit() {
+    let mut run = run("work");
+    run.limits.seconds = Some(60);
+    assert_eq!(timeout(&run), (None, Some(3660)));
+    run.timeout = Some(Duration::from_mins(5));
+    assert_eq!(timeout(&run), (Some("300".to_owned()), Some(3660)));
+    run.timeout = Some(Duration::from_secs(30));
+    assert_eq!(timeout(&run), (Some("30".to_owned()), Some(3630)));
+}
