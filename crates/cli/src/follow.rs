@@ -18,6 +18,7 @@ use futures::future::OptionFuture;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use kubeopencode_api::v1alpha1::{Task, TaskPhase};
+use tokio::task::JoinHandle;
 
 use crate::{failure::Failure, printer::Printer};
 
@@ -48,7 +49,8 @@ pub(crate) async fn follow(
     printer: &Printer,
 ) -> Result<Task, Failure> {
     let mut changes = Changes::new(client, namespace, name, printer);
-    let mut logs: Option<tokio::task::JoinHandle<Result<(), kube::Error>>> = None;
+    // Of the Job of the present attempt, by its name.
+    let mut logs: Option<(String, JoinHandle<Result<(), kube::Error>>)> = None;
     let mut said = String::new();
     let begun = Arc::new(AtomicBool::new(false));
     let mut quiet = pin!(OptionFuture::from(None));
@@ -68,19 +70,21 @@ pub(crate) async fn follow(
             Talk::Waiting => say_why(&task, &mut said, printer),
         }
         let status = task.status.clone().unwrap_or_default();
-        if logs.is_none()
-            && let (Some(job), Some(_)) = (&status.job_name, &status.start_time)
+        if let (Some(job), Some(_)) = (&status.job_name, &status.start_time)
+            && logs.as_ref().is_none_or(|(followed, _)| followed != job)
         {
-            let (client, namespace, job, output, begun) = (
+            let (client, namespace, of, output, begun) = (
                 client.clone(),
                 namespace.to_owned(),
                 job.clone(),
                 output.clone(),
                 Arc::clone(&begun),
             );
-            logs = Some(tokio::spawn(async move {
-                logs::of_job(&client, &namespace, &job, &output, &begun).await
-            }));
+            let following = tokio::spawn(async move {
+                logs::of_job(&client, &namespace, &of, &output, &begun).await
+            });
+            // That of an attempt before has ended, or is about to: its agent was never started.
+            logs = Some((job.clone(), following));
             if about == Talk::Waiting {
                 quiet.set(Some(tokio::time::sleep(QUIET)).into());
             }
@@ -89,7 +93,7 @@ pub(crate) async fn follow(
             break task;
         }
     };
-    if let Some(logs) = logs {
+    if let Some((_, logs)) = logs {
         finish_logs(client, &ended, logs, printer).await;
     }
     output.finish();
@@ -113,10 +117,11 @@ fn say(task: &Task, said: &mut String, printer: &Printer) {
             Some(job) => format!("Running (job {job})"),
             None => "Running".to_owned(),
         },
-        TaskPhase::Pending | TaskPhase::Queued => match &status.message {
-            Some(message) => format!("{phase:?}: {message}"),
-            None => format!("{phase:?}"),
-        },
+        TaskPhase::Pending | TaskPhase::Queued => format!("{phase:?}"),
+    };
+    let text = match &status.message {
+        Some(message) => format!("{text}: {message}"),
+        None => text,
     };
     if *said != text {
         printer.about(&task.name_any(), &text);
@@ -140,7 +145,7 @@ fn say_why(task: &Task, said: &mut String, printer: &Printer) {
 async fn finish_logs(
     client: &Client,
     task: &Task,
-    mut logs: tokio::task::JoinHandle<Result<(), kube::Error>>,
+    mut logs: JoinHandle<Result<(), kube::Error>>,
     printer: &Printer,
 ) {
     let job = task

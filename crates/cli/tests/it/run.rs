@@ -2,7 +2,8 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    process::{Child, Stdio},
+    net::TcpListener,
+    process::{Child, Command, Stdio},
 };
 
 use crate::support::{Outcome, Sandbox, can_run_pods, git};
@@ -710,4 +711,50 @@ fn manifests_of_the_document_run() {
         ran += 1;
     }
     assert!(ran >= 4, "{ran}");
+}
+
+/// Nobody answers when the first attempt clones, so its agent is never started; the second one finds a server there.
+#[test]
+fn the_agent_of_a_second_attempt_is_heard_too() {
+    if !can_run_pods("run --repo URL") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("app");
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("an address").port();
+    drop(free);
+    let url = format!("git://127.0.0.1:{port}/app");
+    let arguments = ["run", "Say it", "--repo", &url, "--command", "echo heard"];
+    let mut run = sandbox.command(&arguments);
+    let mut run = run
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let stderr = BufReader::new(run.stderr.take().expect("it is piped"));
+    let mut lines = stderr.lines().map(|line| line.expect("a line"));
+    let spent = lines.find(|line| line.contains("another one begins"));
+    assert!(spent.is_some(), "the first attempt fails");
+    let daemon = Command::new("git")
+        .args([
+            "daemon",
+            "--reuseaddr",
+            "--export-all",
+            "--listen=127.0.0.1",
+        ])
+        .arg(format!("--port={port}"))
+        .arg(format!(
+            "--base-path={}",
+            repository.parent().expect("a folder").display()
+        ))
+        .stderr(Stdio::null())
+        .spawn();
+    let mut daemon = daemon.expect("git daemon");
+    let rest: Vec<String> = lines.collect();
+    let _ = daemon.kill();
+    let _ = daemon.wait();
+    let output = run.wait_with_output().expect("it ends");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(stdout, "heard\n", "{}", rest.join("\n"));
 }
