@@ -113,6 +113,14 @@ pub enum Action {
         /// Whether it has annotations at all: precondition, too.
         annotated: bool,
     },
+    /// Put [`ANNOTATION_RELEASED`](kubeopencode_api::names::ANNOTATION_RELEASED) on a Job that somebody else has released,
+    /// or taken it off: whoever suspends it later must not see us release it.
+    MarkReleased {
+        /// Its name.
+        name: String,
+        /// Precondition.
+        uid: String,
+    },
     /// Delete it and its Pods in the background, with both preconditions. NotFound is success.
     DeleteJob {
         /// Its name.

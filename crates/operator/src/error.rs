@@ -97,8 +97,8 @@ pub(crate) enum ActError {
         #[source]
         source: Box<KubeError>,
     },
-    #[error("cannot suspend Job {name}")]
-    SuspendJob {
+    #[error("cannot change Job {name}")]
+    ChangeJob {
         name: String,
         #[source]
         source: Box<KubeError>,
@@ -181,7 +181,7 @@ impl RoundError {
                 ActError::Create { source, .. }
                 | ActError::LookAtTaken { source, .. }
                 | ActError::ReleaseJob { source, .. }
-                | ActError::SuspendJob { source, .. }
+                | ActError::ChangeJob { source, .. }
                 | ActError::Delete { source, .. }
                 | ActError::SetPodDeadline { source, .. },
             )

@@ -59,6 +59,12 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
         };
         return record::end(input, outcome);
     };
+    if !job.suspended && !job.released && !job.deleting && job.end.is_none() {
+        return Step::Act(vec![Action::MarkReleased {
+            name: job.name.clone(),
+            uid: job.uid.clone(),
+        }]);
+    }
     let pod = newest_alive(&pods);
     let spent = again::is_spent(input.state) && !input.stopping();
     match (pod, &job.end) {

@@ -442,3 +442,18 @@ fn what_is_being_deleted_is_left_to_its_owner_references() {
     moment.deleting = true;
     assert_eq!(moment.decide(), Step::Rest { again: None });
 }
+
+/// By hand, or its annotations were taken off. Whoever suspends it later must not see it released by us: its agent ran.
+#[test]
+fn a_job_that_somebody_else_has_released_is_marked_and_never_released_again() {
+    let mut moment = Moment::running();
+    moment.job().released = false;
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::MarkReleased { .. }]
+    ));
+    moment.job().released = true;
+    moment.job().suspended = true;
+    let (_, reason, _) = moment.end();
+    assert_eq!(reason, Reason::JobLost);
+}

@@ -333,6 +333,9 @@ impl World {
                         job.released = true;
                     })
             }
+            Action::MarkReleased { uid, .. } => {
+                self.change_job(&uid, None, |job| job.released = true)
+            }
             Action::SuspendJob { uid, .. } => {
                 self.change_job(&uid, None, |job| (job.suspended, job.closed) = (true, true))
             }

@@ -111,7 +111,17 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                     .await;
             }
             Action::SuspendJob { name, uid } => {
-                return self.suspend(owner, name, &uid, observation).await;
+                let change = json!({"spec": {"suspend": true, "parallelism": 0}});
+                return self
+                    .change_job(owner, name, &uid, change, observation)
+                    .await;
+            }
+            Action::MarkReleased { name, uid } => {
+                let change =
+                    json!({"metadata": {"annotations": {names::ANNOTATION_RELEASED: "true"}}});
+                return self
+                    .change_job(owner, name, &uid, change, observation)
+                    .await;
             }
             Action::DeleteJob {
                 name,
@@ -183,27 +193,27 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         }
     }
 
-    async fn suspend(
+    /// A merge patch of this very Job.
+    async fn change_job(
         &self,
         owner: &Owner,
         name: String,
         uid: &str,
+        mut change: Value,
         observation: &mut Observation,
     ) -> Result<ControlFlow<()>, RoundError> {
         let before = observation
             .job
             .as_ref()
             .map(|job| job.resource_version.clone());
-        let change = json!({
-            "metadata": {"uid": uid}, "spec": {"suspend": true, "parallelism": 0},
-        });
+        change["metadata"]["uid"] = json!(uid);
         match self.patch::<Job>(owner, &name, &change).await {
             Ok(job) => {
                 observation.job = Some(self.wrote_job(owner, before.as_deref(), job));
                 Ok(ControlFlow::Continue(()))
             }
             Err(error) if moved_on(&error) => self.look_again(owner, &name, uid, observation).await,
-            Err(source) => Err(ActError::SuspendJob { name, source }.into()),
+            Err(source) => Err(ActError::ChangeJob { name, source }.into()),
         }
     }
 
