@@ -8,7 +8,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 
-use crate::local::Local;
+use crate::{local::Local, scenario::Kind};
 
 /// Names the address of this machine that Pods of a real cluster reach.
 const ADDRESS: &str = "KUBEOPENCODE_SCENARIO_ADDRESS";
@@ -50,10 +50,10 @@ impl Cluster {
     }
 
     /// What a scenario calls the cluster in `only`: the one that [`Cluster::start`] will give.
-    pub fn kind() -> &'static str {
+    pub fn kind() -> Kind {
         match std::env::var_os("KUBEOPENCODE_SCENARIO_CONTEXT") {
-            None => "embedded",
-            Some(_) => "kubernetes",
+            None => Kind::Embedded,
+            Some(_) => Kind::Kubernetes,
         }
     }
 

@@ -134,7 +134,10 @@ fn of_scenario(scenario: &Scenario, name: &str) -> Result<Option<Row>> {
             logs: crate::row::Logs::None,
         },
         shown: name.to_owned(),
-        only: scenario.only.as_ref().map(|only| only.cluster.clone()),
+        only: scenario
+            .only
+            .as_ref()
+            .map(|only| only.cluster.as_str().to_owned()),
     };
     let (mut looked, mut gone) = (false, false);
     for step in &scenario.steps {

@@ -76,18 +76,11 @@ pub async fn run(cluster: &Cluster, path: &Path) -> Result<()> {
         .create(&PostParams::default(), &object)
         .await
         .context("creating the namespace")?;
-    // A Pod that comes before the account is refused, and its Job waits for long until it tries again.
-    let accounts: Api<ServiceAccount> = Api::namespaced(client, &namespace);
-    let there = kube::runtime::wait::await_condition(accounts, "default", |account: Option<&_>| {
-        account.is_some()
-    });
-    tokio::time::timeout(PATIENCE, there)
-        .await
-        .context("the namespace gets its service account")??;
-    let outcome = stage
-        .perform(&scenario)
-        .await
-        .with_context(|| scenario.title.clone());
+    let outcome = async {
+        stage.has_an_account().await?;
+        stage.perform(&scenario).await
+    };
+    let outcome = outcome.await.with_context(|| scenario.title.clone());
     let outcome = match outcome {
         Err(error) => Err(anyhow!(
             "{error:#}\n{}\n{}",
@@ -130,6 +123,17 @@ struct Stage {
 }
 
 impl Stage {
+    /// A Pod that comes before the account is refused, and its Job waits for long until it tries again.
+    async fn has_an_account(&self) -> Result<()> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
+        let is_there = |account: Option<&ServiceAccount>| account.is_some();
+        let there = kube::runtime::wait::await_condition(accounts, "default", is_there);
+        tokio::time::timeout(PATIENCE, there)
+            .await
+            .context("the namespace gets its service account")??;
+        Ok(())
+    }
+
     async fn perform(&self, scenario: &Scenario) -> Result<()> {
         for manifest in &scenario.given {
             self.apply(manifest).await.context("given")?;

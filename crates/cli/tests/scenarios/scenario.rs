@@ -52,11 +52,31 @@ pub struct Wrong {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Only {
-    /// `embedded` or `kubernetes`.
-    pub cluster: String,
+    /// Which.
+    pub cluster: Kind,
     /// Why not on the other.
     #[expect(dead_code, reason = "it is there for the reader")]
     pub because: String,
+}
+
+/// A kind of cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// The embedded one.
+    Embedded,
+    /// A real Kubernetes.
+    Kubernetes,
+}
+
+impl Kind {
+    /// Its word in scenarios and on pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Kubernetes => "kubernetes",
+        }
+    }
 }
 
 /// A Git repository made for the scenario: one commit on `main`, then what is listed.
@@ -235,7 +255,7 @@ pub fn name(path: &Path) -> String {
 
 /// Whether this file's scenario cannot be shown here: it is for another kind of cluster, or needs a program that is
 /// missing, unless `KUBEOPENCODE_TEST_REQUIRE` names that. A file that cannot be read is no such: it fails when it runs.
-pub fn elsewhere(path: &Path, kind: &str) -> bool {
+pub fn elsewhere(path: &Path, kind: Kind) -> bool {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let Ok(scenario) = parse(&text, path) else {
         return false;
@@ -249,7 +269,7 @@ pub fn elsewhere(path: &Path, kind: &str) -> bool {
     };
     let over_ssh = |repository: &Repository| matches!(repository.over, Some(Over::Ssh));
     scenario.only.is_some_and(|only| only.cluster != kind)
-        || (kind == "embedded" && scenario.needs.iter().any(missing))
+        || (kind == Kind::Embedded && scenario.needs.iter().any(missing))
         || (scenario.repositories.iter().any(over_ssh) && !Sshd::is_there() && !is_required("sshd"))
 }
 

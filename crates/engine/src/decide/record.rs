@@ -167,6 +167,7 @@ pub fn queued(input: &Input<'_>, agent: &str, position: usize) -> Step {
 pub fn stopping(input: &Input<'_>) -> Step {
     let mut state = next(input);
     let message = "a person asked for it to stop";
+    state.message = Some(message.to_owned());
     set(
         input,
         &mut state,
