@@ -403,6 +403,10 @@ pub struct Report {
     /// Why it could not be started, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Whether a signal that means "end" came from outside before the agent had ended, and before `supervise` itself told it
+    /// to end. Absent where nobody looked: there is no `supervise`, or an older one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_to_end: Option<bool>,
     /// The timeout that was over, in seconds, when that is why it was told to end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timed_out_after_seconds: Option<u64>,

@@ -182,6 +182,7 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
                 ended: None,
                 deadline: None,
                 told_to_end: None,
+                told_first: false,
                 killing: false,
             };
             let (status, at) = watch.wait_for_the_end().unzip();
@@ -191,6 +192,7 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
             let until = Instant::now() + FACTS;
             let until = stop_by.map_or(until, |by| until.min(by));
             report.agent = watch.hear_the_end(until);
+            report.told_to_end = Some(watch.told_first);
             let code = match watch.over.take() {
                 Some(Over::Timeout(seconds)) => {
                     report.timed_out_after_seconds = Some(seconds);
@@ -363,6 +365,8 @@ struct Watch {
     deadline: Option<Instant>,
     /// When the first signal that means "end" came from outside.
     told_to_end: Option<Instant>,
+    /// Whether that was before the agent had ended, and before it was told to end from here.
+    told_first: bool,
     killing: bool,
 }
 
@@ -489,6 +493,7 @@ impl Watch {
     fn pass_on(&mut self, signal: Signal) {
         tree::signal_all(signal);
         if ENDING.contains(&signal) && self.told_to_end.is_none() {
+            self.told_first = self.may_be_told();
             self.told_to_end = Some(Instant::now());
             self.end_within(self.patience);
         }

@@ -147,18 +147,18 @@ impl Checker {
             self.trace
                 .say(who, format_args!("  = Task {name}: {}", told(after)));
             rules::an_end_is_told(name, after)?;
+            let recorded = text(&after["status"]["jobUID"]);
+            let uid = text(&after["metadata"]["uid"]);
+            let timed_out = self.lock().timed_out.contains(&uid);
             if let Some(before) = before {
                 rules::an_end_is_final(name, before, after)?;
                 rules::an_attempt_has_one_job(name, before, after)?;
-                rules::a_recorded_stop_is_kept(name, before, after)?;
+                rules::a_recorded_stop_is_kept(name, before, after, timed_out)?;
             }
-            let recorded = text(&after["status"]["jobUID"]);
-            let uid = text(&after["metadata"]["uid"]);
             let created = moment(&after["metadata"]["creationTimestamp"]);
             let age = self.trace.time().now().duration_since(created);
             let age = Duration::try_from(age).unwrap_or_default();
             rules::a_wait_has_its_time(name, before, after, age)?;
-            let timed_out = self.lock().timed_out.contains(&uid);
             rules::a_timeout_is_told(name, before, after, timed_out)?;
             if before.is_none() {
                 let (namespace, _) = name.split_once('/').unwrap_or_default();

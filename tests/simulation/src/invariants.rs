@@ -6,7 +6,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
-use kubeopencode_engine::decide::{LOST_LIMIT, STALL_LIMIT};
+use kubeopencode_engine::{
+    decide::{LOST_LIMIT, STALL_LIMIT},
+    handover::TIMED_OUT,
+};
 use serde_json::Value;
 
 /// A rule that did not hold.
@@ -171,8 +174,8 @@ pub fn a_lost_job_is_gone(
     }
 }
 
-/// A stop that is on record stays there, and is how the Task ends.
-pub fn a_recorded_stop_is_kept(name: &str, before: &Value, after: &Value) -> Held {
+/// A stop that is on record stays there, and is how the Task ends, unless a timeout came first `at_node`.
+pub fn a_recorded_stop_is_kept(name: &str, before: &Value, after: &Value, at_node: bool) -> Held {
     let stopped = |task: &Value| {
         let conditions = task["status"]["conditions"].as_array();
         conditions
@@ -183,9 +186,11 @@ pub fn a_recorded_stop_is_kept(name: &str, before: &Value, after: &Value) -> Hel
     if !stopped(before) || is_terminal(before) {
         return Ok(());
     }
-    if !stopped(after) || (is_terminal(after) && after["status"]["reason"] != "UserStopped") {
+    let reason = after["status"]["reason"].as_str();
+    let as_stopped = reason == Some("UserStopped") || (reason == Some("Timeout") && at_node);
+    if !stopped(after) || (is_terminal(after) && !as_stopped) {
         return broken(
-            "a Task whose stop is on record ends as stopped",
+            "a Task whose stop is on record ends as stopped, or by a timeout that came first",
             format!("Task {name}: {}", after["status"]),
         );
     }
@@ -248,6 +253,8 @@ pub fn a_timeout_is_told(name: &str, before: Option<&Value>, task: &Value, at_no
     let held = match status["reason"].as_str() {
         Some("Timeout") => at_node || !message.starts_with("it ran longer"),
         Some("Succeeded" | "AgentExitNonZero") => !at_node,
+        // Its report was read: whoever wanted it to end during its grace came too late.
+        Some("UserStopped" | "InfrastructureError") => status["result"]["exitCode"] != TIMED_OUT,
         _ => true,
     };
     if held {

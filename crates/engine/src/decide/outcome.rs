@@ -29,17 +29,27 @@ pub fn agent_ran(pod: &PodView) -> bool {
 }
 
 /// Whether the deletion of the Pod ended it. Its exit code says nothing then: many programs end with 0 when asked to.
-/// An end in the second of the request counts as its consequence.
+///
+/// `supervise` knows whether it was told to end. Where it has not said so, the end by the node's clock is compared with the
+/// request by the API server's, and an end in the second of the request counts as its consequence.
 pub fn ended_by_deletion(pod: &PodView) -> bool {
     let Some(requested) = pod.deletion_requested else {
         return false;
     };
     match pod.agent.as_ref().map(|agent| &agent.state) {
-        Some(ContainerState::Terminated { finished, .. }) => {
+        Some(ContainerState::Terminated {
+            finished, message, ..
+        }) => told_to_end(message).unwrap_or_else(|| {
             finished.is_none_or(|finished| finished.as_second() >= requested.as_second())
-        }
+        }),
         _ => true,
     }
+}
+
+/// What `supervise` says of it; None: nothing.
+fn told_to_end(termination_message: &str) -> Option<bool> {
+    let report: Report = serde_json::from_str(termination_message).ok()?;
+    report.told_to_end
 }
 
 /// The container runtime could not start the container.
@@ -49,18 +59,18 @@ fn start_failed(reason: &str) -> bool {
 
 /// How the Run ended.
 ///
-/// A Run whose stop was on record when its Pod ended is stopped, with the result that the agent left; one whose Pod had
-/// ended when the stop was first seen ended by itself.
+/// Of several that wanted its end, the first that the agent heard is how it ended. `supervise` names a timeout or a limit
+/// only where nobody had told the agent to end before. Otherwise, a Run whose stop was on record when its Pod ended is
+/// stopped, with the result that the agent left; one whose Pod had ended when the stop was first seen ended by itself.
 pub fn of_pod(pod: &PodView, input: &Input<'_>) -> Outcome {
     let mut result = report(pod);
-    // The reason says it; the status has no other place for it.
-    let timed_out = result
-        .as_mut()
-        .and_then(|report| report.timed_out_after_seconds.take());
-    let (reason, mut message) = if input.state.stop_is_recorded() {
+    let over = result.as_mut().and_then(over);
+    let (reason, mut message) = if let Some(over) = over {
+        over
+    } else if input.state.stop_is_recorded() {
         (Reason::UserStopped, "stopped by a person".to_owned())
     } else {
-        judge(pod, result.as_ref(), timed_out)
+        judge(pod, result.as_ref())
     };
     let loss = result.as_ref().and_then(not_pushed);
     if let Some((path, pushed)) = loss.filter(|_| !is_about_a_push(reason)) {
@@ -74,28 +84,32 @@ pub fn of_pod(pod: &PodView, input: &Input<'_>) -> Outcome {
     }
 }
 
-fn judge(pod: &PodView, report: Option<&Report>, timed_out: Option<u64>) -> (Reason, String) {
+/// What `supervise` told the agent to end for. What only the reason says afterwards is taken out: the status has no other
+/// place for it.
+fn over(report: &mut Report) -> Option<(Reason, String)> {
+    report.told_to_end = None;
+    if let Some(seconds) = report.timed_out_after_seconds.take() {
+        return Some((
+            Reason::Timeout,
+            format!("it ran longer than its timeout of {}", duration(seconds)),
+        ));
+    }
+    let Passed {
+        limit,
+        allowed,
+        reached,
+    } = report.passed.as_ref()?;
+    Some((
+        Reason::LimitExceeded,
+        format!("the agent was told to end at {limit} {reached}: limits.{limit} is {allowed}"),
+    ))
+}
+
+fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {
     if ended_by_deletion(pod) {
         return (
             Reason::InfrastructureError,
             "its Pod was deleted before the agent had ended".to_owned(),
-        );
-    }
-    if let Some(seconds) = timed_out {
-        return (
-            Reason::Timeout,
-            format!("it ran longer than its timeout of {}", duration(seconds)),
-        );
-    }
-    if let Some(passed) = report.and_then(|report| report.passed.as_ref()) {
-        let Passed {
-            limit,
-            allowed,
-            reached,
-        } = passed;
-        return (
-            Reason::LimitExceeded,
-            format!("the agent was told to end at {limit} {reached}: limits.{limit} is {allowed}"),
         );
     }
     if pod.phase == PodPhase::Succeeded {

@@ -56,6 +56,10 @@ pub fn end(input: &Input<'_>, outcome: Outcome) -> Step {
         Reason::UserStopped => {
             set(input, &mut state, condition::STOPPED, true, word, &message);
         }
+        _ if state.stop_is_recorded() => {
+            let message = "it was about to end for another reason when it was to be stopped";
+            set(input, &mut state, condition::STOPPED, false, word, message);
+        }
         _ => {}
     }
     let type_ = if well {

@@ -181,20 +181,54 @@ fn an_agent_that_ends_with_0_when_its_time_is_over_has_not_succeeded_and_keeps_i
     assert_eq!(result.checkouts[0].commits, Some(2));
 }
 
+/// `supervise` says that it ended the agent only where nobody had told the agent to end before. So whoever wants its end
+/// while it has its grace is too late, whatever the clocks say.
 #[test]
-fn a_stop_on_record_and_a_deletion_of_the_pod_come_before_the_timeout() {
-    let late = r#"{exitCode: 124, finishedAt: '2026-01-01T01:00:00Z', message: '{"exitCode":0,"timedOutAfterSeconds":60}'}"#;
-    let mut moment = Moment::running();
-    moment.stop = true;
-    moment.record();
-    moment.agent_ended("Failed", "", late);
-    assert_eq!(moment.reason(), Reason::UserStopped);
+fn a_timeout_or_a_limit_comes_before_a_stop_and_a_deletion_that_came_during_its_grace() {
+    let timeout = r#"{exitCode: 124, finishedAt: '2026-01-01T01:00:00Z', message: '{"exitCode":0,"toldToEnd":false,"timedOutAfterSeconds":60}'}"#;
+    let limit = r#"{exitCode: 124, finishedAt: '2026-01-01T01:00:00Z', message: '{"exitCode":0,"toldToEnd":false,"passed":{"limit":"steps","allowed":"10","reached":"11"}}'}"#;
+    for (late, reason) in [(timeout, Reason::Timeout), (limit, Reason::LimitExceeded)] {
+        let mut moment = Moment::running();
+        moment.stop = true;
+        moment.record();
+        moment.agent_ended("Failed", "", late);
+        assert_eq!(moment.reason(), reason);
+        assert!(!moment.state.is_true("Stopped"), "{:?}", moment.state);
+        let stopped = moment.state.condition("Stopped").expect("on record");
+        assert_eq!(stopped.reason, reason.as_str());
 
-    let mut moment = Moment::running();
-    moment.agent_ended("Failed", "", late);
-    let requested = "2026-01-01T00:59:59Z".parse().expect("a time");
-    moment.observation.pods[0].deletion_requested = Some(requested);
-    assert_eq!(moment.reason(), Reason::InfrastructureError);
+        let mut moment = Moment::running();
+        moment.agent_ended("Failed", "", late);
+        let requested = "2026-01-01T00:59:59Z".parse().expect("a time");
+        moment.observation.pods[0].deletion_requested = Some(requested);
+        assert_eq!(moment.reason(), reason);
+    }
+}
+
+/// `supervise` knows whether it was told to end; the clock of the node and that of the API server need not agree.
+#[test]
+fn whether_a_deletion_ended_the_agent_is_told_by_whom_it_would_have_reached() {
+    let ended = |told: &str, finished: &str| {
+        let mut moment = Moment::running();
+        let report = format!(
+            r#"{{exitCode: 0, finishedAt: '{finished}', message: '{{"exitCode":0{told}}}'}}"#
+        );
+        moment.agent_ended("Succeeded", "", &report);
+        let requested = "2026-01-01T12:00:00Z".parse().expect("a time");
+        moment.observation.pods[0].deletion_requested = Some(requested);
+        moment.reason()
+    };
+    let (hour_before, hour_after) = ("2026-01-01T11:00:00Z", "2026-01-01T13:00:00Z");
+    for finished in [hour_before, hour_after] {
+        assert_eq!(ended(r#","toldToEnd":false"#, finished), Reason::Succeeded);
+        assert_eq!(
+            ended(r#","toldToEnd":true"#, finished),
+            Reason::InfrastructureError
+        );
+    }
+    // Of an agent that nobody supervises, only the times are known.
+    assert_eq!(ended("", hour_before), Reason::Succeeded);
+    assert_eq!(ended("", hour_after), Reason::InfrastructureError);
 }
 
 #[test]

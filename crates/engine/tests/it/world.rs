@@ -3,11 +3,13 @@
 //!
 //! - no two Pods ever run an agent for one Task,
 //! - an end that is on record never changes,
+//! - an agent whose time was over before anybody told it to end has timed out,
 //! - once the world is quiet, every Task ends, nothing of it runs any more, and the engine rests.
 
 use jiff::Timestamp;
 use kubeopencode_engine::{
     decide::{Action, Event, Input, Step, decide, job_name},
+    handover::TIMED_OUT,
     lower::{FrontEnd as _, Lowered, kubeopencode::TaskFrontEnd},
     observe::{ContainerState, ContainerView, JobEnd, JobView, Observation, PodPhase, PodView},
     run::Owner,
@@ -498,10 +500,21 @@ impl World {
             pod.reason = Some("DeadlineExceeded".into());
             pod.agent = ran.then(|| terminated(143, "Error"));
         } else if ran {
-            match how % 5 {
+            match how % 6 {
                 0 => {
                     pod.phase = PodPhase::Failed;
                     pod.agent = Some(terminated(3, "Error"));
+                }
+                // Its time is over. Whoever wants its end now comes too late.
+                3 => {
+                    pod.phase = PodPhase::Failed;
+                    pod.agent = Some(container(ContainerState::Terminated {
+                        exit_code: i32::from(TIMED_OUT),
+                        reason: "Error".into(),
+                        message: r#"{"exitCode":124,"toldToEnd":false,"timedOutAfterSeconds":60}"#
+                            .into(),
+                        finished: Some(now),
+                    }));
                 }
                 1 => {
                     pod.phase = PodPhase::Failed;
@@ -598,6 +611,10 @@ proptest! {
         prop_assert!(world.state.phase.is_terminal(), "never ends: {:#?}", world);
         prop_assert!(world.state.completion_time.is_some());
         prop_assert!(world.state.reason.is_some());
+        // What was read of a timeout is how it ended, whoever stopped it or deleted its Pod or Job meanwhile.
+        let result = world.state.result.as_ref();
+        let late = result.is_some_and(|result| result.exit_code == Some(i32::from(TIMED_OUT)));
+        prop_assert_eq!(late, world.state.reason == Some(Reason::Timeout) && result.is_some());
         prop_assert!(
             world.pods.iter().all(PodView::ended),
             "something still runs: {:#?}",

@@ -42,6 +42,7 @@ fn without_secrets(report: &Report, scrub: &Scrub) -> io::Result<Report> {
     Ok(serde_json::from_value(value).unwrap_or_else(|_| Report {
         exit_code: report.exit_code,
         duration_millis: report.duration_millis,
+        told_to_end: report.told_to_end,
         timed_out_after_seconds: report.timed_out_after_seconds,
         ..Report::default()
     }))
@@ -273,6 +274,7 @@ mod tests {
         #[test]
         fn any_report_fits_and_keeps_how_the_agent_ended(
             ended in (option::of(0..256_i32), option::of(any::<u64>()), any::<u64>()),
+            told_to_end in option::of(any::<bool>()),
             passed in any::<bool>(),
             error in option::of(text(5000)),
             agent in option::of(told()),
@@ -285,6 +287,7 @@ mod tests {
                 exit_code,
                 signal: exit_code.is_none().then(|| "SIGVTALRM".to_owned()),
                 error,
+                told_to_end,
                 timed_out_after_seconds,
                 passed,
                 agent,
@@ -297,6 +300,7 @@ mod tests {
             prop_assert_eq!(read.exit_code, report.exit_code);
             prop_assert_eq!(&read.signal, &report.signal);
             prop_assert_eq!(read.error.is_some(), report.error.is_some());
+            prop_assert_eq!(read.told_to_end, report.told_to_end);
             prop_assert_eq!(read.timed_out_after_seconds, report.timed_out_after_seconds);
             prop_assert_eq!(&read.passed, &report.passed);
             prop_assert_eq!(read.duration_millis, report.duration_millis);

@@ -232,7 +232,27 @@ fn an_agent_whose_time_is_over_is_told_to_end_in_every_process_group() {
     );
     let report = report(&world);
     assert_eq!(report["timedOutAfterSeconds"], 1);
+    assert_eq!(report["toldToEnd"], false);
     assert_eq!(report["exitCode"], 0);
+}
+
+/// Whoever comes while the agent has its grace is too late: it was not told to end by them.
+#[test]
+fn an_agent_that_is_told_to_end_after_its_time_was_over_is_late() {
+    let world = World::new();
+    let script = r#"trap "echo over; read -r line; exit 0" TERM; echo ready; sleep 1000 & wait"#;
+    let (mut child, mut stdout) =
+        when_ready(limited(&world, 1, 30, script).stdin(Stdio::piped()), 1);
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, "over\n");
+    signal(&child, Signal::SIGTERM);
+    drop(child.stdin.take());
+    rest(stdout);
+    assert_eq!(finish(child).status.code(), Some(124));
+    let report = report(&world);
+    assert_eq!(report["timedOutAfterSeconds"], 1);
+    assert_eq!(report["toldToEnd"], false);
 }
 
 #[test]
@@ -276,7 +296,9 @@ fn an_agent_that_somebody_else_told_to_end_first_is_not_late() {
     signal(&child, Signal::SIGTERM);
     assert_eq!(rest(stdout), "");
     assert_eq!(finish(child).status.code(), Some(5));
-    assert_eq!(report(&world).get("timedOutAfterSeconds"), None);
+    let report = report(&world);
+    assert_eq!(report.get("timedOutAfterSeconds"), None);
+    assert_eq!(report["toldToEnd"], true);
 }
 
 /// A machine that was paused, or that is slow, does not make too long short enough.

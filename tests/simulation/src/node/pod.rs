@@ -293,6 +293,7 @@ impl Life {
                 let mut ended = self.terminated(AGENT, code, "Error");
                 let report = Report {
                     exit_code: Some(code),
+                    told_to_end: Some(false),
                     timed_out_after_seconds: Some(timeout.as_secs()),
                     ..Report::default()
                 };
