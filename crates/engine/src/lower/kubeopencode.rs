@@ -396,7 +396,8 @@ fn run(
 
     let command = agent::command(&agent_item, spec)?;
     let profile = agent::profile(spec);
-    let limits = limits(task, &owner, spec, &used)?.held_by(&used.name, profile, &command)?;
+    let limits = limits(task, &owner, spec, &used)?;
+    let limits = limits.held_by((&owner.name, &used.name), profile, &command)?;
     let opencode = agent::uses_opencode(&command).then(|| config.opencode_image.image());
     let said_by = match chosen.timeout.source {
         Source::Own => &task_item,

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{
     Affinity, Container, EnvFromSource, EnvVar, EnvVarSource, PodSpec, SecretEnvSource,
     SecretKeySelector, VolumeMount,
 };
+use kubeopencode_agents::Profile;
 use kubeopencode_api::names::container;
 
 use super::{security, volumes};
@@ -225,7 +226,7 @@ fn environment(run: &Run) -> Vec<EnvVar> {
         // Not GIT_CONFIG_GLOBAL: that file is the agent's own, and it may write to it.
         after.push(value("GIT_CONFIG_SYSTEM", handover::GIT_CONFIG));
     }
-    if let Some(profile) = run.profile {
+    if let Some(profile) = program(run) {
         // A Secret of which all keys are taken may bring these too, and a variable would win over that unseen.
         let unseen = |credential: &Credential| matches!(credential, Credential::AllAsEnv { .. });
         let configuration = if run.credentials.iter().any(unseen) {
@@ -270,6 +271,14 @@ fn environment(run: &Run) -> Vec<EnvVar> {
     let before: Vec<EnvVar> = before.into_iter().filter(&ours).collect();
     let after: Vec<EnvVar> = after.into_iter().filter(&ours).collect();
     [before, credentials, after].concat()
+}
+
+/// The known agent that runs, also where nobody wants its events to be read: without its variables it would refuse itself
+/// what it has to ask for, and still exit with 0.
+fn program(run: &Run) -> Option<&'static Profile> {
+    let command = run.command.as_deref();
+    run.profile
+        .or_else(|| command.and_then(Profile::of_command))
 }
 
 /// Where they are in the agent's container.

@@ -78,14 +78,17 @@ fn a_profile_has_its_variables_and_who_sets_them_himself_has_his_own() {
         Some(""),
         "from the Secret"
     );
+    // Who says Command does not want its output to be read. What its program needs where nobody answers it needs all the same.
+    let unread = "profile: Command, command: [sh, -c, /tools/opencode run --format json < task.md]";
     assert_eq!(
-        said("profile: Command, command: [claude]", "IS_SANDBOX"),
-        None
+        said(unread, "OPENCODE_PERMISSION").as_deref(),
+        Some(r#"{"*":"allow"}"#)
     );
+    assert_eq!(said(unread, "KUBEOPENCODE_PROFILE"), None);
     assert_eq!(
         said(
-            "profile: Command, command: [claude]",
-            "KUBEOPENCODE_PROFILE"
+            "profile: Command, command: [./agent]",
+            "OPENCODE_PERMISSION"
         ),
         None
     );
@@ -131,9 +134,27 @@ fn a_task_can_only_be_stricter_than_its_agent() {
 /// One that does not hold would only seem to protect.
 #[test]
 fn a_limit_that_cannot_be_held_is_refused() {
-    insta::assert_snapshot!(cluster("profile: Codex", "limits: {tokens: 5}").error(), @"limits.tokens: cannot be held: Codex does not tell of its tokens while it works. It can be limited by duration, steps");
-    insta::assert_snapshot!(cluster("command: [sh, -c, ./agent]", "limits: {steps: 5}").error(), @"limits.steps: cannot be held: nothing is known of what Agent default runs; its profile has to be one that tells of its steps, or the limit has to go");
-    insta::assert_snapshot!(cluster("command: [opencode, run, hello]", "limits: {cost: '1'}").error(), @"limits.cost: cannot be held: the command of Agent default does not make OpenCode print its events as JSON, as in `opencode run --format json`");
+    insta::assert_snapshot!(cluster("profile: Codex", "limits: {tokens: 5}").error(), @"Task fix: limits.tokens: cannot be held: Codex does not tell of its tokens while it works. It can be limited by duration, steps");
+    insta::assert_snapshot!(cluster("command: [sh, -c, ./agent]", "limits: {steps: 5}").error(), @"Task fix: limits.steps: cannot be held: nothing is known of what Agent default runs; its profile has to be one that tells of its steps, or the limit has to go");
+    insta::assert_snapshot!(cluster("command: [opencode, run, hello]", "limits: {cost: '1'}").error(), @"Task fix: limits.cost: cannot be held: the command of Agent default does not make OpenCode print its events as JSON, as in `opencode run --format json`");
+    // Whose limit has to change: the one that holds.
+    let whose = |agent: &str, task: &str| {
+        let error = cluster(&format!("profile: Codex, {agent}"), task).error();
+        let (whose, _) = error.split_once(": cannot be held").expect("a refusal");
+        whose.to_owned()
+    };
+    assert_eq!(
+        whose("limits: {tokens: 5}", ""),
+        "Agent default: limits.tokens"
+    );
+    assert_eq!(
+        whose("limits: {tokens: 5}", "limits: {tokens: 9}"),
+        "Agent default: limits.tokens"
+    );
+    assert_eq!(
+        whose("limits: {tokens: 5}", "limits: {tokens: 3}"),
+        "Task fix: limits.tokens"
+    );
     let run = cluster("command: [sh, -c, ./agent]", "limits: {duration: 10m}").run();
     assert_eq!(run.limits.seconds, Some(600));
 }

@@ -64,7 +64,7 @@ impl Chosen {
     /// It does not: a limit that does not hold would only seem to protect.
     pub fn held_by(
         self,
-        agent: &str,
+        (task, agent): (&str, &str),
         profile: Option<&'static Profile>,
         command: &[String],
     ) -> Result<Limits, LowerError> {
@@ -75,8 +75,12 @@ impl Chosen {
             ("cost", limits.cost.is_some()),
         ];
         for (limit, _) in asked.into_iter().filter(|(_, asked)| *asked) {
+            let name = format!("limits.{limit}");
             let bad = |problem: String| LowerError::BadField {
-                field: format!("limits.{limit}"),
+                field: match self.source(&name) {
+                    Some(Source::Own) => format!("Task {task}: {name}"),
+                    _ => format!("Agent {agent}: {name}"),
+                },
                 problem,
             };
             let Some(profile) = profile else {
@@ -99,6 +103,13 @@ impl Chosen {
             }
         }
         Ok(self.limits)
+    }
+
+    /// Who set the limit that holds.
+    fn source(&self, name: &str) -> Option<&Source> {
+        let mut settings = self.settings.iter();
+        let setting = settings.find(|setting| setting.name == name)?;
+        Some(&setting.source)
     }
 
     /// Who set what.
