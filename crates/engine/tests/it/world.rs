@@ -444,9 +444,8 @@ impl World {
         }
     }
 
-    fn kubelet(&mut self, how: u8) {
-        let now = self.time();
-        // A Pod that is being deleted is counted by the Job controller before it goes.
+    /// A Pod that is being deleted is counted by the Job controller before it goes.
+    fn take_away_who_was_counted(&mut self) {
         let job = self.job.clone();
         self.pods.retain(|pod| {
             let counted = job.as_ref().is_none_or(|job| {
@@ -454,6 +453,11 @@ impl World {
             });
             !(pod.deletion.is_some() && pod.ended() && counted)
         });
+    }
+
+    fn kubelet(&mut self, how: u8) {
+        let now = self.time();
+        self.take_away_who_was_counted();
         let Some(pod) = self.pods.iter_mut().find(|pod| !pod.ended()) else {
             return;
         };
