@@ -69,6 +69,8 @@ pub(crate) struct Access<'a> {
     running: &'a Running,
     pub scrub: Scrub,
     has_secret: bool,
+    /// [`Address::host`].
+    server: String,
     /// When every git is over, however long it might take for its purpose.
     pub until: Option<Instant>,
 }
@@ -94,6 +96,7 @@ impl<'a> Access<'a> {
             running,
             scrub: Scrub::new(),
             has_secret: false,
+            server: address.host.clone(),
             until: None,
         };
         access.hide(secret);
@@ -295,7 +298,7 @@ impl<'a> Access<'a> {
             }
             End::TooMuch | End::Exited(_) => {
                 let said = self.scrub.clean(&String::from_utf8_lossy(&output.stderr));
-                Err(classify(&said, self.has_secret))
+                Err(classify(&said, self.has_secret, &self.server))
             }
         }
     }

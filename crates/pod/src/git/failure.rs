@@ -169,8 +169,8 @@ const SIGNS: [(&str, Kind); 48] = [
 ];
 
 /// Sorts a failure by what was printed, which has to be clean of secrets already. `has_secret`: whether credentials
-/// were given at all.
-pub(crate) fn classify(said: &str, has_secret: bool) -> Failure {
+/// were given at all. `server`: who was asked, as in `git://host:port`; git does not always say which port it was.
+pub(crate) fn classify(said: &str, has_secret: bool, server: &str) -> Failure {
     let lower = said.to_ascii_lowercase();
     let kind = SIGNS
         .iter()
@@ -184,16 +184,33 @@ pub(crate) fn classify(said: &str, has_secret: bool) -> Failure {
         Kind::Authentication if !has_secret => Kind::CredentialsNeeded,
         other => other,
     };
-    Failure {
-        kind,
-        said: telling_line(said),
-    }
+    let line = telling_line(said).map(|line| match port(server) {
+        Some(port) if kind.may_pass() && !names(&line, port) => {
+            format!("{line}; asked: {server}")
+        }
+        _ => line,
+    });
+    Failure { kind, said: line }
+}
+
+/// As a URL has it, and as curl and ssh say it.
+fn names(line: &str, port: &str) -> bool {
+    [":", "port "]
+        .iter()
+        .any(|before| line.contains(&format!("{before}{port}")))
+}
+
+/// `scheme://host:port` has one.
+fn port(server: &str) -> Option<&str> {
+    let (_, port) = server.rsplit_once(':')?;
+    let digits = |port: &&str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    Some(port).filter(digits)
 }
 
 /// The line of the output that says most: the first `fatal:` or `error:`, or else the last that is not advice.
 fn telling_line(said: &str) -> Option<String> {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
-    let line = lines()
+    let telling = lines()
         .find(|line| {
             line.starts_with("ssh: ")
                 || line.contains("ermission denied")
@@ -201,6 +218,12 @@ fn telling_line(said: &str) -> Option<String> {
         })
         .or_else(|| lines().find(|line| line.starts_with("fatal:") || line.starts_with("error:")))
         .or_else(|| lines().next_back())?;
+    // Where it ends with a colon, the next one goes on.
+    let more = telling
+        .ends_with(':')
+        .then(|| lines().skip_while(|line| *line != telling).nth(1))
+        .flatten();
+    let line = more.map_or_else(|| telling.to_owned(), |more| format!("{telling} {more}"));
     Some(line.chars().take(300).collect())
 }
 
@@ -213,6 +236,7 @@ mod tests {
         let failure = classify(
             "Cloning...\nfatal: unable to access 'https://h/': Could not resolve host: h\nmore\n",
             false,
+            "https://h",
         );
         assert_eq!(failure.kind, Kind::UnknownHost);
         assert_eq!(
@@ -222,9 +246,25 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_goes_on_is_kept_whole_and_the_port_is_named() {
+        let said = "fatal: unable to connect to h:\nh[0: 192.0.2.1]: errno=Connection refused\n\n";
+        let failure = classify(said, false, "git://h:9418");
+        assert_eq!(failure.kind, Kind::Unreachable);
+        assert_eq!(
+            failure.said.as_deref(),
+            Some(
+                "fatal: unable to connect to h: h[0: 192.0.2.1]: errno=Connection refused; asked: git://h:9418"
+            )
+        );
+    }
+
+    #[test]
     fn who_gave_no_credentials_is_told_to() {
         let said = "fatal: could not read Username for 'https://h': terminal prompts disabled";
-        assert_eq!(classify(said, false).kind, Kind::CredentialsNeeded);
-        assert_eq!(classify(said, true).kind, Kind::Authentication);
+        assert_eq!(
+            classify(said, false, "https://h").kind,
+            Kind::CredentialsNeeded
+        );
+        assert_eq!(classify(said, true, "https://h").kind, Kind::Authentication);
     }
 }
