@@ -736,13 +736,11 @@ fn the_agent_of_a_second_attempt_is_heard_too() {
     let mut lines = stderr.lines().map(|line| line.expect("a line"));
     let spent = lines.find(|line| line.contains("another one begins"));
     assert!(spent.is_some(), "the first attempt fails");
-    let daemon = Command::new("git")
-        .args([
-            "daemon",
-            "--reuseaddr",
-            "--export-all",
-            "--listen=127.0.0.1",
-        ])
+    // Not through `git daemon`, which starts this one and leaves it behind.
+    let programs = Command::new("git").arg("--exec-path").output();
+    let programs = String::from_utf8(programs.expect("git").stdout).expect("a path");
+    let daemon = Command::new(format!("{}/git-daemon", programs.trim()))
+        .args(["--reuseaddr", "--export-all", "--listen=127.0.0.1"])
         .arg(format!("--port={port}"))
         .arg(format!(
             "--base-path={}",
