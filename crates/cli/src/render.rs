@@ -1,7 +1,7 @@
 //! What an agent tells, for people: a line for each thing that it does, in place of the JSON of its events.
 //!
-//! Bytes in, text out, and nothing else: what the agent prints that is no event passes as it is. Holds at most one line of
-//! the agent, and the calls that have not ended.
+//! Bytes in, text out, and nothing else: what the agent prints that is no event passes as it is, but for escape sequences
+//! other than colours. Holds at most one line of the agent, and the calls that have not ended.
 
 mod diff;
 mod text;
@@ -13,7 +13,7 @@ use kubeopencode_agents::{
 };
 use owo_colors::{OwoColorize as _, Style};
 
-use text::{message, one_line, tame};
+use text::{harmless, message, one_line, tame};
 
 /// Calls that are remembered until they end. An agent has as many at the same time as it has subagents.
 const MOST_CALLS: usize = 256;
@@ -121,7 +121,7 @@ impl Telling {
         self.reader.read(line, |event| events.push(event));
         if events.is_empty() && !is_an_event(bytes) {
             self.last.clear();
-            self.out.extend_from_slice(bytes);
+            self.out.extend_from_slice(&harmless(bytes));
             self.out.push(b'\n');
         }
         for event in events {
@@ -308,6 +308,19 @@ mod tests {
         let shown = rendered("OpenCode", text);
         assert!(
             shown.starts_with("plain \x1b[1mbold\x1b[0m\n{\"no\": \"event\"}\nhalf a line\n"),
+            "{shown:?}"
+        );
+    }
+
+    /// It titles the window, clears the screen, writes the clipboard.
+    #[test]
+    fn what_is_no_event_has_no_power_over_the_terminal_either() {
+        let text =
+            b"\x1b[31mred\x1b[0m \x1b]0;title\x07a\x1b[2Jb\n\x1b]52;c;aGk=\x1b\\c\n\xc2\x9b2Jd\n";
+        let shown = rendered("OpenCode", text);
+        assert!(shown.starts_with("red ab\nc\n"), "{shown:?}");
+        assert!(
+            !shown.contains(|it: char| it.is_control() && it != '\n'),
             "{shown:?}"
         );
     }

@@ -11,6 +11,7 @@ pub mod context_init;
 pub mod credentials_init;
 pub mod git_init;
 pub mod git_push;
+pub mod secret;
 pub mod supervise;
 
 mod beneath;

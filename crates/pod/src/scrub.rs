@@ -1,19 +1,19 @@
 //! Taking secrets out of whatever git prints and an agent tells, before anybody sees it.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::ffi::OsStrExt as _, path::Path};
 
 use base64::Engine as _;
 use kubeopencode_engine::handover::Secrets;
 
-const HIDDEN: &str = "***";
+use crate::secret::{self, HIDDEN, forms};
+
 /// Shorter ones are words of every sentence; what remains of them says nothing.
 const SHORTEST: usize = 3;
-/// The same, of what an agent got: nobody knows that it is a password.
-const SHORTEST_VALUE: usize = 8;
 /// A file that is longer has more in it than secrets.
 const LONGEST_FILE: u64 = 1 << 20;
 
-/// Variables that are no secrets where all of a Secret become variables, and nobody says which.
+/// Variables that are no secrets where all of a Secret become variables, and nobody says which. So are those of services
+/// and our own, by the beginnings of their names.
 const PUBLIC: [&str; 11] = [
     "HOME",
     "HOSTNAME",
@@ -27,6 +27,7 @@ const PUBLIC: [&str; 11] = [
     "USER",
     "WORKSPACE_DIR",
 ];
+const PUBLIC_BEGINNINGS: [&str; 2] = ["KUBERNETES_", "KUBEOPENCODE_"];
 
 /// What must not be seen.
 #[derive(Clone, Default)]
@@ -55,14 +56,17 @@ impl Scrub {
         for (name, value) in std::env::vars_os() {
             let name = name.to_string_lossy();
             let named = secrets.variables.iter().any(|secret| *secret == name);
-            let ours = name.starts_with("KUBE") || PUBLIC.contains(&&*name);
-            if named || (secrets.all_variables && !ours) {
-                scrub.hide_value(&value.to_string_lossy());
+            if named || (secrets.all_variables && !is_public(&name)) {
+                scrub.hide_value(value.as_bytes());
             }
         }
         for path in &secrets.files {
             scrub.hide_file(Path::new(path));
         }
+        // One may be the beginning of another.
+        let key = |secret: &String| (std::cmp::Reverse(secret.len()), secret.clone());
+        scrub.0.sort_by_cached_key(key);
+        scrub.0.dedup();
         scrub
     }
 
@@ -77,36 +81,48 @@ impl Scrub {
         } else if fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() <= LONGEST_FILE)
             && let Ok(bytes) = fs::read(path)
         {
-            self.hide_value(&String::from_utf8_lossy(&bytes));
+            self.hide_value(&bytes);
         }
     }
 
-    /// Each line of it by itself, and all of it in base64.
-    fn hide_value(&mut self, value: &str) {
-        let encoded = base64::engine::general_purpose::STANDARD.encode(value);
-        // The frame of a key in PEM is the same for all.
-        let lines = value
-            .lines()
-            .map(str::trim)
-            .filter(|line| line.len() >= SHORTEST_VALUE && !line.starts_with("-----"));
-        let encoded = Some(encoded.as_str()).filter(|_| value.len() >= SHORTEST_VALUE);
-        for form in lines.chain(encoded) {
-            if !self.0.iter().any(|known| known == form) {
-                self.0.push(form.to_owned());
-            }
-        }
-        // One may be the beginning of another.
-        self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    /// Texts are cleaned here, so forms that are none do not matter.
+    fn hide_value(&mut self, value: &[u8]) {
+        let texts = forms(value).into_iter().map(String::from_utf8);
+        self.0.extend(texts.flatten());
     }
 
     /// The text without them.
     pub fn clean(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for secret in &self.0 {
-            text = text.replace(secret, HIDDEN);
+            if text.contains(secret) {
+                text = text.replace(secret, HIDDEN);
+            }
+        }
+        if let Some(cut) = text.strip_suffix('…') {
+            text = format!("{}…", self.without_half(cut));
         }
         without_userinfo(&text)
     }
+
+    /// A text that was cut may end in the beginning of one, and nobody will know that half any more.
+    fn without_half(&self, text: &str) -> String {
+        let half = |secret: &String| {
+            let halves = (secret::SHORTEST..secret.len()).rev();
+            halves
+                .filter_map(|length| secret.get(..length))
+                .find(|half| text.ends_with(half))
+                .map(str::len)
+        };
+        match self.0.iter().filter_map(half).max() {
+            Some(length) => format!("{}{HIDDEN}", &text[..text.len() - length]),
+            None => text.to_owned(),
+        }
+    }
+}
+
+fn is_public(variable: &str) -> bool {
+    PUBLIC.contains(&variable) || PUBLIC_BEGINNINGS.iter().any(|it| variable.starts_with(it))
 }
 
 fn percent(text: &str) -> String {
@@ -165,6 +181,31 @@ mod tests {
             scrub.clean("-----BEGIN KEY-----: first line, second line"),
             "-----BEGIN KEY-----: ***, ***"
         );
+    }
+
+    #[test]
+    fn a_key_of_a_whole_secret_may_be_named_almost_as_ours() {
+        let public = ["KUBERNETES_SERVICE_HOST", "KUBEOPENCODE_PROFILE", "HOME"];
+        assert!(public.into_iter().all(is_public));
+        assert!(
+            !["KUBE_TOKEN", "KUBECONFIG", "HOME_KEY"]
+                .into_iter()
+                .any(is_public)
+        );
+    }
+
+    #[test]
+    fn half_a_secret_at_the_end_of_a_text_that_was_cut_is_hidden() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("key");
+        fs::write(&file, "hush-hush-hush-hush").expect("a file");
+        let scrub = Scrub::of_agent(&Secrets {
+            files: vec![file.display().to_string()],
+            ..Secrets::default()
+        });
+        assert_eq!(scrub.clean("it is hush-hush-hus…"), "it is ***…");
+        assert_eq!(scrub.clean("it is hush…"), "it is hush…");
+        assert_eq!(scrub.clean("hush-hush-hus"), "hush-hush-hus");
     }
 
     #[test]

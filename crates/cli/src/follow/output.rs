@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
-use kubeopencode_agents::Profile;
+use kubeopencode_agents::{LONGEST_LINE, Profile};
 use kubeopencode_api::names::container::AGENT;
 use kubeopencode_engine::handover::PROFILE_VARIABLE;
 
@@ -57,7 +57,11 @@ impl Output {
         if self.show.raw {
             return;
         }
-        let mask = Mask::of(secrets::of_pod(client, pod).await);
+        let known = secrets::of_pod(client, pod).await;
+        for problem in &known.unknown {
+            self.printer.warn(problem);
+        }
+        let mask = Mask::of(&known.values);
         let color = self.printer.colors(self.show.aside);
         let mut stages = self.stages();
         stages.mask = mask;
@@ -73,21 +77,22 @@ impl Output {
             Some(mask) => mask.feed(bytes),
             None => bytes.to_vec(),
         };
-        self.pass(&mut stages, bytes);
+        self.pass(&mut stages, &bytes);
     }
 
-    fn pass(&self, stages: &mut Stages, bytes: Vec<u8>) {
-        let bytes = match &mut stages.rendering {
-            Some(rendering) => rendering.feed(&bytes),
-            None => bytes,
+    fn pass(&self, stages: &mut Stages, bytes: &[u8]) {
+        let Stages {
+            mask, rendering, ..
+        } = stages;
+        let Some(rendering) = rendering else {
+            return self.lines(stages, bytes);
         };
-        self.lines(stages, &bytes);
+        let shown = hide(mask.as_ref(), rendering.feed(bytes));
         // What the agent is doing, on a terminal.
-        let state = stages.rendering.as_ref();
-        if let Some(state) = state
-            .map(Rendering::state)
-            .filter(|state| !state.is_empty())
-        {
+        let state = hide(mask.as_ref(), rendering.state().into_bytes());
+        self.lines(stages, &shown);
+        if !state.is_empty() {
+            let state = String::from_utf8_lossy(&state);
             self.printer.progress(&format!("{} {state}", self.task));
         }
     }
@@ -97,6 +102,10 @@ impl Output {
             return self.emit(bytes);
         }
         stages.rest.extend_from_slice(bytes);
+        if stages.rest.len() > LONGEST_LINE && !bytes.contains(&b'\n') {
+            // Longer than what is kept: it goes on in another line.
+            stages.rest.push(b'\n');
+        }
         let Some(end) = stages.rest.iter().rposition(|byte| *byte == b'\n') else {
             return;
         };
@@ -113,9 +122,10 @@ impl Output {
     pub(crate) fn finish(&self) {
         let mut stages = self.stages();
         if let Some(rest) = stages.mask.as_mut().map(Mask::finish) {
-            self.pass(&mut stages, rest);
+            self.pass(&mut stages, &rest);
         }
         if let Some(bytes) = stages.rendering.as_mut().map(Rendering::finish) {
+            let bytes = hide(stages.mask.as_ref(), bytes);
             self.lines(&mut stages, &bytes);
         }
         let rest = std::mem::take(&mut stages.rest);
@@ -146,6 +156,14 @@ impl Output {
         } else {
             self.printer.data(bytes);
         }
+    }
+}
+
+/// What was rendered, once more: with its escapes undone a line may show what its bytes did not.
+fn hide(mask: Option<&Mask>, shown: Vec<u8>) -> Vec<u8> {
+    match mask {
+        Some(mask) => mask.hide(&shown),
+        None => shown,
     }
 }
 

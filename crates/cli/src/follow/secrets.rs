@@ -5,20 +5,34 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use kube::{Api, Client, ResourceExt as _};
 
-/// All that whoever asks may read. Of the others nothing is known here, so nothing can be hidden.
-pub(super) async fn of_pod(client: &Client, pod: &Pod) -> Vec<Vec<u8>> {
+/// What is known of them.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) values: Vec<Vec<u8>>,
+    /// Why others are not known, so that nothing of them can be hidden: a line for each.
+    pub(super) unknown: Vec<String>,
+}
+
+/// All that whoever asks may read. A Secret that is gone, or a key that it has not, is nothing that could be printed now.
+pub(super) async fn of_pod(client: &Client, pod: &Pod) -> Known {
     let secrets: Api<Secret> =
         Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
-    let mut found = Vec::new();
+    let mut known = Known::default();
     for (name, keys) in named_by(pod) {
-        let Ok(Some(secret)) = secrets.get_opt(&name).await else {
-            continue;
-        };
-        let data = secret.data.unwrap_or_default().into_iter();
-        let wanted = data.filter(|(key, _)| keys.is_empty() || keys.contains(key));
-        found.extend(wanted.map(|(_, value)| value.0));
+        match secrets.get_opt(&name).await {
+            Ok(secret) => {
+                let data = secret.and_then(|secret| secret.data).unwrap_or_default();
+                let wanted = data
+                    .into_iter()
+                    .filter(|(key, _)| keys.is_empty() || keys.contains(key));
+                known.values.extend(wanted.map(|(_, value)| value.0));
+            }
+            Err(error) => known.unknown.push(format!(
+                "what is in the Secret {name} is not hidden, for it cannot be read: {error}"
+            )),
+        }
     }
-    found
+    known
 }
 
 /// The Secrets that it refers to, with the keys of each; none are all.

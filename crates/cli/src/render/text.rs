@@ -1,5 +1,7 @@
 //! Text of an agent made fit for a terminal.
 
+use std::borrow::Cow;
+
 /// Characters that a line has at most.
 const LONGEST: usize = 100;
 /// Characters that a message has at most.
@@ -12,6 +14,27 @@ pub(super) fn tame(text: &str) -> String {
         .chars()
         .filter(|character| matches!(character, '\n' | '\t') || !character.is_control())
         .collect()
+}
+
+/// A line that is no event, as it is, unless there is more in it than colours: those leave the cursor and the terminal's
+/// settings alone.
+pub(super) fn harmless(line: &[u8]) -> Cow<'_, [u8]> {
+    let text = String::from_utf8_lossy(line);
+    let mut parts = text.split("\x1b[");
+    let first = parts.next().unwrap_or_default();
+    let plain = |part: &str| {
+        let mut characters = part.chars();
+        !characters.any(|character| character.is_control() && !matches!(character, '\t' | '\r'))
+    };
+    let colored = |part: &str| {
+        let end = part.find(|character: char| !matches!(character, '0'..='9' | ';' | ':'));
+        end.is_some_and(|end| part[end..].starts_with('m')) && plain(part)
+    };
+    if plain(first) && parts.all(colored) {
+        Cow::Borrowed(line)
+    } else {
+        Cow::Owned(tame(&text).into_bytes())
+    }
 }
 
 /// All of it in one line.

@@ -192,16 +192,17 @@ async fn logs(arguments: &LogsArgs, printer: &Printer) -> Result<(), Failure> {
     if follow::container_state(&pod, &arguments.container).is_none() {
         return Err(not_yet());
     }
-    follow::copy(
+    let copied = follow::copy(
         &pods,
         &pod.name_any(),
         &arguments.container,
         arguments.follow,
         &output,
     )
-    .await?;
+    .await;
     output.finish();
     printer.progress_end();
+    copied?;
     if let Some(total) = output.total() {
         printer.text(&total);
     }

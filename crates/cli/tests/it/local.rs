@@ -343,6 +343,80 @@ fn objects_are_there_after_a_restart() {
     assert_eq!(logs.trim_end(), "begun\nDo it.");
 }
 
+/// Its key is in what it says, in the output of a tool, and between the colours of a line that is no event. The file that
+/// it is from is JSON, as agents have them.
+#[test]
+fn logs_are_for_people_and_without_secrets_unless_the_bytes_are_asked_for() {
+    if !can_run_pods("local") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let _local = Local::start(&sandbox.data()).expect("it serves");
+    let key = "sk-hush-hush-0123456789";
+    let event = |kind: &str, part: serde_json::Value| {
+        serde_json::json!({"type": kind, "sessionID": "s", "part": part}).to_string()
+    };
+    let state = serde_json::json!({
+        "status": "completed", "input": {"command": "env"}, "output": format!("KEY={key}\n"), "metadata": {"exit": 3},
+    });
+    let events = [
+        event("step_start", serde_json::json!({})),
+        event(
+            "tool_use",
+            serde_json::json!({"tool": "bash", "callID": "c", "state": state}),
+        ),
+        "\u{1b}[1msk-hush\u{1b}[0m-hush-0123456789 \u{1b}[2J".to_owned(),
+        event(
+            "text",
+            serde_json::json!({"text": format!("The key is {key}.")}),
+        ),
+    ];
+    let events = events.join("\n") + "\n";
+    let objects = [
+        serde_json::json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"},
+            "stringData": {"auth.json": format!(r#"{{"api":{{"type":"api","key":"{key}"}}}}"#)},
+        }),
+        serde_json::json!({
+            "apiVersion": "kubeopencode.io/v1alpha1", "kind": "Agent", "metadata": {"name": "default"},
+            "spec": {
+                "serviceAccountName": "default", "profile": "OpenCode", "command": ["cat", "events"],
+                "contexts": [{"type": "Text", "mountPath": "events", "text": events}],
+                "credentials": [{
+                    "name": "auth", "secretRef": {"name": "keys", "key": "auth.json"}, "mountPath": "/tmp/auth.json",
+                }],
+            },
+        }),
+        serde_json::json!({
+            "apiVersion": "kubeopencode.io/v1alpha1", "kind": "Task", "metadata": {"name": "tells"},
+            "spec": {"description": "Tell it."},
+        }),
+    ];
+    let objects = objects.map(|object| object.to_string());
+    sandbox.write("all.yaml", &objects.join("\n---\n"));
+    sandbox
+        .run(&["task", "create", "-f", "all.yaml"])
+        .expect_code(0);
+
+    let readable =
+        "> bash env\n  exit code 3\n    KEY=***\n*** \nThe key is ***.\n1 step, 1 tool call\n";
+    for arguments in [
+        &["task", "logs", "--follow", "tells"][..],
+        &["task", "logs", "tells"],
+    ] {
+        let logs = sandbox.run(arguments).expect_code(0);
+        assert_eq!(logs.stdout, readable, "{arguments:?}");
+    }
+    let raw = sandbox.run(&["task", "logs", "--raw", "tells"]);
+    assert_eq!(raw.expect_code(0).stdout, events);
+    let got = sandbox.run(&["task", "get", "tells", "-o", "json"]);
+    let got = got.expect_code(0).stdout;
+    assert!(
+        got.contains("The key is ***.") && !got.contains(key),
+        "{got}"
+    );
+}
+
 #[test]
 fn what_is_in_the_cluster_is_not_replaced_unasked() {
     if !can_run_pods("local") {
