@@ -2,17 +2,21 @@
 //! context of the kubeconfig.
 
 use std::{
+    fmt::Debug,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use kube::{
-    Client, Config,
+    Api, Client, Config, Resource,
+    api::ListParams,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+    core::NamespaceResourceScope,
 };
+use serde::de::DeserializeOwned;
 
 use crate::{
-    cli::TargetArgs,
+    cli::{ListArgs, TargetArgs},
     failure::{Failure, Problem},
 };
 
@@ -28,6 +32,28 @@ pub(crate) struct Target {
     pub(crate) namespace: String,
     /// Where its data is, when it is the `local` of this machine and this user.
     pub(crate) data_dir: Option<PathBuf>,
+}
+
+impl Target {
+    /// The objects of a kind that a `list` asks for.
+    pub(crate) async fn list<K>(&self, arguments: &ListArgs) -> Result<Vec<K>, Failure>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let api: Api<K> = if arguments.all_namespaces {
+            Api::all(self.client.clone())
+        } else {
+            Api::namespaced(self.client.clone(), &self.namespace)
+        };
+        let mut parameters = ListParams::default();
+        if let Some(selector) = &arguments.selector {
+            parameters = parameters.labels(selector);
+        }
+        Ok(api.list(&parameters).await?.items)
+    }
 }
 
 /// The data directory of `kubeopencode local`.

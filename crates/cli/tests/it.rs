@@ -19,3 +19,5 @@ mod plan;
 mod restart;
 #[path = "it/run.rs"]
 mod run;
+#[path = "it/variables.rs"]
+mod variables;

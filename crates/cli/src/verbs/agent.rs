@@ -1,7 +1,7 @@
 //! `agent …`: list, get.
 
 use jiff::Timestamp;
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::{Api, ResourceExt as _};
 use kubeopencode_api::v1alpha1::Agent;
 
 use super::task::row;
@@ -22,16 +22,7 @@ pub(crate) async fn agent(command: &AgentCommand, printer: &Printer) -> Result<(
 
 async fn list(arguments: &ListArgs, printer: &Printer) -> Result<(), Failure> {
     let target = target::connect(&arguments.target).await?;
-    let agents: Api<Agent> = if arguments.all_namespaces {
-        Api::all(target.client.clone())
-    } else {
-        Api::namespaced(target.client.clone(), &target.namespace)
-    };
-    let mut parameters = ListParams::default();
-    if let Some(selector) = &arguments.selector {
-        parameters = parameters.labels(selector);
-    }
-    let found = agents.list(&parameters).await?.items;
+    let found: Vec<Agent> = target.list(arguments).await?;
     if let Some(format) = arguments.output {
         return table::objects("agent.kubeopencode.io", &found, false, format, printer);
     }

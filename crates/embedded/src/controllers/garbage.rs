@@ -17,15 +17,13 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy},
 };
 use serde_json::json;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
     MANAGER,
     inventory::{Change, Kinds},
-    queue::{self, After},
+    queue::{After, Inbox},
 };
 
 mod graph;
@@ -37,8 +35,7 @@ pub(crate) struct GarbageCollector {
     client: Client,
     kinds: Kinds,
     graph: Mutex<Graph>,
-    wake: mpsc::UnboundedSender<Vec<Uid>>,
-    woken: Mutex<Option<mpsc::UnboundedReceiver<Vec<Uid>>>>,
+    inbox: Inbox<Uid>,
 }
 
 /// What is known of an owner.
@@ -55,13 +52,11 @@ enum Owner {
 impl GarbageCollector {
     /// A collector that knows no objects yet.
     pub(crate) fn new(client: Client, kinds: Kinds) -> Self {
-        let (wake, woken) = mpsc::unbounded_channel();
         Self {
             client,
             kinds,
             graph: Mutex::default(),
-            wake,
-            woken: Mutex::new(Some(woken)),
+            inbox: Inbox::new(),
         }
     }
 
@@ -73,15 +68,9 @@ impl GarbageCollector {
 
     /// Works until `shutdown`; a second call does nothing.
     pub(crate) async fn run(&self, concurrency: usize, shutdown: &CancellationToken) {
-        let woken = self
-            .woken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(woken) = woken {
-            let changes = UnboundedReceiverStream::new(woken);
-            queue::run(changes, concurrency, shutdown, |uid| self.work(uid)).await;
-        }
+        self.inbox
+            .run(concurrency, shutdown, |uid| self.work(uid))
+            .await;
     }
 
     fn graph(&self) -> MutexGuard<'_, Graph> {
@@ -90,8 +79,7 @@ impl GarbageCollector {
 
     fn look_at(&self, uids: Vec<Uid>) {
         if !uids.is_empty() {
-            // The receiver is only gone at the end.
-            let _ = self.wake.send(uids);
+            self.inbox.add(uids);
         }
     }
 

@@ -17,8 +17,6 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, PostParams},
 };
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -26,7 +24,7 @@ use super::{
     ControllerOptions, MANAGER,
     inventory::{Change, Kinds, Resource},
     job::whole_seconds,
-    queue::{self, After},
+    queue::{After, Inbox},
 };
 
 /// What keeps a namespace until its content is gone.
@@ -38,8 +36,7 @@ pub(crate) struct NamespaceController {
     options: ControllerOptions,
     kinds: Kinds,
     terminating: Mutex<BTreeSet<String>>,
-    wake: mpsc::UnboundedSender<Vec<String>>,
-    woken: Mutex<Option<mpsc::UnboundedReceiver<Vec<String>>>>,
+    inbox: Inbox<String>,
 }
 
 /// What is left of a namespace after everything was deleted.
@@ -56,14 +53,12 @@ struct Remains {
 impl NamespaceController {
     /// A controller that knows no namespace yet.
     pub(crate) fn new(client: Client, options: ControllerOptions, kinds: Kinds) -> Self {
-        let (wake, woken) = mpsc::unbounded_channel();
         Self {
             client,
             options,
             kinds,
             terminating: Mutex::default(),
-            wake,
-            woken: Mutex::new(Some(woken)),
+            inbox: Inbox::new(),
         }
     }
 
@@ -94,18 +89,9 @@ impl NamespaceController {
 
     /// Works until `shutdown`; a second call does nothing.
     pub(crate) async fn run(&self, shutdown: &CancellationToken) {
-        let woken = self
-            .woken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(woken) = woken {
-            let changes = UnboundedReceiverStream::new(woken);
-            queue::run(changes, self.options.concurrency, shutdown, |name| {
-                self.work(name)
-            })
+        self.inbox
+            .run(self.options.concurrency, shutdown, |name| self.work(name))
             .await;
-        }
     }
 
     fn terminating(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
@@ -115,8 +101,7 @@ impl NamespaceController {
     }
 
     fn look_at(&self, names: Vec<String>) {
-        // The receiver is only gone at the end.
-        let _ = self.wake.send(names);
+        self.inbox.add(names);
     }
 
     async fn work(&self, name: String) -> After {

@@ -13,15 +13,13 @@ use kube::{
     core::ObjectMeta,
 };
 use serde_json::json;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
     ControllerOptions, MANAGER,
     inventory::Change,
-    queue::{self, After},
+    queue::{After, Inbox},
 };
 
 const SERVICE_ACCOUNT: &str = "default";
@@ -36,20 +34,17 @@ pub(crate) struct NewcomerController {
     options: ControllerOptions,
     /// Namespaces that are not being deleted.
     active: Mutex<BTreeSet<String>>,
-    wake: mpsc::UnboundedSender<Vec<String>>,
-    woken: Mutex<Option<mpsc::UnboundedReceiver<Vec<String>>>>,
+    inbox: Inbox<String>,
 }
 
 impl NewcomerController {
     /// A controller that knows no namespace yet.
     pub(crate) fn new(client: Client, options: ControllerOptions) -> Self {
-        let (wake, woken) = mpsc::unbounded_channel();
         Self {
             client,
             options,
             active: Mutex::default(),
-            wake,
-            woken: Mutex::new(Some(woken)),
+            inbox: Inbox::new(),
         }
     }
 
@@ -78,25 +73,15 @@ impl NewcomerController {
             _ => return,
         };
         if active.contains(&namespace) {
-            // The receiver is only gone at the end.
-            let _ = self.wake.send(vec![namespace]);
+            self.inbox.add(vec![namespace]);
         }
     }
 
     /// Works until `shutdown`; a second call does nothing.
     pub(crate) async fn run(&self, shutdown: &CancellationToken) {
-        let woken = self
-            .woken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(woken) = woken {
-            let changes = UnboundedReceiverStream::new(woken);
-            queue::run(changes, self.options.concurrency, shutdown, |name| {
-                self.work(name)
-            })
+        self.inbox
+            .run(self.options.concurrency, shutdown, |name| self.work(name))
             .await;
-        }
     }
 
     fn active(&self) -> MutexGuard<'_, BTreeSet<String>> {

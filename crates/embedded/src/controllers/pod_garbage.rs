@@ -2,7 +2,7 @@
 //! a node has no kubelet that would end it, so it is marked as failed, and goes. Without that the Job controller, which
 //! waits for the end of each Pod that it counts, holds it for ever.
 
-use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -10,8 +10,6 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
 use serde_json::json;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -19,24 +17,21 @@ use super::{
     MANAGER,
     cache::ObjectKey,
     inventory::Change,
-    queue::{self, After},
+    queue::{After, Inbox},
 };
 
 /// The controller. [`PodGarbageCollector::observe`] feeds it, [`PodGarbageCollector::run`] works.
 pub(crate) struct PodGarbageCollector {
     client: Client,
-    wake: mpsc::UnboundedSender<Vec<ObjectKey>>,
-    woken: Mutex<Option<mpsc::UnboundedReceiver<Vec<ObjectKey>>>>,
+    inbox: Inbox<ObjectKey>,
 }
 
 impl PodGarbageCollector {
     /// A collector that knows no Pod yet.
     pub(crate) fn new(client: Client) -> Self {
-        let (wake, woken) = mpsc::unbounded_channel();
         Self {
             client,
-            wake,
-            woken: Mutex::new(Some(woken)),
+            inbox: Inbox::new(),
         }
     }
 
@@ -53,31 +48,22 @@ impl PodGarbageCollector {
                 meta.namespace.clone().unwrap_or_default(),
                 meta.name.clone().unwrap_or_default(),
             );
-            // The receiver is only gone at the end.
-            let _ = self.wake.send(vec![key]);
+            self.inbox.add(vec![key]);
         }
     }
 
     /// Works until `shutdown`; a second call does nothing.
     pub(crate) async fn run(&self, concurrency: usize, shutdown: &CancellationToken) {
-        let woken = self
-            .woken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(woken) = woken {
-            let changes = UnboundedReceiverStream::new(woken);
-            queue::run(changes, concurrency, shutdown, |key| self.work(key)).await;
-        }
+        self.inbox
+            .run(concurrency, shutdown, |key| self.work(key))
+            .await;
     }
 
     async fn work(&self, (namespace, name): ObjectKey) -> After {
         match self.collect(&namespace, &name).await {
             Ok(()) => After::Idle,
             Err(kube::Error::Api(status)) if status.is_not_found() => After::Idle,
-            Err(kube::Error::Api(status)) if status.is_conflict() => {
-                After::Again(std::time::Duration::ZERO)
-            }
+            Err(kube::Error::Api(status)) if status.is_conflict() => After::Again(Duration::ZERO),
             Err(error) => {
                 warn!(%error, namespace, name, "Pod without a node not collected");
                 After::Failed

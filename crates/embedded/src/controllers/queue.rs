@@ -8,11 +8,16 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     future::Future,
     hash::Hash,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use futures::{Stream, StreamExt as _, stream::FuturesUnordered};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 /// Wait after the first failure of a key; doubled with each further one.
@@ -29,6 +34,47 @@ pub(crate) enum After {
     Again(Duration),
     /// Work on it again after a time that grows with each failure in a row.
     Failed,
+}
+
+/// Keys that a controller hears of in one place, and works on in another.
+#[derive(Debug)]
+pub(crate) struct Inbox<K> {
+    sender: mpsc::UnboundedSender<Vec<K>>,
+    receiver: Mutex<Option<mpsc::UnboundedReceiver<Vec<K>>>>,
+}
+
+impl<K: Clone + Eq + Hash + Ord> Inbox<K> {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        Self {
+            sender,
+            receiver: Mutex::new(Some(receiver)),
+        }
+    }
+
+    /// These have to be worked on.
+    pub(crate) fn add(&self, keys: Vec<K>) {
+        // The receiver is only gone at the end.
+        let _ = self.sender.send(keys);
+    }
+
+    /// Works on them as [`run`] does; a second call does nothing.
+    pub(crate) async fn run<W, F>(&self, concurrency: usize, shutdown: &CancellationToken, work: W)
+    where
+        W: Fn(K) -> F,
+        F: Future<Output = After>,
+    {
+        let receiver = self
+            .receiver
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(receiver) = receiver {
+            let keys = UnboundedReceiverStream::new(receiver);
+            run(keys, concurrency, shutdown, work).await;
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -152,8 +198,6 @@ mod tests {
     use std::{cell::RefCell, rc::Rc};
 
     use futures::stream;
-    use tokio::sync::mpsc;
-    use tokio_stream::wrappers::UnboundedReceiverStream;
 
     use super::*;
 

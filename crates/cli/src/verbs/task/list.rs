@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::ResourceExt as _;
 use kubeopencode_api::v1alpha1::Task;
 use kubeopencode_engine::{
     lower::{FrontEnd as _, kubeopencode::TaskFrontEnd},
@@ -18,16 +18,7 @@ use crate::{cli::ListArgs, failure::Failure, printer::Printer, table, target};
 /// Does it.
 pub(super) async fn list(arguments: &ListArgs, printer: &Printer) -> Result<(), Failure> {
     let target = target::connect(&arguments.target).await?;
-    let tasks: Api<Task> = if arguments.all_namespaces {
-        Api::all(target.client.clone())
-    } else {
-        Api::namespaced(target.client.clone(), &target.namespace)
-    };
-    let mut parameters = ListParams::default();
-    if let Some(selector) = &arguments.selector {
-        parameters = parameters.labels(selector);
-    }
-    let found = tasks.list(&parameters).await?.items;
+    let found: Vec<Task> = target.list(arguments).await?;
     if let Some(format) = arguments.output {
         return table::objects("task.kubeopencode.io", &found, false, format, printer);
     }
