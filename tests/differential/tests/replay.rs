@@ -33,6 +33,7 @@ use kubeopencode_differential::side::{COMPARED, Side};
 
 const REQUESTS: &str = include_str!("../recorded/requests.jsonl");
 const KNOWN: &str = include_str!("../known-differences.txt");
+const CONFORMANCE: &str = include_str!("../../../docs/conformance.md");
 
 /// Only against a hang; nothing waits for it to pass.
 const GUARD: Duration = Duration::from_secs(30);
@@ -532,6 +533,26 @@ async fn answers_are_those_of_a_real_api_server() {
     );
     for (group, (same, all)) in groups {
         println!("  {group}: {same} of {all}");
+    }
+    // What docs/conformance.md promises.
+    let same = exchanges.len() - differences.len();
+    assert!(
+        same * 100 >= exchanges.len() * 95,
+        "{same} of {}",
+        exchanges.len()
+    );
+    let always = known.values().filter(|always| **always).count();
+    for promise in [
+        format!(
+            "- {} requests and their answers were recorded",
+            exchanges.len()
+        ),
+        format!("{always} of them are answered otherwise"),
+    ] {
+        assert!(
+            CONFORMANCE.contains(&promise),
+            "docs/conformance.md does not say: {promise}"
+        );
     }
     let mut wrong = Vec::new();
     for (id, why) in &differences {
