@@ -63,6 +63,8 @@ pub enum Job {
     Stays,
     /// It is there, suspended.
     Suspended,
+    /// It is there and makes no Pod.
+    Closed,
     /// It is not there any more.
     Gone,
     /// The Task has none on record.
@@ -86,6 +88,7 @@ impl fmt::Display for Job {
         f.write_str(match self {
             Self::Stays => "stays",
             Self::Suspended => "stays, suspended",
+            Self::Closed => "stays, closed",
             Self::Gone => "gone",
             Self::Never => "none was on record",
         })

@@ -149,14 +149,50 @@ pub enum Action {
         /// Precondition.
         resource_version: String,
     },
-    /// Set `spec.suspend` to true and `spec.parallelism` to 0: it makes no Pod any more, whoever resumes it. Kubernetes
-    /// deletes Pods of it that are still active.
+    /// Set `spec.parallelism` to 0, `spec.activeDeadlineSeconds` to 1 and `spec.suspend` to false: it makes no Pod any
+    /// more, Kubernetes deletes those of it that are still active, and it ends. Its end is the word of the Job controller
+    /// that it has seen this, and makes none; a Job that is only suspended never gives such a word.
+    CloseJob {
+        /// Its name.
+        name: String,
+        /// Precondition.
+        uid: String,
+    },
+    /// Set `spec.suspend` to true: of a Job that has ended, so that a person sees that it was stopped.
     SuspendJob {
         /// Its name.
         name: String,
         /// Precondition.
         uid: String,
     },
+}
+
+impl Action {
+    /// A Job that was never released; a release that is under way fails then, or the deletion does.
+    pub(crate) fn delete_job(job: &JobView) -> Self {
+        Self::DeleteJob {
+            name: job.name.clone(),
+            uid: job.uid.clone(),
+            resource_version: job.resource_version.clone(),
+        }
+    }
+
+    /// A Pod that nothing else ends: its Job is gone, and no kubelet has it.
+    pub(crate) fn delete_pod(pod: &PodView) -> Self {
+        Self::DeletePod {
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            resource_version: pod.resource_version.clone(),
+        }
+    }
+
+    /// A Job that has no Pod, or none that a kubelet has taken.
+    pub(crate) fn close_job(job: &JobView) -> Self {
+        Self::CloseJob {
+            name: job.name.clone(),
+            uid: job.uid.clone(),
+        }
+    }
 }
 
 /// What a person should hear of: becomes an Event of the owner.
@@ -299,22 +335,8 @@ impl Input<'_> {
     }
 }
 
-/// Delete a Job that was never released; a release that is under way fails then, or the deletion does.
 fn delete(job: &JobView) -> Step {
-    Step::Act(vec![Action::DeleteJob {
-        name: job.name.clone(),
-        uid: job.uid.clone(),
-        resource_version: job.resource_version.clone(),
-    }])
-}
-
-/// Delete a Pod that nothing else ends: its Job is gone, and no kubelet has it.
-fn delete_pod(pod: &PodView) -> Step {
-    Step::Act(vec![Action::DeletePod {
-        name: pod.name.clone(),
-        uid: pod.uid.clone(),
-        resource_version: pod.resource_version.clone(),
-    }])
+    Step::Act(vec![Action::delete_job(job)])
 }
 
 fn rest() -> Step {

@@ -75,7 +75,8 @@ pub struct JobView {
     pub owner_uid: Option<String>,
     /// Whether `spec.suspend` is true.
     pub suspended: bool,
-    /// Whether it makes no Pod, also when somebody resumes it: its parallelism is 0.
+    /// Whether it makes no Pod and ends by itself, unless it is suspended: what [`Action::CloseJob`](crate::decide::Action)
+    /// sets.
     pub closed: bool,
     /// Whether it was ever released by us: the annotation that [`Action::ReleaseJob`](crate::decide::Action) sets.
     pub released: bool,
@@ -146,7 +147,9 @@ impl JobView {
                 .as_ref()
                 .and_then(|spec| spec.suspend)
                 .unwrap_or(false),
-            closed: job.spec.as_ref().and_then(|spec| spec.parallelism) == Some(0),
+            closed: job.spec.as_ref().is_some_and(|spec| {
+                spec.parallelism == Some(0) && spec.active_deadline_seconds == Some(1)
+            }),
             released: annotation(names::ANNOTATION_RELEASED).is_some(),
             annotated: metadata.annotations.is_some(),
             deleting: metadata.deletion_timestamp.is_some(),

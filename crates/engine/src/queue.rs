@@ -18,7 +18,7 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    decide::LOST_LIMIT,
+    decide::{Action, LOST_LIMIT},
     observe::{JobView, PodView},
 };
 
@@ -148,14 +148,12 @@ pub fn class(position: usize) -> u8 {
 pub const CLASSES: [usize; 2] = [10, 100];
 
 /// What can still run of a Run that has ended or is gone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Rest {
     /// Nothing.
     Nothing,
-    /// This Job was never released, and could be by an operator that is late: it has to be deleted.
-    Unreleased(JobView),
-    /// This Pod was left without its Job before it had a node: nobody ends it, so it has to be deleted.
-    Left(Box<PodView>),
+    /// A Pod, or a Job that may make one, that nobody else ends: this does.
+    Act(Box<Action>),
     /// A Pod, or a Job that may make one. An event tells when that changes; at the latest it is to be asked again then.
     Something(Option<Duration>),
 }
@@ -177,36 +175,32 @@ impl Rest {
         };
         let left =
             |pod: &&&PodView| !pod.bound && !pod.ended() && pod.deletion.is_none() && !has_job(pod);
+        // It was left without its Job before it had a node.
         if let Some(pod) = pods.iter().find(left) {
-            return Self::Left(Box::new((*pod).clone()));
+            return Self::Act(Box::new(Action::delete_pod(pod)));
         }
-        let mut again: Option<Duration> = None;
         let mut something = false;
-        for pod in pods.iter().filter(|pod| !pod.ended()) {
-            let passed = pod.deletion.map(|deletion| {
-                Duration::try_from(now.duration_since(deletion)).unwrap_or_default()
-            });
-            match passed.map(|passed| LOST_LIMIT.saturating_sub(passed)) {
-                Some(Duration::ZERO) => {}
-                Some(left) => {
-                    something = true;
-                    again = Some(again.map_or(left, |again| again.min(left)));
-                }
-                None => something = true,
-            }
+        let mut again: Option<Duration> = None;
+        for left in pods.iter().filter_map(|pod| left_of(pod, now)) {
+            something = true;
+            again = [again, left].into_iter().flatten().min();
         }
         for job in jobs {
             // With one completion and no second try, the Pod that ended was its last. Its controller takes a second to say
             // so, and that second would be one in which nobody uses the slot.
             let had_its_pod = pods
                 .iter()
-                .any(|pod| pod.ended() && pod.job_uid.as_deref() == Some(&job.uid));
-            let suspended = job.released && job.suspended && job.active == 0;
-            if job.end.is_some() || had_its_pod || suspended {
+                .any(|pod| left_of(pod, now).is_none() && pod.job_uid.as_deref() == Some(&job.uid));
+            if job.end.is_some() || had_its_pod {
                 continue;
             }
-            if job.suspended && !job.released {
-                return Self::Unreleased(job.clone());
+            if job.suspended && !job.deleting {
+                // Nothing follows from it: whoever resumes it, or is late to release it, could be under way.
+                return Self::Act(Box::new(if job.released {
+                    Action::close_job(job)
+                } else {
+                    Action::delete_job(job)
+                }));
             }
             something = true;
         }
@@ -216,4 +210,17 @@ impl Rest {
             Self::Nothing
         }
     }
+}
+
+/// None: this Pod does not run, or is lost. Else how long it can take at most until that is so, if that is known.
+fn left_of(pod: &PodView, now: Timestamp) -> Option<Option<Duration>> {
+    if pod.ended() {
+        return None;
+    }
+    let Some(deletion) = pod.deletion else {
+        return Some(None);
+    };
+    let passed = Duration::try_from(now.duration_since(deletion)).unwrap_or_default();
+    let left = LOST_LIMIT.saturating_sub(passed);
+    (!left.is_zero()).then_some(Some(left))
 }

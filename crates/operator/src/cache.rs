@@ -39,6 +39,7 @@ impl Cached for Job {
         self.spec = self.spec.take().map(|spec| JobSpec {
             suspend: spec.suspend,
             parallelism: spec.parallelism,
+            active_deadline_seconds: spec.active_deadline_seconds,
             ..JobSpec::default()
         });
     }
@@ -249,7 +250,7 @@ mod tests {
     /// A decision made from a cache is the one that the objects themselves would give.
     #[test]
     fn what_is_dropped_is_of_no_use() {
-        use kubeopencode_engine::observe::PodView;
+        use kubeopencode_engine::observe::{JobView, PodView};
         let pod: Pod = serde_json::from_value(serde_json::json!({
             "metadata": {"name": "p", "uid": "u", "managedFields": [{}], "labels": {LABEL_CONTROLLER_UID: "j"}},
             "spec": {
@@ -274,6 +275,19 @@ mod tests {
         assert_ne!(trimmed, pod);
         assert_eq!(PodView::of(&trimmed), PodView::of(&pod));
         assert_eq!(trimmed.key(), pod.key());
+
+        let mut job = job("a");
+        job.spec = Some(JobSpec {
+            suspend: Some(false),
+            parallelism: Some(0),
+            active_deadline_seconds: Some(1),
+            backoff_limit: Some(0),
+            ..JobSpec::default()
+        });
+        let mut trimmed = job.clone();
+        trimmed.trim();
+        assert_ne!(trimmed, job);
+        assert_eq!(JobView::of(&trimmed), JobView::of(&job));
     }
 
     #[test]

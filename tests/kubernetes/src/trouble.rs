@@ -11,6 +11,7 @@ mod kill;
 mod lease;
 mod network;
 mod node_away;
+mod node_lost;
 mod stage;
 mod upgrade;
 
@@ -21,7 +22,10 @@ use clap::{Args, ValueEnum};
 use futures::future::join_all;
 use kube::Client;
 
-use self::stage::{Setting, Stage};
+use self::{
+    judge::Ends,
+    stage::{Setting, Stage},
+};
 use crate::{
     OperatorArgs, api,
     counter::Counter,
@@ -75,6 +79,8 @@ pub(crate) enum Scenario {
     Upgrade,
     /// The kubelet is paused
     NodeAway,
+    /// The kubelet is paused, and its Node deleted
+    NodeLost,
 }
 
 impl Scenario {
@@ -87,6 +93,7 @@ impl Scenario {
             Self::LateRequests => "late-requests",
             Self::Upgrade => "upgrade",
             Self::NodeAway => "node-away",
+            Self::NodeLost => "node-lost",
         }
     }
 
@@ -94,6 +101,14 @@ impl Scenario {
     /// namespace. Those of the other scenarios serve all.
     fn beside(self) -> bool {
         matches!(self, Self::Kill | Self::NoNetwork | Self::LateRequests)
+    }
+
+    /// How its Tasks may end.
+    fn ends(self) -> Ends {
+        match self {
+            Self::NodeLost => Ends::WellOrLost,
+            _ => Ends::Well,
+        }
     }
 
     async fn happens(self, stage: &mut Stage<'_>) -> Result<()> {
@@ -105,6 +120,7 @@ impl Scenario {
             Self::LateRequests => network::swallows(stage).await,
             Self::Upgrade => upgrade::happens(stage).await,
             Self::NodeAway => node_away::happens(stage).await,
+            Self::NodeLost => node_lost::happens(stage).await,
         }
     }
 }
@@ -152,7 +168,7 @@ async fn play(scenario: Scenario, setting: &Setting) -> Result<Checks> {
     let mut stage = Stage::new(setting, scenario, &mut checks).await?;
     let happened = async {
         scenario.happens(&mut stage).await?;
-        judge::judge(&mut stage).await
+        judge::judge(&mut stage, scenario.ends()).await
     };
     if let Err(error) = happened.await {
         stage.dump().await;

@@ -56,7 +56,7 @@ struct Inner {
     running: BTreeSet<String>,
     /// UIDs of Tasks whose agent was ended by its timeout.
     timed_out: BTreeSet<String>,
-    /// Pods that were made for a Job which somebody had deleted or suspended by then: its controller was just about to, and
+    /// Pods that were made for a Job which somebody had deleted by then: its controller was just about to, and
     /// takes them away at once. Nobody else can know of them.
     too_late: BTreeSet<String>,
 }
@@ -223,7 +223,7 @@ impl Checker {
         } else if let Some(name) = key.strip_prefix(PODS) {
             let phase = &after["status"]["phase"];
             self.trace.say(who, format_args!("  = Pod {name}: {phase}"));
-            if before.is_none() && !self.has_a_job_that_goes_on(after) {
+            if before.is_none() && !self.has_a_job(after) {
                 let name = text(&after["metadata"]["name"]);
                 self.lock().too_late.insert(name);
             }
@@ -252,11 +252,10 @@ impl Checker {
         self.report(held);
     }
 
-    fn has_a_job_that_goes_on(&self, pod: &Value) -> bool {
+    fn has_a_job(&self, pod: &Value) -> bool {
         let (jobs, _) = self.store.list(JOBS);
         let uid = job_of(pod);
-        jobs.iter()
-            .any(|job| job.value["metadata"]["uid"] == *uid && job.value["spec"]["suspend"] != true)
+        jobs.iter().any(|job| job.value["metadata"]["uid"] == *uid)
     }
 
     /// Of a Task that was created after its Agent had got its limit; others may have been on their way. A Pod may have been

@@ -41,6 +41,7 @@ fn items_that_are_complete_are_accepted() {
         json!({"type": "ConfigMap", "configMap": {"name": "m", "key": "k", "optional": true}}),
         json!({"type": "Git", "mountPath": "r", "git": {"repository": "https://h/r", "ref": "main", "path": ".claude/", "depth": 0}}),
         json!({"type": "Git", "mountPath": "r", "git": {"repository": "git@h:o/r"}}),
+        json!({"type": "Git", "mountPath": "r", "git": {"repository": "ssh://git@h:22/o/r@v:1"}}),
         json!({"type": "Git", "mountPath": "r", "git": {"repository": "https://h/r", "push": {}}}),
         json!({"type": "Git", "mountPath": "r", "git": {"repository": "https://h/r", "push": {
             "branch": "agents/{{.taskNamespace}}/{{ .taskName }}-x", "secretRef": {"name": "s"},
@@ -123,6 +124,10 @@ fn items_that_are_not_are_refused_with_the_field() {
         (
             git(json!({"repository": "ext::sh -c id"})),
             "repository must be a URL",
+        ),
+        (
+            git(json!({"repository": "https://me:password@h/r"})),
+            "repository has a password in its URL",
         ),
         (
             git(json!({"repository": "--upload-pack=id"})),

@@ -186,7 +186,7 @@ pub enum Step {
     Left {
         /// The Task.
         task: String,
-        /// `stays`, `suspended`, `gone` or `never`.
+        /// `stays`, `suspended`, `closed`, `gone` or `never`.
         job: row::Job,
         /// `agent`, `init` or `none`.
         logs: row::Logs,

@@ -2,7 +2,7 @@
 
 use kubeopencode_api::names::condition;
 
-use super::{Input, Step, delete, delete_pod, rest, running};
+use super::{Action, Input, Step, delete, rest, running};
 use crate::{
     observe::{JobView, Observation, PodView},
     queue::{Rest, Standing},
@@ -35,9 +35,7 @@ pub fn give_back(input: &Input<'_>, step: Step) -> Step {
             agent: slot.agent.clone(),
         },
         Rest::Something(again) => Step::Rest { again },
-        Rest::Left(pod) => delete_pod(&pod),
-        Rest::Unreleased(job) if job.deleting => rest(),
-        Rest::Unreleased(job) => delete(&job),
+        Rest::Act(action) => Step::Act(vec![*action]),
     }
 }
 
@@ -65,26 +63,25 @@ pub fn decide(input: &Input<'_>) -> Step {
             let since = state.completion_time.unwrap_or(input.now);
             running::end_pod(input, job, pod, since)
         }
-        (Some(pod), None) if !pod.bound => delete_pod(pod),
+        (Some(pod), None) if !pod.bound => Step::Act(vec![Action::delete_pod(pod)]),
         (Some(pod), _) if pod.started.is_some() => running::deadline(pod).unwrap_or_else(rest),
-        (None, Some(job)) => {
-            // A Job with an ended Pod ends by itself; one without could still make one, and so could one that somebody has
-            // suspended and resumes. One whose Pod is lost with its node never ends. People expect a stopped Job to be
-            // suspended, but not before it has ended: a Job controller that has not seen yet that the Pod has ended
-            // would delete it, and the logs with it.
-            let (wanted, is) = match &job.end {
-                None => (
-                    !pods.iter().any(|pod| pod.ended()),
-                    job.suspended && job.closed,
-                ),
-                Some(_) => (state.is_true(condition::STOPPED), job.suspended),
-            };
-            if wanted && !is && !job.deleting {
-                running::suspend(job)
-            } else {
+        // A Job with an ended Pod ends by itself; one without could still make one, and so could one that somebody has
+        // suspended and resumes. One whose Pod is lost with its node never ends.
+        (None, Some(job)) if job.end.is_none() => {
+            if pods.iter().any(|pod| pod.ended()) {
                 rest()
+            } else {
+                running::close(job)
             }
         }
-        (Some(_), _) | (None, None) => rest(),
+        // People expect a stopped Job to be suspended, but not before it has ended: a Job controller that has not seen yet
+        // that the Pod has ended would delete it, and the logs with it. One that was closed has nothing to suspend.
+        (None, Some(job))
+            if state.is_true(condition::STOPPED)
+                && !(job.suspended || job.closed || job.deleting) =>
+        {
+            running::suspend(job)
+        }
+        (Some(_) | None, _) => rest(),
     }
 }

@@ -110,6 +110,10 @@ fn newest_alive<'a>(pods: &[&'a PodView]) -> Option<&'a PodView> {
 /// The Job ended and no Pod is left to tell how.
 fn of_job_end(job: &JobView, end: &JobEnd, stopped: bool) -> Outcome {
     match end {
+        _ if stopped && job.closed && job.failed == 0 => Outcome::new(
+            Reason::UserStopped,
+            "stopped by a person before the agent started",
+        ),
         _ if stopped => Outcome::new(Reason::UserStopped, "stopped by a person"),
         JobEnd::Complete => Outcome::new(
             Reason::Succeeded,
@@ -231,25 +235,13 @@ fn wait_until_gone(input: &Input<'_>, pod: &PodView) -> Step {
 }
 
 /// A stop is on record. A Pod that its kubelet has taken is ended by a deadline, so that its logs stay; suspending the
-/// Job would delete it. Where there are no logs yet, suspending is all it takes.
+/// Job would delete it. Where there are no logs yet, the Job is closed.
 fn stop(input: &Input<'_>, job: &JobView, pod: Option<&PodView>) -> Step {
     let Some(pod) = pod else {
-        return if job.deleting {
-            rest()
-        } else if job.suspended && !job.released {
+        return if job.suspended && !job.released && !job.deleting {
             delete(job)
-        } else if !job.suspended {
-            suspend(job)
-        } else if job.active > 0 {
-            rest()
         } else {
-            record::end(
-                input,
-                Outcome::new(
-                    Reason::UserStopped,
-                    "stopped by a person before the agent started",
-                ),
-            )
+            close(job)
         };
     };
     if pod.deletion.is_some() {
@@ -264,7 +256,7 @@ fn stop(input: &Input<'_>, job: &JobView, pod: Option<&PodView>) -> Step {
 
 /// End a Pod that has not ended, and keep its logs if that is possible.
 pub fn end_pod(input: &Input<'_>, job: &JobView, pod: &PodView, since: jiff::Timestamp) -> Step {
-    if job.suspended || job.deleting {
+    if job.suspended || job.deleting || job.closed {
         return rest();
     }
     let taken = pod.started.is_some();
@@ -277,7 +269,7 @@ pub fn end_pod(input: &Input<'_>, job: &JobView, pod: &PodView, since: jiff::Tim
         // It deletes the Pod, and its logs: a cache is not believed that there are none.
         None if !input.observation.confirmed => Step::Confirm,
         // No kubelet has taken it, or its node does not answer.
-        None => suspend(job),
+        None => close(job),
     }
 }
 
@@ -290,6 +282,14 @@ pub fn deadline(pod: &PodView) -> Option<Step> {
             seconds: 1,
         }])
     })
+}
+
+/// It makes no Pod any more, and its end says so.
+pub fn close(job: &JobView) -> Step {
+    if job.deleting || (job.closed && !job.suspended) {
+        return rest();
+    }
+    Step::Act(vec![Action::close_job(job)])
 }
 
 pub fn suspend(job: &JobView) -> Step {

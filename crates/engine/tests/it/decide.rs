@@ -294,7 +294,7 @@ fn a_stop_while_running_keeps_pod_and_logs_and_suspends_the_job_afterwards() {
 
 /// Its Job would wait for the Pod for ever, and the slot with it.
 #[test]
-fn a_job_whose_pod_is_lost_with_its_node_is_suspended() {
+fn a_job_whose_pod_is_lost_with_its_node_is_closed() {
     let mut moment = Moment::running();
     moment.pod(RUNS);
     let gone = moment.input().now;
@@ -304,10 +304,9 @@ fn a_job_whose_pod_is_lost_with_its_node_is_suspended() {
     assert_eq!(moment.reason(), Reason::InfrastructureError);
     assert!(matches!(
         moment.actions().as_slice(),
-        [Action::SuspendJob { .. }]
+        [Action::CloseJob { .. }]
     ));
-    let job = moment.job();
-    (job.suspended, job.closed) = (true, true);
+    moment.job().closed = true;
     assert_eq!(moment.decide(), Step::Rest { again: None });
 }
 
@@ -339,19 +338,29 @@ fn a_stop_before_the_job_and_before_its_release() {
 }
 
 #[test]
-fn a_stop_of_a_pod_without_a_node_suspends_the_job() {
+fn a_stop_of_a_pod_without_a_node_closes_the_job() {
     let mut moment = Moment::running();
     moment.pod("status: {phase: Pending}");
     moment.stop = true;
     moment.record();
     assert!(matches!(
         moment.actions().as_slice(),
-        [Action::SuspendJob { .. }]
+        [Action::CloseJob { .. }]
     ));
-    moment.job().suspended = true;
+    moment.job().closed = true;
     assert_eq!(moment.decide(), Step::Rest { again: None });
     moment.observation.pods.clear();
+    assert_eq!(
+        moment.decide(),
+        Step::Rest { again: None },
+        "the Job controller may be about to make another one, until it says that it is not"
+    );
+    moment.job().end = Some(JobEnd::Failed {
+        reason: "DeadlineExceeded".to_owned(),
+        message: String::new(),
+    });
     assert_eq!(moment.reason(), Reason::UserStopped);
+    assert_eq!(moment.decide(), Step::Rest { again: None });
 }
 
 /// An operator that was cut off for long has its old view of a Pod when it comes back, and a clock that went on.
@@ -394,10 +403,17 @@ fn a_job_that_is_gone_or_was_suspended_by_somebody_is_lost() {
     // Whoever suspended it may resume it: it makes no Pod then.
     assert!(matches!(
         moment.actions().as_slice(),
-        [Action::SuspendJob { .. }]
+        [Action::CloseJob { .. }]
     ));
-    moment.job().closed = true;
+    let job = moment.job();
+    (job.suspended, job.closed) = (false, true);
     assert_eq!(moment.decide(), Step::Rest { again: None });
+    // Suspended, it would never end, and never say that it makes none.
+    moment.job().suspended = true;
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::CloseJob { .. }]
+    ));
 }
 
 #[test]
@@ -424,7 +440,7 @@ fn a_job_that_gets_no_pod_says_so_and_fails_in_the_end() {
     moment.now += i64::try_from(STALL_LIMIT.as_secs()).expect("short");
     assert_eq!(moment.reason(), Reason::InfrastructureError);
     assert!(
-        matches!(moment.actions().as_slice(), [Action::SuspendJob { .. }]),
+        matches!(moment.actions().as_slice(), [Action::CloseJob { .. }]),
         "it could still get one"
     );
 }

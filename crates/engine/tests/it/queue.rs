@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kubeopencode_engine::{
     decide::{Action, LOST_LIMIT, Step, explain},
     observe::JobEnd,
-    queue::{Pool, Slot, SlotView, Standing, Turn, Waiter},
+    queue::{Pool, Rest, Slot, SlotView, Standing, Turn, Waiter},
     state::{Phase, Reason},
 };
 use proptest::prelude::*;
@@ -222,5 +222,29 @@ fn a_pod_that_lost_its_job_before_it_had_a_node_is_deleted() {
     moment.observation.pods[0].bound = true;
     assert!(matches!(moment.decide(), Step::Rest { .. }));
     moment.observation.pods.clear();
+    assert_eq!(moment.decide(), Step::GiveBack { agent: "a".into() });
+}
+
+/// Suspended while the Job controller was about to make its Pod: that Pod comes, for a moment, whatever the Job says by then.
+#[test]
+fn a_slot_is_kept_until_the_job_controller_says_that_no_pod_follows() {
+    let mut moment = started();
+    moment.job().suspended = true;
+    moment.record();
+    assert_eq!(moment.state.reason, Some(Reason::JobLost));
+    let closes = |actions: &[Action]| matches!(actions, [Action::CloseJob { .. }]);
+    assert!(closes(&moment.actions()));
+    // The same for one whose Task is gone, and its Job with nobody's name on it.
+    let Rest::Act(action) = Rest::of([&*moment.job()], [], Timestamp::UNIX_EPOCH) else {
+        panic!("nobody else ends it");
+    };
+    assert!(closes(&[*action]));
+    let job = moment.job();
+    (job.suspended, job.closed) = (false, true);
+    assert_eq!(moment.decide(), Step::Rest { again: None });
+    moment.job().end = Some(JobEnd::Failed {
+        reason: "DeadlineExceeded".to_owned(),
+        message: String::new(),
+    });
     assert_eq!(moment.decide(), Step::GiveBack { agent: "a".into() });
 }

@@ -338,8 +338,11 @@ impl World {
             Action::MarkReleased { uid, .. } => {
                 self.change_job(&uid, None, |job| job.released = true)
             }
+            Action::CloseJob { uid, .. } => self.change_job(&uid, None, |job| {
+                (job.suspended, job.closed) = (false, true)
+            }),
             Action::SuspendJob { uid, .. } => {
-                self.change_job(&uid, None, |job| (job.suspended, job.closed) = (true, true))
+                self.change_job(&uid, None, |job| job.suspended = true)
             }
             Action::DeleteJob {
                 uid,
@@ -391,10 +394,11 @@ impl World {
         let now = self.time();
         let version = self.version();
         let job_uid = self.job.as_ref().map(|job| job.uid.clone());
-        let suspended = self.job.as_ref().is_some_and(|job| job.suspended);
+        let ends = |job: &JobView| job.suspended || job.closed;
+        let ends = self.job.as_ref().is_some_and(ends);
         for pod in &mut self.pods {
             let orphan = pod.job_uid != job_uid;
-            if orphan || (suspended && !pod.ended()) {
+            if orphan || (ends && !pod.ended()) {
                 pod.deletion.get_or_insert(now);
                 pod.deletion_requested.get_or_insert(now);
             }
@@ -413,6 +417,13 @@ impl World {
                     reason: "BackoffLimitExceeded".into(),
                     message: String::new(),
                 }
+            });
+        }
+        let closed = job.closed && !job.suspended && own.is_empty();
+        if closed && job.end.is_none() {
+            job.end = Some(JobEnd::Failed {
+                reason: "DeadlineExceeded".into(),
+                message: String::new(),
             });
         }
         let start = !job.suspended && job.end.is_none() && own.is_empty();

@@ -110,8 +110,14 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                     .release(owner, name, &uid, annotated, observation)
                     .await;
             }
+            Action::CloseJob { name, uid } => {
+                let spec = json!({"parallelism": 0, "activeDeadlineSeconds": 1, "suspend": false});
+                return self
+                    .change_job(owner, name, &uid, json!({"spec": spec}), observation)
+                    .await;
+            }
             Action::SuspendJob { name, uid } => {
-                let change = json!({"spec": {"suspend": true, "parallelism": 0}});
+                let change = json!({"spec": {"suspend": true}});
                 return self
                     .change_job(owner, name, &uid, change, observation)
                     .await;
@@ -323,7 +329,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     }
 
     /// Deletes this version of it, and none that came after.
-    pub(super) async fn delete<K>(
+    async fn delete<K>(
         &self,
         namespace: &str,
         name: &str,

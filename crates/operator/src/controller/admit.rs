@@ -14,6 +14,7 @@ use kube::{
 };
 use kubeopencode_api::names;
 use kubeopencode_engine::{
+    decide as engine,
     lower::FrontEnd,
     observe::{JobView, Observation, PodView},
     queue::{Rest, Slot, SlotView, Standing},
@@ -142,19 +143,34 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             Some(_) => {}
             None => match self.what_is_left(&key.0, &slot).await? {
                 Rest::Nothing => self.pools.leaves(key, &slot.uid),
-                Rest::Left(pod) => {
-                    self.delete::<Pod>(&key.0, &pod.name, &pod.uid, pod.resource_version)
-                        .await?;
-                }
-                Rest::Unreleased(job) if job.deleting => {}
-                Rest::Unreleased(job) => {
-                    self.delete::<Job>(&key.0, &job.name, &job.uid, job.resource_version)
-                        .await?;
-                }
+                Rest::Act(action) => self.act_for_gone(&key.0, slot, *action).await?,
                 Rest::Something(wait) => return Ok(wait),
             },
         }
         Ok(None)
+    }
+
+    /// What becomes of it, an event tells.
+    async fn act_for_gone(
+        &self,
+        namespace: &str,
+        slot: Slot,
+        action: engine::Action,
+    ) -> Result<(), RoundError> {
+        let owner = Owner {
+            group: F::Resource::group(&()).into_owned(),
+            version: F::Resource::version(&()).into_owned(),
+            kind: F::Resource::kind(&()).into_owned(),
+            plural: F::Resource::plural(&()).into_owned(),
+            name: slot.name,
+            namespace: namespace.to_owned(),
+            uid: slot.uid,
+            generation: 0,
+        };
+        let mut observation = Observation::default();
+        let acted = self.act(&owner, vec![action], &mut observation).await;
+        self.memory.forget(&owner.uid);
+        acted
     }
 
     /// All who have to be looked at after something has changed.

@@ -8,6 +8,7 @@ use kube::{
     api::{DeleteParams, ListParams},
 };
 use kubeopencode_api::v1alpha1::TaskPhase;
+use kubeopencode_engine::observe::JobView;
 
 use super::{
     faults::Faults,
@@ -62,6 +63,13 @@ pub async fn shows(world: &World, when: &str) {
                 spec.is_some_and(|spec| spec.suspend == Some(true))
             };
             world.until::<Job>(job, "suspended", suspended).await;
+        }
+        (row::Job::Closed, Some(job)) => {
+            let closed = |job: Option<&Job>| {
+                let view = job.map(JobView::of);
+                view.is_some_and(|job| job.closed && !job.suspended)
+            };
+            world.until::<Job>(job, "closed", closed).await;
         }
         (row::Job::Gone, Some(job)) => {
             world.until::<Job>(job, "gone", |job| job.is_none()).await;

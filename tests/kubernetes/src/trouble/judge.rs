@@ -1,6 +1,9 @@
 //! What has to hold after every trouble, whatever it was.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::Result;
 use k8s_openapi::api::{
@@ -13,6 +16,8 @@ use kubeopencode_api::{
     v1alpha1::{Task, TaskPhase},
 };
 
+use kubeopencode_engine::state::Reason;
+
 use super::stage::{SOON, Stage};
 use crate::{api, counter::Runs};
 
@@ -23,20 +28,34 @@ const OPEN_FILES: usize = 100;
 /// Memory of an operator in MiB, with 200 Tasks.
 const MEMORY: u64 = 100;
 
-pub(super) async fn judge(stage: &mut Stage<'_>) -> Result<()> {
-    every_task_ended(stage).await?;
-    every_agent_ran_once(stage, "every agent ran exactly once, by its own count");
+/// How the Tasks may end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// Completed, each after one run of its agent.
+    Well,
+    /// That, or Failed because what they ran on is lost; of those nobody knows how far their agents got.
+    WellOrLost,
+}
+
+pub(super) async fn judge(stage: &mut Stage<'_>, ends: Ends) -> Result<()> {
+    let lost = every_task_ended(stage, ends).await?;
+    every_agent_ran_once(
+        stage,
+        &lost,
+        "every agent ran exactly once, by its own count",
+    );
     one_leads(stage).await?;
     costs_are_bounded(stage)?;
     nothing_is_left(stage, "with the Tasks go all Jobs, Pods and ConfigMaps").await?;
     everybody_goes(stage).await?;
     // Nobody is there any more who could make a Pod, and there is none: what is counted now is final.
     nothing_is_left(stage, "and nothing has come since").await?;
-    every_agent_ran_once(stage, "no agent ran once more until then");
+    every_agent_ran_once(stage, &lost, "no agent ran once more until then");
     Ok(())
 }
 
-async fn every_task_ended(stage: &mut Stage<'_>) -> Result<()> {
+/// Answers which of them are lost.
+async fn every_task_ended(stage: &mut Stage<'_>, ends: Ends) -> Result<BTreeSet<String>> {
     let expected = stage.created;
     let mut last = BTreeMap::new();
     let ended = |tasks: &BTreeMap<String, Task>| {
@@ -54,9 +73,14 @@ async fn every_task_ended(stage: &mut Stage<'_>) -> Result<()> {
         ended,
     )
     .await?;
+    let lost: BTreeSet<String> = last
+        .iter()
+        .filter(|(_, task)| ends == Ends::WellOrLost && is_lost(task))
+        .map(|(name, _)| name.clone())
+        .collect();
     let others: Vec<String> = last
         .iter()
-        .filter(|(_, task)| phase(task) != Some(TaskPhase::Completed))
+        .filter(|(name, task)| phase(task) != Some(TaskPhase::Completed) && !lost.contains(*name))
         .map(|(name, task)| {
             let status = task.status.clone().unwrap_or_default();
             format!(
@@ -66,32 +90,55 @@ async fn every_task_ended(stage: &mut Stage<'_>) -> Result<()> {
             )
         })
         .collect();
-    stage.checks.check(
-        "every Task is Completed",
-        others.is_empty(),
-        format!(
-            "{} of {expected} {}",
-            expected - others.len(),
-            others.join("; ")
-        ),
-    );
-    Ok(())
+    let well = expected - others.len() - lost.len();
+    if ends == Ends::WellOrLost {
+        stage.checks.check(
+            "Tasks are lost, and others Completed",
+            !lost.is_empty() && well > 0 && others.is_empty(),
+            format!(
+                "{} of {expected}, and {well} {}",
+                lost.len(),
+                others.join("; ")
+            ),
+        );
+    } else {
+        stage.checks.check(
+            "every Task is Completed",
+            others.is_empty(),
+            format!("{well} of {expected} {}", others.join("; ")),
+        );
+    }
+    Ok(lost)
+}
+
+/// It has failed because something was lost that it ran on.
+fn is_lost(task: &Task) -> bool {
+    let reason = task.status.as_ref().and_then(|now| now.reason.as_deref());
+    reason == Some(Reason::InfrastructureError.as_str())
 }
 
 fn phase(task: &Task) -> Option<TaskPhase> {
     task.status.as_ref().and_then(|status| status.phase)
 }
 
-fn every_agent_ran_once(stage: &mut Stage<'_>, what: &str) {
+/// That of a Task that is lost at most once.
+fn every_agent_ran_once(stage: &mut Stage<'_>, lost: &BTreeSet<String>, what: &str) {
     let runs = stage.setting.counter.runs(&stage.namespace);
-    let wrong: Vec<String> = runs.iter().filter_map(not_once).collect();
+    let twice =
+        |(task, runs): &(&String, &Runs)| lost.contains(*task).then(|| runs.started.len() > 1);
+    let wrong: Vec<String> = runs
+        .iter()
+        .filter(|run| twice(run) != Some(false))
+        .filter_map(not_once)
+        .collect();
     let expected = stage.created;
+    let others = runs.keys().filter(|task| !lost.contains(*task)).count();
     stage.checks.check(
         what,
-        wrong.is_empty() && runs.len() == expected,
+        wrong.is_empty() && others + lost.len() == expected,
         format!(
             "{} of {expected} {}",
-            runs.len() - wrong.len(),
+            expected - wrong.len(),
             wrong.join("; ")
         ),
     );

@@ -25,12 +25,14 @@ impl Stage {
                 let jobs: Api<Job> = Api::namespaced(self.client.clone(), &self.namespace);
                 self.gone(&jobs, name).await.context("the Job")?;
             }
-            (row::Job::Stays | row::Job::Suspended, Some(name)) => {
+            (row::Job::Stays | row::Job::Suspended | row::Job::Closed, Some(name)) => {
                 let mut expected = json!({
                     "kind": "Job", "metadata": {"name": name, "deletionTimestamp": null},
                 });
                 if job == row::Job::Suspended {
                     expected["spec"] = json!({"suspend": true});
+                } else if job == row::Job::Closed {
+                    expected["spec"] = json!({"suspend": false, "parallelism": 0});
                 }
                 self.until(&expected).await.context("the Job")?;
             }
