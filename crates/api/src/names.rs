@@ -21,7 +21,11 @@ pub const ANNOTATION_OWNER: &str = "kubeopencode.io/owner";
 /// Annotation on Job and Pod: the attempt, counted from 1.
 pub const ANNOTATION_ATTEMPT: &str = "kubeopencode.io/attempt";
 
-/// Annotation on a Job that was released to run. A released Job is never released again.
+/// Annotation on a Job: the generation of the owner that it was rendered from. An owner that is edited before the Job is
+/// on record gets another one.
+pub const ANNOTATION_GENERATION: &str = "kubeopencode.io/generation";
+
+/// Annotation on a Job that was released to run: when. A released Job is never released again.
 pub const ANNOTATION_RELEASED: &str = "kubeopencode.io/released";
 
 /// Annotation on Job and Pod: the Agent that they were rendered for.

@@ -23,7 +23,7 @@ mod ended;
 mod explain;
 mod outcome;
 mod pending;
-mod problem;
+pub(crate) mod problem;
 mod record;
 mod running;
 
@@ -31,11 +31,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
+use kubeopencode_api::names::condition;
 
 use crate::{
     handover::Report,
     lower::Lowered,
-    observe::{JobView, Observation, PodView},
+    observe::{JobView, Observation, PodView, Refusal},
     render,
     run::Owner,
     state::{Reason, RunState},
@@ -168,6 +169,29 @@ pub enum Action {
 }
 
 impl Action {
+    /// What is changed by it, in words that `is refused` can follow. None for a create: what that makes says more.
+    #[must_use]
+    pub fn change(&self) -> Option<String> {
+        match self {
+            Self::CreateConfigMap(_) | Self::CreateJob(_) => None,
+            Self::ReleaseJob { name, .. } => Some(format!("the release of Job {name}")),
+            Self::MarkReleased { name, .. }
+            | Self::CloseJob { name, .. }
+            | Self::SuspendJob { name, .. } => Some(format!("a change of Job {name}")),
+            Self::DeleteJob { name, .. } => Some(format!("the deletion of Job {name}")),
+            Self::DeletePod { name, .. } => Some(format!("the deletion of Pod {name}")),
+            Self::SetPodDeadline { name, .. } => Some(format!("the deadline of Pod {name}")),
+        }
+    }
+
+    /// Whether something may run by it.
+    fn begins(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateConfigMap(_) | Self::CreateJob(_) | Self::ReleaseJob { .. }
+        )
+    }
+
     /// A Job that was never released; a release that is under way fails then, or the deletion does.
     pub(crate) fn delete_job(job: &JobView) -> Self {
         Self::DeleteJob {
@@ -183,6 +207,20 @@ impl Action {
             name: pod.name.clone(),
             uid: pod.uid.clone(),
             resource_version: pod.resource_version.clone(),
+        }
+    }
+
+    /// Whether it follows from what was seen, and would be wrong where that is old.
+    fn trusts_the_view(&self) -> bool {
+        matches!(self, Self::CloseJob { .. } | Self::SetPodDeadline { .. })
+    }
+
+    /// A Pod that its kubelet has.
+    pub(crate) fn end_pod(pod: &PodView) -> Self {
+        Self::SetPodDeadline {
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            seconds: 1,
         }
     }
 
@@ -245,10 +283,18 @@ pub const MOST_ATTEMPTS: u32 = 3;
 /// How long after the time at which a Pod should have been gone it is given up as lost with its node.
 pub const LOST_LIMIT: Duration = Duration::from_mins(5);
 
+/// How long until what the API server has refused is tried again.
+pub const REFUSED_AGAIN: Duration = Duration::from_secs(30);
+
 /// The next step. The same input gives the same step.
 #[must_use]
 pub fn decide(input: &Input<'_>) -> Step {
-    let step = as_seen(input);
+    let step = match (&input.observation.refused, as_seen(input)) {
+        (Some(refusal), Step::Act(actions)) if refusal.is_of_one_of(&actions) => {
+            held_up(input, refusal)
+        }
+        (_, step) => step,
+    };
     if input.observation.unseen && !step.holds_with_more() {
         Step::Confirm
     } else {
@@ -260,15 +306,9 @@ impl Step {
     /// Whether the step is right as well when there is more than what was seen: a create finds out by itself, a release
     /// speaks of a Job that was seen, and who rests is woken by what appears.
     fn holds_with_more(&self) -> bool {
-        let begins = |action: &Action| {
-            matches!(
-                action,
-                Action::CreateConfigMap(_) | Action::CreateJob(_) | Action::ReleaseJob { .. }
-            )
-        };
         match self {
             Self::Lower | Self::Confirm | Self::Claim { .. } | Self::Rest { .. } => true,
-            Self::Act(actions) => actions.iter().all(begins),
+            Self::Act(actions) => actions.iter().all(Action::begins),
             Self::Record { .. } | Self::GiveBack { .. } => false,
         }
     }
@@ -278,7 +318,7 @@ impl Step {
 fn as_seen(input: &Input<'_>) -> Step {
     let state = input.state;
     if input.deleting {
-        ended::give_back(input, rest())
+        ended::give_back(input, going(input))
     } else if state.phase.is_terminal() {
         ended::give_back(input, ended::decide(input))
     } else if let Some(job) = &state.job {
@@ -295,6 +335,45 @@ fn as_seen(input: &Input<'_>) -> Step {
     } else {
         pending::decide(input)
     }
+}
+
+/// It is being deleted, and may be for long where a finalizer holds it: nothing of it begins any more, and what runs is
+/// followed, unless it is being deleted too.
+fn going(input: &Input<'_>) -> Step {
+    let job = input.observation.job.as_ref();
+    let (Some(job), Some(recorded)) = (job.filter(|job| !job.deleting()), &input.state.job) else {
+        return rest();
+    };
+    if input.state.phase.is_terminal() {
+        return ended::decide(input);
+    }
+    match running::decide(input, recorded) {
+        Step::Act(actions) if actions.iter().any(Action::begins) => delete(job),
+        step => step,
+    }
+}
+
+/// An action of this round was refused, and would be tried again at once. Nothing was ever released where the release is
+/// what is refused, so that has an end. What else is refused is tried for as long as something runs.
+fn held_up(input: &Input<'_>, refusal: &Refusal) -> Step {
+    let Refusal { what, message, .. } = refusal;
+    let over = input.state.phase.is_terminal() || input.deleting;
+    if over || input.state.job.is_none() {
+        return rest_for(REFUSED_AGAIN);
+    }
+    let subject = format!("{what} is refused");
+    let words = format!("{subject}: {message}");
+    let job = input.observation.job.as_ref();
+    let recorded = input.state.condition(condition::JOB_CREATED);
+    let since = recorded.map_or(input.now, |recorded| recorded.last_transition);
+    if job.is_some_and(JobView::unreleased) && input.left(since, STALL_LIMIT).is_none() {
+        return record::end(input, Outcome::new(Reason::InfrastructureError, words));
+    }
+    let told = |known: &String| known.starts_with(&subject);
+    if input.state.message.as_ref().is_some_and(told) {
+        return rest_for(REFUSED_AGAIN);
+    }
+    record::problem(input, Some(&words)).unwrap_or_else(|| rest_for(REFUSED_AGAIN))
 }
 
 pub use explain::explain;

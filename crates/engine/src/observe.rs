@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 use kubeopencode_api::names;
 
-use crate::{queue::SlotView, run::AgentUsed};
+use crate::{decide::Action, queue::SlotView, run::AgentUsed};
 
 /// The world, as far as one Run is concerned.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -37,7 +37,7 @@ pub struct Observation {
 
 /// An answer of the API server that trying again at once does not change. Conflicts (409 with another reason than
 /// AlreadyExists), throttling and server errors are none: the round ends, and comes back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     /// What was refused, for example `Job fix-abcdef`.
     pub what: String,
@@ -45,6 +45,18 @@ pub struct Refusal {
     pub kind: RefusalKind,
     /// The API server's words.
     pub message: String,
+    /// The change that was refused; None for a create.
+    pub change: Option<Box<Action>>,
+}
+
+impl Refusal {
+    /// Whether doing these would be to ask again.
+    #[must_use]
+    pub fn is_of_one_of(&self, actions: &[Action]) -> bool {
+        self.change
+            .as_ref()
+            .is_some_and(|change| actions.contains(change))
+    }
 }
 
 /// In which way the API server refused.
@@ -80,10 +92,14 @@ pub struct JobView {
     pub closed: bool,
     /// Whether it was ever released by us: the annotation that [`Action::ReleaseJob`](crate::decide::Action) sets.
     pub released: bool,
+    /// When, as that annotation says.
+    pub released_at: Option<Timestamp>,
+    /// The generation of its owner that it was rendered from.
+    pub generation: Option<i64>,
     /// Whether it has annotations at all. We give it some; a person may have taken them off.
     pub annotated: bool,
-    /// Whether it is being deleted.
-    pub deleting: bool,
+    /// When its deletion was asked for.
+    pub deletion: Option<Timestamp>,
     /// Pods that its controller counts as active.
     pub active: i32,
     /// Pods that its controller has counted as failed. It counts each, also one that is gone by then.
@@ -111,6 +127,18 @@ pub enum JobEnd {
 }
 
 impl JobView {
+    /// Whether it is being deleted. Its controller makes no Pod for it any more.
+    #[must_use]
+    pub fn deleting(&self) -> bool {
+        self.deletion.is_some()
+    }
+
+    /// Whether it has never run: no Pod of it was ever made.
+    #[must_use]
+    pub fn unreleased(&self) -> bool {
+        self.suspended && !self.released
+    }
+
     /// Read it from the object.
     #[must_use]
     pub fn of(job: &Job) -> Self {
@@ -151,8 +179,11 @@ impl JobView {
                 spec.parallelism == Some(0) && spec.active_deadline_seconds == Some(1)
             }),
             released: annotation(names::ANNOTATION_RELEASED).is_some(),
+            released_at: annotation(names::ANNOTATION_RELEASED).and_then(|at| at.parse().ok()),
+            generation: annotation(names::ANNOTATION_GENERATION)
+                .and_then(|generation| generation.parse().ok()),
             annotated: metadata.annotations.is_some(),
-            deleting: metadata.deletion_timestamp.is_some(),
+            deletion: metadata.deletion_timestamp.as_ref().map(|time| time.0),
             active: status.and_then(|status| status.active).unwrap_or_default(),
             failed: status.and_then(|status| status.failed).unwrap_or_default(),
             end,

@@ -18,7 +18,7 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    decide::{Action, LOST_LIMIT},
+    decide::{Action, LOST_LIMIT, STALL_LIMIT, problem},
     observe::{JobView, PodView},
 };
 
@@ -181,8 +181,20 @@ impl Rest {
         }
         let mut something = false;
         let mut again: Option<Duration> = None;
-        for left in pods.iter().filter_map(|pod| left_of(pod, now)) {
+        for pod in &pods {
+            let Some(left) = left_of(pod, now) else {
+                continue;
+            };
+            let job = jobs
+                .iter()
+                .find(|job| pod.job_uid.as_ref() == Some(&job.uid));
+            if left == Some(Duration::ZERO)
+                && let Some(action) = end_stalled(pod, job.copied())
+            {
+                return Self::Act(Box::new(action));
+            }
             something = true;
+            let left = left.filter(|left| !left.is_zero());
             again = [again, left].into_iter().flatten().min();
         }
         for job in jobs {
@@ -194,7 +206,14 @@ impl Rest {
             if job.end.is_some() || had_its_pod {
                 continue;
             }
-            if job.suspended && !job.deleting {
+            if let Some(deletion) = job.deletion {
+                // A finalizer may hold it for ever; its controller makes no Pod for it.
+                let left = time_left(deletion, LOST_LIMIT, now);
+                something |= left.is_some();
+                again = [again, left].into_iter().flatten().min();
+                continue;
+            }
+            if job.suspended {
                 // Nothing follows from it: whoever resumes it, or is late to release it, could be under way.
                 return Self::Act(Box::new(if job.released {
                     Action::close_job(job)
@@ -212,15 +231,30 @@ impl Rest {
     }
 }
 
-/// None: this Pod does not run, or is lost. Else how long it can take at most until that is so, if that is known.
+/// None: this Pod does not run, or is lost. Else how long it may stay so, if that has a limit; nothing is left of it for one
+/// that should have started long ago.
 fn left_of(pod: &PodView, now: Timestamp) -> Option<Option<Duration>> {
     if pod.ended() {
-        return None;
+        None
+    } else if let Some(deletion) = pod.deletion {
+        time_left(deletion, LOST_LIMIT, now).map(Some)
+    } else {
+        let stalled = problem::stalled_since(pod);
+        Some(stalled.map(|since| time_left(since, STALL_LIMIT, now).unwrap_or_default()))
     }
-    let Some(deletion) = pod.deletion else {
-        return Some(None);
-    };
-    let passed = Duration::try_from(now.duration_since(deletion)).unwrap_or_default();
-    let left = LOST_LIMIT.saturating_sub(passed);
-    (!left.is_zero()).then_some(Some(left))
+}
+
+/// None when it is over.
+fn time_left(since: Timestamp, limit: Duration, now: Timestamp) -> Option<Duration> {
+    let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+    limit.checked_sub(passed).filter(|left| !left.is_zero())
+}
+
+/// Of a Run that has ended or is gone, with its Job left behind, nobody else waits for a Pod that does not start.
+fn end_stalled(pod: &PodView, job: Option<&JobView>) -> Option<Action> {
+    match job {
+        Some(job) if job.closed || job.deleting() => None,
+        Some(job) => Some(Action::close_job(job)),
+        None => (pod.active_deadline_seconds != Some(1)).then(|| Action::end_pod(pod)),
+    }
 }

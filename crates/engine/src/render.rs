@@ -91,6 +91,7 @@ pub fn render(run: &Run, attempt: u32) -> Result<Rendered, RenderError> {
     let job = Job {
         metadata: ObjectMeta {
             name: Some(job_name),
+            annotations: Some(over(&annotations(run, attempt), generation(&run.owner))),
             ..metadata(run, attempt)
         },
         spec: Some(JobSpec {
@@ -109,6 +110,11 @@ pub fn render(run: &Run, attempt: u32) -> Result<Rendered, RenderError> {
         status: None,
     };
     Ok(Rendered { config_maps, job })
+}
+
+fn generation(owner: &Owner) -> BTreeMap<String, String> {
+    let generation = owner.generation.to_string();
+    BTreeMap::from([(names::ANNOTATION_GENERATION.to_owned(), generation)])
 }
 
 /// Everything but the name, for the objects that the owner controls.

@@ -117,6 +117,20 @@ pub(crate) enum ActError {
     },
 }
 
+impl ActError {
+    /// The answer.
+    pub(crate) fn source(&self) -> Option<&KubeError> {
+        match self {
+            Self::Create { source, .. }
+            | Self::LookAtTaken { source, .. }
+            | Self::ReleaseJob { source, .. }
+            | Self::ChangeJob { source, .. }
+            | Self::Delete { source, .. }
+            | Self::SetPodDeadline { source, .. } => Some(source),
+        }
+    }
+}
+
 /// Changing who holds the slots of an Agent failed, for all who shared it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum AdmitError {

@@ -15,6 +15,7 @@ use std::{
 
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::Resource;
+use kubeopencode_engine::{decide::Event, state::RunState};
 
 /// A lock that nothing can poison: no code that holds one can panic half-way through a change.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -70,6 +71,17 @@ pub(crate) struct Remembered<K> {
     pub(crate) pods: HashMap<String, Overlay<Pod>>,
     /// Rounds that failed since the last one that did not.
     pub(crate) failures: u32,
+    /// A state that was sent and never answered for: whether it is on record, the next look tells.
+    pub(crate) unanswered: Option<Box<Unanswered>>,
+}
+
+/// A state that may be on record, and what people are to hear then.
+#[derive(Debug)]
+pub(crate) struct Unanswered {
+    pub(crate) state: RunState,
+    /// Whether it had not ended before.
+    pub(crate) went_on: bool,
+    pub(crate) events: Vec<Event>,
 }
 
 impl<K> Default for Remembered<K> {
@@ -79,6 +91,7 @@ impl<K> Default for Remembered<K> {
             job: Overlay::default(),
             pods: HashMap::new(),
             failures: 0,
+            unanswered: None,
         }
     }
 }

@@ -40,7 +40,7 @@ pub fn after(
     pods: &[&PodView],
     ended: &PodView,
 ) -> After {
-    let job_stays = job.is_some_and(|job| !job.deleting);
+    let job_stays = job.is_some_and(|job| !job.deleting());
     let may_follow = job_stays && never_started(ended) && may_pass(ended);
     if !may_follow || input.state.stop_is_recorded() {
         After::End

@@ -35,6 +35,10 @@ pub fn give_back(input: &Input<'_>, step: Step) -> Step {
             agent: slot.agent.clone(),
         },
         Rest::Something(again) => Step::Rest { again },
+        // What has the version as precondition finds out by itself.
+        Rest::Act(action) if action.trusts_the_view() && !input.observation.confirmed => {
+            Step::Confirm
+        }
         Rest::Act(action) => Step::Act(vec![*action]),
     }
 }
@@ -48,7 +52,7 @@ pub fn decide(input: &Input<'_>) -> Step {
         && recorded.is_none_or(|recorded| recorded.uid != job.uid)
     {
         // Created by somebody who did not know that it was over. It never ran.
-        return if job.deleting { rest() } else { delete(job) };
+        return if job.deleting() { rest() } else { delete(job) };
     }
     let Some(recorded) = recorded else {
         return rest();
@@ -78,7 +82,7 @@ pub fn decide(input: &Input<'_>) -> Step {
         // that the Pod has ended would delete it, and the logs with it. One that was closed has nothing to suspend.
         (None, Some(job))
             if state.is_true(condition::STOPPED)
-                && !(job.suspended || job.closed || job.deleting) =>
+                && !(job.suspended || job.closed || job.deleting()) =>
         {
             running::suspend(job)
         }

@@ -170,7 +170,10 @@ fn started(input: &Input<'_>, sentences: &mut Vec<String>) {
     });
     let job = input.observation.job.as_ref();
     let Some(job) = job.filter(|job| job.uid == recorded.uid) else {
-        sentences.push("That Job does not exist any more; the Task fails as lost.".to_owned());
+        sentences.push(match running::pod(input, recorded) {
+            Some(pod) if pod.ended() => pod_sentence(pod),
+            _ => "That Job does not exist any more; the Task fails as lost.".to_owned(),
+        });
         return;
     };
     if let Some(failed) = state.failed_attempts.last()
@@ -189,8 +192,7 @@ fn started(input: &Input<'_>, sentences: &mut Vec<String>) {
     if job.suspended && !job.released {
         sentences.push("The Job is not released yet; the operator does that next.".to_owned());
     }
-    let pods: Vec<&PodView> = running::of_job(input, recorded).collect();
-    let Some(pod) = pods.last() else {
+    let Some(pod) = running::pod(input, recorded) else {
         sentences.push("The Job has no Pod yet; its Events say why if this stays so.".to_owned());
         return;
     };

@@ -2,7 +2,10 @@
 
 use kubeopencode_api::names::condition;
 
-use super::{Action, Input, Outcome, STALL_LIMIT, Step, delete, record, rest, rest_for};
+use super::{
+    Action, Input, LOST_LIMIT, Outcome, REFUSED_AGAIN, STALL_LIMIT, Step, delete, record, rest,
+    rest_for,
+};
 use crate::{
     lower::{Lowered, Missing},
     observe::{JobView, Refusal, RefusalKind},
@@ -11,9 +14,6 @@ use crate::{
     run::Run,
     state::{Condition, Phase, QueuePlace, Reason},
 };
-
-/// How long until a refused creation is tried again.
-const REFUSED_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
 
 pub fn decide(input: &Input<'_>) -> Step {
     let ours = |job: &JobView| job.owner_uid.as_deref() == Some(&input.owner.uid);
@@ -28,42 +28,73 @@ pub fn decide(input: &Input<'_>) -> Step {
             ),
         ),
         None => match (&input.observation.refused, &input.observation.slot) {
-            (Some(refusal), _) => refused(input, refusal),
+            (Some(refusal), _) if refusal.change.is_none() => refused(input, refusal),
             // It is looked at anew when its turn has come, not each time that somebody before it moves on.
             (
-                None,
+                _,
                 Some(SlotView {
                     agent,
                     standing: Standing::Waits(position),
                 }),
             ) if input.state.phase == Phase::Queued => waits(input, agent, *position),
-            (None, _) => absent(input),
+            _ => absent(input),
         },
     }
 }
 
 /// The Job exists, suspended, and is not on record yet.
 fn created(input: &Input<'_>, job: &JobView) -> Step {
-    if job.deleting {
-        rest()
+    let edited = |generation| generation != input.owner.generation;
+    if let Some(deletion) = job.deletion {
+        goes(input, job, deletion)
     } else if input.stopping() && job.suspended {
         if input.state.stop_is_recorded() {
             delete(job)
         } else {
             record::stopping(input)
         }
+    } else if job.unreleased() && job.generation.is_some_and(edited) {
+        // The spec may be edited until the Job is on record, and what is on record then is what runs.
+        delete(job)
     } else if let Some(agent) = job.agent.as_ref().filter(|_| job.limited && job.suspended) {
-        // Created by somebody who may have known more than we do, or less.
-        match standing(input, &agent.name) {
-            Some(Standing::Held | Standing::Unlimited) => record::job(input, job),
-            Some(Standing::Waits(position)) => waits(input, &agent.name, position),
-            None => Step::Claim {
-                agent: agent.name.clone(),
-            },
-        }
+        limited(input, job, &agent.name)
     } else {
         // Also when somebody has released it by hand: then it runs, and has to be followed.
         record::job(input, job)
+    }
+}
+
+/// It was created for an Agent with a limit, by somebody who may have known more than we do, or less.
+fn limited(input: &Input<'_>, job: &JobView, agent: &str) -> Step {
+    match (standing(input, agent), input.lowered) {
+        (Some(Standing::Held | Standing::Unlimited), _) => record::job(input, job),
+        (Some(Standing::Waits(position)), _) => waits(input, agent, position),
+        // Whether there is still such an Agent: who waits for one that is gone waits in vain.
+        (None, None | Some(Lowered::Needs(_))) => Step::Lower,
+        (None, Some(Lowered::Ready(_))) => Step::Claim {
+            agent: agent.to_owned(),
+        },
+        (None, Some(_)) => delete(job),
+    }
+}
+
+/// The Job that has the name of the next one is on its way out, by somebody else's hand.
+fn goes(input: &Input<'_>, job: &JobView, deletion: jiff::Timestamp) -> Step {
+    if input.stopping() && job.unreleased() {
+        return stopped(input);
+    }
+    match input.left(deletion, LOST_LIMIT) {
+        Some(left) => rest_for(left),
+        None => record::end(
+            input,
+            Outcome::new(
+                Reason::InfrastructureError,
+                format!(
+                    "its Job {} was deleted and does not go: a finalizer holds it",
+                    job.name
+                ),
+            ),
+        ),
     }
 }
 
@@ -162,6 +193,7 @@ fn refused(input: &Input<'_>, refusal: &Refusal) -> Step {
         what,
         kind,
         message,
+        change: _,
     } = refusal;
     let reason = match kind {
         RefusalKind::Invalid => Reason::InvalidSpec,

@@ -130,14 +130,9 @@ pub fn again(input: &Input<'_>) -> Step {
     state.phase = Phase::Pending;
     state.job = None;
     state.message = Some(note.clone());
-    set(
-        input,
-        &mut state,
-        condition::JOB_CREATED,
-        false,
-        "NewAttempt",
-        &note,
-    );
+    state
+        .conditions
+        .retain(|condition| condition.type_ != condition::JOB_CREATED);
     record(state, vec![event(EventType::Warning, "NewAttempt", &note)])
 }
 
@@ -146,6 +141,7 @@ pub fn queued(input: &Input<'_>, agent: &str, position: usize) -> Step {
     let mut state = next(input);
     let began = state.phase != Phase::Queued;
     state.phase = Phase::Queued;
+    forget_the_refusal(&mut state);
     state.queue = Some(QueuePlace {
         agent: agent.to_owned(),
         position,
@@ -200,6 +196,9 @@ pub fn waiting(
     }
     let message = cut(&format!("{subject}{detail}"));
     let mut state = next(input);
+    if type_ != condition::JOB_CREATED {
+        forget_the_refusal(&mut state);
+    }
     if state.phase == Phase::Queued {
         state.phase = Phase::Pending;
         leaves_the_queue(input, &mut state, reason);
@@ -240,15 +239,26 @@ pub fn ready(input: &Input<'_>) -> Step {
 }
 
 /// What is wrong with its Pod, or None for nothing any more.
-pub fn problem(input: &Input<'_>, message: Option<String>) -> Step {
+/// If that is news.
+pub fn problem(input: &Input<'_>, message: Option<&str>) -> Option<Step> {
     let mut state = next(input);
-    state.message = message.map(|message| cut(&message));
+    state.message = message.map(cut);
+    if state.message == input.state.message {
+        return None;
+    }
     let events = state
         .message
         .iter()
         .map(|message| event(EventType::Warning, "Waiting", message))
         .collect();
-    record(state, events)
+    Some(record(state, events))
+}
+
+/// What the API server refused before it came to something else is no part of how long it refuses the next time.
+fn forget_the_refusal(state: &mut RunState) {
+    let refused =
+        |condition: &Condition| condition.type_ == condition::JOB_CREATED && !condition.status;
+    state.conditions.retain(|condition| !refused(condition));
 }
 
 fn leaves_the_queue(input: &Input<'_>, state: &mut RunState, reason: &str) {

@@ -29,7 +29,7 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
     let job = job.filter(|job| job.uid == recorded.uid);
     if let Some(pod) = last_ended(&pods) {
         // Gone, going, or suspended by somebody: its Pod went with it.
-        let with_its_job = job.is_none_or(|job| job.deleting || (job.suspended && job.released));
+        let with_its_job = job.is_none_or(|job| job.deleting() || (job.suspended && job.released));
         let lost = with_its_job && outcome::ended_by_deletion(pod) && !marked;
         if !lost {
             match again::after(input, job, &pods, pod) {
@@ -59,7 +59,7 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
         };
         return record::end(input, outcome);
     };
-    if !job.suspended && !job.released && !job.deleting && job.end.is_none() {
+    if !job.suspended && !job.released && !job.deleting() && job.end.is_none() {
         return Step::Act(vec![Action::MarkReleased {
             name: job.name.clone(),
             uid: job.uid.clone(),
@@ -72,9 +72,11 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
         (None, Some(_)) if again::is_spent(input.state) && !marked => record::stopping(input),
         (None, Some(end)) => record::end(input, of_job_end(job, end, marked)),
         _ if input.stopping() && !marked => record::stopping(input),
+        (None, None) if job.deleting() => wait_until_job_is_gone(input, job),
         _ if marked => stop(input, job, pod),
         (Some(pod), _) if pod.deletion.is_some() => wait_until_gone(input, pod),
-        _ if job.deleting => rest(),
+        // Its Pod ends by itself, or by the garbage collector's hand.
+        _ if job.deleting() => rest(),
         _ if job.suspended => suspended(input, job, pod),
         (Some(pod), None) => follow(input, pod),
         (Some(_), Some(_)) => rest(),
@@ -90,6 +92,12 @@ pub fn of_job<'a>(input: &Input<'a>, job: &'a JobRecord) -> impl Iterator<Item =
         .pods
         .iter()
         .filter(|pod| pod.job_uid.as_deref() == Some(&job.uid))
+}
+
+/// The Pod that matters: what has ended has ended, else the newest.
+pub fn pod<'a>(input: &Input<'a>, job: &'a JobRecord) -> Option<&'a PodView> {
+    let pods: Vec<&PodView> = of_job(input, job).collect();
+    last_ended(&pods).or_else(|| newest_alive(&pods))
 }
 
 /// Of the Pods that ended, one whose agent did something, else the newest.
@@ -175,8 +183,9 @@ fn follow(input: &Input<'_>, pod: &PodView) -> Step {
         let why = seen.map_or_else(|| problem::silent(pod).message, |problem| problem.message);
         return record::end(input, Outcome::new(Reason::InfrastructureError, why));
     }
-    if news {
-        return record::problem(input, seen.map(|problem| problem.message));
+    let message = seen.as_ref().map(|problem| problem.message.as_str());
+    if news && let Some(told) = record::problem(input, message) {
+        return told;
     }
     let silent = silent.filter(|_| seen.is_none());
     Step::Rest {
@@ -186,9 +195,10 @@ fn follow(input: &Input<'_>, pod: &PodView) -> Step {
 
 /// Released, and the Job controller has made no Pod (yet).
 fn wait_for_pod(input: &Input<'_>, job: &JobView) -> Step {
-    // Of this attempt, not of the first.
+    // Of this attempt, not of the first. Its release may have been long after its record.
     let created = input.state.condition(condition::JOB_CREATED);
-    let since = created.map_or(input.now, |created| created.last_transition);
+    let created = created.map(|created| created.last_transition);
+    let since = job.released_at.or(created).unwrap_or(input.now);
     let message = format!(
         "its Job {} has no Pod: the Events of the Job say why (often a missing ServiceAccount or a quota)",
         job.name
@@ -198,8 +208,7 @@ fn wait_for_pod(input: &Input<'_>, job: &JobView) -> Step {
     };
     match input.left(since, NO_POD_PATIENCE) {
         Some(patience) => rest_for(patience),
-        None if input.state.message.as_deref() == Some(&message) => rest_for(left),
-        None => record::problem(input, Some(message)),
+        None => record::problem(input, Some(&message)).unwrap_or_else(|| rest_for(left)),
     }
 }
 
@@ -212,6 +221,29 @@ fn wait_for_end(input: &Input<'_>, job: &JobView) -> Step {
     }
     let words = format!("its Job {} does not end although its Pod has", job.name);
     record::end(input, Outcome::new(Reason::InfrastructureError, words))
+}
+
+/// Somebody has deleted the Job, and it has no Pod. Where a finalizer holds it, nobody else takes it away.
+fn wait_until_job_is_gone(input: &Input<'_>, job: &JobView) -> Step {
+    let since = job.deletion.unwrap_or(input.now);
+    match input.left(since, LOST_LIMIT) {
+        Some(left) => rest_for(left),
+        None if !input.observation.confirmed => Step::Confirm,
+        None if input.stopping() => record::end(
+            input,
+            Outcome::new(
+                Reason::UserStopped,
+                "stopped by a person; its Job was deleted",
+            ),
+        ),
+        None => record::end(
+            input,
+            Outcome::new(
+                Reason::JobLost,
+                format!("its Job {} was deleted, and a finalizer holds it", job.name),
+            ),
+        ),
+    }
 }
 
 /// The Pod is being deleted. When its node does not answer, nobody ever takes it away.
@@ -238,7 +270,7 @@ fn wait_until_gone(input: &Input<'_>, pod: &PodView) -> Step {
 /// Job would delete it. Where there are no logs yet, the Job is closed.
 fn stop(input: &Input<'_>, job: &JobView, pod: Option<&PodView>) -> Step {
     let Some(pod) = pod else {
-        return if job.suspended && !job.released && !job.deleting {
+        return if job.unreleased() && !job.deleting() {
             delete(job)
         } else {
             close(job)
@@ -256,11 +288,15 @@ fn stop(input: &Input<'_>, job: &JobView, pod: Option<&PodView>) -> Step {
 
 /// End a Pod that has not ended, and keep its logs if that is possible.
 pub fn end_pod(input: &Input<'_>, job: &JobView, pod: &PodView, since: jiff::Timestamp) -> Step {
-    if job.suspended || job.deleting || job.closed {
+    let taken = pod.started.is_some();
+    // It is deleted with that; but where a finalizer holds the Job, not soon.
+    if job.suspended || job.closed || (job.deleting() && !taken) {
         return rest();
     }
-    let taken = pod.started.is_some();
-    if taken && let Some(deadline) = deadline(pod) {
+    if taken
+        && input.observation.refused.is_none()
+        && let Some(deadline) = deadline(pod)
+    {
         return deadline;
     }
     let grace = Duration::from_secs(u64::try_from(pod.grace_seconds).unwrap_or_default());
@@ -275,18 +311,12 @@ pub fn end_pod(input: &Input<'_>, job: &JobView, pod: &PodView, since: jiff::Tim
 
 /// Set the deadline that ends the Pod now, unless it is set.
 pub fn deadline(pod: &PodView) -> Option<Step> {
-    (pod.active_deadline_seconds != Some(1)).then(|| {
-        Step::Act(vec![Action::SetPodDeadline {
-            name: pod.name.clone(),
-            uid: pod.uid.clone(),
-            seconds: 1,
-        }])
-    })
+    (pod.active_deadline_seconds != Some(1)).then(|| Step::Act(vec![Action::end_pod(pod)]))
 }
 
 /// It makes no Pod any more, and its end says so.
 pub fn close(job: &JobView) -> Step {
-    if job.deleting || (job.closed && !job.suspended) {
+    if job.deleting() || (job.closed && !job.suspended) {
         return rest();
     }
     Step::Act(vec![Action::close_job(job)])

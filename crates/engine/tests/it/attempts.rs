@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use kubeopencode_engine::{
     decide::{MOST_ATTEMPTS, Step, explain},
-    observe::JobEnd,
+    observe::{JobEnd, Refusal, RefusalKind},
     state::{Phase, Reason},
 };
 
@@ -275,4 +275,21 @@ fn an_agent_that_has_begun_is_never_begun_again() {
     );
     failed_job(&mut moment);
     assert_eq!(moment.reason(), Reason::InfrastructureError);
+}
+
+/// A quota that is full for a moment has half an hour, however long the Task had waited for something else before.
+#[test]
+fn a_refusal_has_its_time_in_each_attempt() {
+    let mut moment = failed(EVICTED);
+    follows(&mut moment);
+    moment.now += 3600;
+    moment.observation.refused = Some(Refusal {
+        what: "Job x".into(),
+        kind: RefusalKind::Forbidden,
+        message: "quota".into(),
+        change: None,
+    });
+    moment.record();
+    moment.now += 1;
+    assert!(matches!(moment.decide(), Step::Rest { .. }));
 }

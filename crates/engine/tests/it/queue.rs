@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use kubeopencode_engine::{
-    decide::{Action, LOST_LIMIT, Step, explain},
-    observe::JobEnd,
+    decide::{Action, LOST_LIMIT, STALL_LIMIT, Step, explain},
+    observe::{JobEnd, JobView},
     queue::{Pool, Rest, Slot, SlotView, Standing, Turn, Waiter},
     state::{Phase, Reason},
 };
@@ -109,6 +109,8 @@ fn a_slot_is_given_back_when_nothing_can_run_any_more() {
     moment.observation.pods.clear();
     assert_eq!(moment.decide(), Step::Confirm, "its Pod is only not seen");
     moment.observation.unseen = false;
+    // A finalizer may keep the Task for long.
+    moment.record();
     assert_eq!(moment.decide(), Step::GiveBack { agent: "a".into() });
 }
 
@@ -247,4 +249,51 @@ fn a_slot_is_kept_until_the_job_controller_says_that_no_pod_follows() {
         message: String::new(),
     });
     assert_eq!(moment.decide(), Step::GiveBack { agent: "a".into() });
+}
+
+/// Created in time, and then its Agent was deleted: the slot that it waits for does not exist any more.
+#[test]
+fn a_job_of_an_agent_that_is_gone_is_deleted_and_its_task_waits_for_the_agent() {
+    let mut moment = limited();
+    stands(&mut moment, Standing::Held);
+    moment.create();
+    moment.observation.slot = None;
+    let agent_is_there = moment.lowered.clone();
+    let without = Moment::of(TASK);
+    moment.lowered = without.lowered;
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::DeleteJob { .. }]
+    ));
+    moment.observation.job = None;
+    moment.record();
+    let waits = moment.state.message.clone().expect("words");
+    assert!(waits.contains("waits for Agent"), "{waits}");
+    moment.lowered = agent_is_there;
+    moment.record();
+    assert_eq!(moment.decide(), Step::Claim { agent: "a".into() });
+}
+
+/// Left behind by a Task that was deleted with `--cascade=orphan`: nobody else waits for it.
+#[test]
+fn a_pod_that_does_not_start_gives_the_slot_back_in_the_end() {
+    let mut moment = started();
+    moment.pod("spec: {}\nstatus:\n  phase: Pending\n  conditions: [{type: PodScheduled, status: 'False', reason: Unschedulable}]");
+    let pods = moment.observation.pods.clone();
+    let job = moment.job().clone();
+    let created = pods[0].created.expect("a time");
+    let left = |job, passed: u64| {
+        let now = created + std::time::Duration::from_secs(passed);
+        Rest::of([job], &pods, now)
+    };
+    let limit = STALL_LIMIT.as_secs();
+    assert!(matches!(left(&job, limit - 1), Rest::Something(Some(_))));
+    assert!(
+        matches!(left(&job, limit), Rest::Act(action) if matches!(*action, Action::CloseJob { .. }))
+    );
+    let closed = JobView {
+        closed: true,
+        ..job.clone()
+    };
+    assert!(matches!(left(&closed, limit), Rest::Something(None)));
 }

@@ -26,7 +26,7 @@ use kubeopencode_engine::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Controller, Owning, observe::never_released};
 use crate::{
@@ -45,6 +45,24 @@ enum Created<K> {
 /// Whether the object is not what we took it for: gone, or another version or UID.
 fn moved_on(error: &KubeError) -> bool {
     matches!(error, KubeError::Api(status) if status.is_not_found() || status.is_conflict())
+}
+
+/// Whether the API server would say the same again: forbidden, by rights or by admission, or never valid.
+fn refusal(what: String, error: &KubeError) -> Option<Refusal> {
+    let KubeError::Api(status) = error else {
+        return None;
+    };
+    let kind = match status.code {
+        403 => RefusalKind::Forbidden,
+        400 | 413 | 422 => RefusalKind::Invalid,
+        _ => return None,
+    };
+    Some(Refusal {
+        what,
+        kind,
+        message: status.message.clone(),
+        change: None,
+    })
 }
 
 /// Whether a JSON Patch was refused, perhaps because a `test` in it did not hold.
@@ -78,7 +96,36 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         }
     }
 
+    /// What the API server refuses is no error of the round: what follows from it is decided.
     async fn perform(
+        &self,
+        owner: &Owner,
+        action: Action,
+        observation: &mut Observation,
+    ) -> Result<ControlFlow<()>, RoundError> {
+        let change = action.change().map(|what| (what, Box::new(action.clone())));
+        let performed = self
+            .perform_unless_refused(owner, action, observation)
+            .await;
+        let refused = match (&performed, change) {
+            (Err(RoundError::Act(error)), Some((what, change))) => {
+                let refused = error.source().and_then(|source| refusal(what, source));
+                refused.map(|refused| Refusal {
+                    change: Some(change),
+                    ..refused
+                })
+            }
+            _ => None,
+        };
+        let Some(refused) = refused else {
+            return performed;
+        };
+        warn!(what = refused.what, message = refused.message, "refused");
+        observation.refused = Some(refused);
+        Ok(ControlFlow::Break(()))
+    }
+
+    async fn perform_unless_refused(
         &self,
         owner: &Owner,
         action: Action,
@@ -123,8 +170,9 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                     .await;
             }
             Action::MarkReleased { name, uid } => {
+                let now = self.released_now();
                 let change =
-                    json!({"metadata": {"annotations": {names::ANNOTATION_RELEASED: "true"}}});
+                    json!({"metadata": {"annotations": {names::ANNOTATION_RELEASED: now}}});
                 return self
                     .change_job(owner, name, &uid, change, observation)
                     .await;
@@ -239,8 +287,8 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             field_manager: Some(names::MANAGER.to_owned()),
             ..PostParams::default()
         };
-        let (kind, message) = match api.create(&parameters, object).await {
-            Ok(created) => return Ok(Created::Exists(created)),
+        match api.create(&parameters, object).await {
+            Ok(created) => Ok(Created::Exists(created)),
             Err(KubeError::Api(status)) if status.is_already_exists() => {
                 let taken = match api.get(&name).await {
                     Ok(taken) => taken,
@@ -252,24 +300,21 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 if controller_uid(&taken) == Some(owner.uid.as_str()) {
                     return Ok(Created::Exists(taken));
                 }
-                (RefusalKind::NameTaken, status.message)
+                Ok(Created::Refused(Refusal {
+                    what,
+                    kind: RefusalKind::NameTaken,
+                    message: status.message,
+                    change: None,
+                }))
             }
-            Err(KubeError::Api(status)) if status.is_forbidden() => {
-                (RefusalKind::Forbidden, status.message)
-            }
-            Err(KubeError::Api(status)) if matches!(status.code, 400 | 413 | 422) => {
-                (RefusalKind::Invalid, status.message)
-            }
-            Err(source) => {
-                let source = Box::new(source);
-                return Err(ActError::Create { what, source });
-            }
-        };
-        Ok(Created::Refused(Refusal {
-            what,
-            kind,
-            message,
-        }))
+            Err(source) => match refusal(what.clone(), &source) {
+                Some(refusal) => Ok(Created::Refused(refusal)),
+                None => Err(ActError::Create {
+                    what,
+                    source: Box::new(source),
+                }),
+            },
+        }
     }
 
     /// A merge patch. UID and resourceVersion in its metadata are preconditions: the API server answers 409 if they
@@ -314,7 +359,8 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             change.push(json!({"op": "test", "path": annotations, "value": null}));
             change.push(json!({"op": "add", "path": annotations, "value": {}}));
         }
-        change.push(json!({"op": "add", "path": released, "value": "true"}));
+        let now = self.released_now();
+        change.push(json!({"op": "add", "path": released, "value": now}));
         change.push(json!({"op": "replace", "path": "/spec/suspend", "value": false}));
         let change = serde_json::from_value(Value::Array(change))
             .map_err(|error| Box::new(KubeError::SerdeError(error)))?;
@@ -326,6 +372,11 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         api.patch(name, &parameters, &Patch::Json::<()>(change))
             .await
             .map_err(Box::new)
+    }
+
+    /// The mark of a Job that is released now.
+    fn released_now(&self) -> String {
+        (self.clock)().to_string()
     }
 
     /// Deletes this version of it, and none that came after.

@@ -10,11 +10,11 @@ use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     Api, Error as KubeError, Resource as _, ResourceExt as _,
     api::{ListParams, PostParams},
-    runtime::{controller::Action, reflector::ObjectRef},
+    runtime::{controller, reflector::ObjectRef},
 };
 use kubeopencode_api::names;
 use kubeopencode_engine::{
-    decide as engine,
+    decide::{Action, REFUSED_AGAIN},
     lower::FrontEnd,
     observe::{JobView, Observation, PodView},
     queue::{Rest, Slot, SlotView, Standing},
@@ -78,19 +78,22 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         self.wake_all(&self.pools.wants(&key, &F::turn(object)));
         self.admission_for_one_who_waits(&key).await?;
         let mut standing = self.pools.standing(&key, &owner.uid, true);
+        let mut limited = false;
         if standing.is_none() && self.pools.is_unlimited(&key) {
             // Whoever asks was told of a limit. The watch may not have shown it yet, and a slot that nobody counts is
             // one too many.
-            if !self.fetch(&key).await? {
+            match self.fetch(&key).await? {
                 // Deleted since it was looked up: what was made of it is void.
-                return Err(AdmitError::AgentChanged(key.1).into());
+                None => return Err(AdmitError::AgentChanged(key.1).into()),
+                Some(facts) => limited = facts.limit.is_some(),
             }
             self.admission_for_one_who_waits(&key).await?;
             standing = self.pools.standing(&key, &owner.uid, true);
         }
         let standing = match standing {
             Some(standing) => standing,
-            None if self.pools.is_unlimited(&key) => Standing::Unlimited,
+            // The watch may show a version from before it meanwhile.
+            None if !limited && self.pools.is_unlimited(&key) => Standing::Unlimited,
             None => return Err(AdmitError::AgentChanged(key.1).into()),
         };
         Ok(SlotView {
@@ -117,7 +120,10 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     }
 
     /// Look at an Agent: take the slots of those who are gone, and let in who comes next.
-    pub(super) async fn agent_round(&self, agent: Arc<F::Agent>) -> Result<Action, RoundError> {
+    pub(super) async fn agent_round(
+        &self,
+        agent: Arc<F::Agent>,
+    ) -> Result<controller::Action, RoundError> {
         let key = (agent.namespace().unwrap_or_default(), agent.name_any());
         let checked: Vec<Result<Option<Duration>, RoundError>> =
             stream::iter(self.pools.slots(&key))
@@ -129,7 +135,8 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         self.admission(&key).await?;
         let waits: Result<Vec<Option<Duration>>, RoundError> = checked.into_iter().collect();
         let again = waits?.into_iter().flatten().min();
-        Ok(again.map_or_else(Action::await_change, Action::requeue))
+        use controller::Action as Next;
+        Ok(again.map_or_else(Next::await_change, Next::requeue))
     }
 
     /// Whether a holder is still there; if not, its slot goes when nothing of it can run any more. Returns when that has to
@@ -143,20 +150,20 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             Some(_) => {}
             None => match self.what_is_left(&key.0, &slot).await? {
                 Rest::Nothing => self.pools.leaves(key, &slot.uid),
-                Rest::Act(action) => self.act_for_gone(&key.0, slot, *action).await?,
+                Rest::Act(action) => return self.act_for_gone(&key.0, slot, *action).await,
                 Rest::Something(wait) => return Ok(wait),
             },
         }
         Ok(None)
     }
 
-    /// What becomes of it, an event tells.
+    /// What becomes of it, an event tells. Returns when it is to be tried again, where it was refused.
     async fn act_for_gone(
         &self,
         namespace: &str,
         slot: Slot,
-        action: engine::Action,
-    ) -> Result<(), RoundError> {
+        action: Action,
+    ) -> Result<Option<Duration>, RoundError> {
         let owner = Owner {
             group: F::Resource::group(&()).into_owned(),
             version: F::Resource::version(&()).into_owned(),
@@ -170,7 +177,8 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         let mut observation = Observation::default();
         let acted = self.act(&owner, vec![action], &mut observation).await;
         self.memory.forget(&owner.uid);
-        acted
+        acted?;
+        Ok(observation.refused.map(|_| REFUSED_AGAIN))
     }
 
     /// All who have to be looked at after something has changed.
@@ -222,22 +230,23 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         })
     }
 
-    /// What the API server itself says of an Agent. False: there is none.
-    async fn fetch(&self, key: &Key) -> Result<bool, AdmitError> {
+    /// What the API server itself says of an Agent. None: there is none.
+    async fn fetch(&self, key: &Key) -> Result<Option<Facts>, AdmitError> {
         let (namespace, name) = key;
         let api: Api<F::Agent> = Api::namespaced(self.client.clone(), namespace);
         let agent = api.get_opt(name).await;
         match agent.map_err(|source| write_failed(name, source))? {
             Some(agent) => {
+                let now = facts::<F>(&agent);
                 let (changed, woken) = self.pools.agent(key, Arc::new(agent), facts::<F>);
                 self.wake_all(&woken);
                 // The watch will show nothing new any more.
                 for waiter in changed.then(|| self.waiters(key)).into_iter().flatten() {
                     let _ = self.woken.send(waiter);
                 }
-                Ok(true)
+                Ok(Some(now))
             }
-            None => Ok(false),
+            None => Ok(None),
         }
     }
 
@@ -253,7 +262,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 Next::Nothing => return Ok(()),
                 Next::Slots(agent, slots) => (agent, slots),
                 Next::Unknown => {
-                    if self.fetch(key).await? {
+                    if self.fetch(key).await?.is_some() {
                         continue;
                     }
                     return Ok(());
@@ -272,7 +281,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 }
                 Err(KubeError::Api(status)) if status.is_conflict() || status.is_not_found() => {
                     debug!(agent = name, "was changed meanwhile");
-                    if !self.fetch(key).await? {
+                    if self.fetch(key).await?.is_none() {
                         self.wake_all(&self.pools.no_agent(key));
                     }
                 }

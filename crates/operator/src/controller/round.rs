@@ -12,7 +12,7 @@ use kubeopencode_engine::{
 use tracing::{Instrument as _, Span, debug, field, info, info_span};
 
 use super::{Controller, Owning, waiter};
-use crate::error::RoundError;
+use crate::{error::RoundError, memory::Unanswered};
 
 /// Steps of one round. A whole life takes about ten, and most of them lie in other rounds.
 const STEPS: usize = 32;
@@ -45,6 +45,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             remembered.owner.over(cached, |_, _| false)
         });
         let mut state = F::state(&object);
+        self.tell_what_was_unanswered(&owner, &state);
         let mut observation = self.observe(&owner, &state);
         let mut lowered = None;
         let mut claimed = None;
@@ -90,9 +91,22 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                     events,
                 } => {
                     let before = job_name(&owner, &state);
-                    object = self.record(&owner, &object, &next).await?;
-                    self.enlist(&object);
                     let went_on = !state.phase.is_terminal();
+                    object = match self.record(&owner, &object, &next).await {
+                        Ok(object) => object,
+                        Err(error) => {
+                            let unanswered = Unanswered {
+                                state: *next,
+                                went_on,
+                                events,
+                            };
+                            self.memory.of(&owner.uid, |remembered| {
+                                remembered.unanswered = Some(Box::new(unanswered));
+                            });
+                            return Err(error);
+                        }
+                    };
+                    self.enlist(&object);
                     state = F::state(&object);
                     self.tell(&owner, &state, went_on, events);
                     if job_name(&owner, &state) != before {
@@ -109,6 +123,28 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             }
         }
         Err(RoundError::Restless(STEPS))
+    }
+
+    /// The answer to a write may be lost although it took effect.
+    fn tell_what_was_unanswered(&self, owner: &Owner, state: &RunState) {
+        let unanswered = self
+            .memory
+            .of(&owner.uid, |remembered| remembered.unanswered.take());
+        // One that was sent twice differs in its times.
+        let told = |sent: &Unanswered| {
+            let RunState {
+                phase,
+                reason,
+                attempts,
+                message,
+                ..
+            } = &sent.state;
+            (phase, reason, attempts, message)
+                == (&state.phase, &state.reason, &state.attempts, &state.message)
+        };
+        if let Some(sent) = unanswered.filter(|sent| told(sent)) {
+            self.tell(owner, state, sent.went_on, sent.events);
+        }
     }
 
     /// A state is on record: says so to everybody who wants to know.
