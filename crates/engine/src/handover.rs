@@ -431,6 +431,14 @@ impl Report {
         let unchanged = |it: &CheckoutReport| it.commits == Some(0) && it.dirty == Some(false);
         !self.checkouts.is_empty() && self.checkouts.iter().all(unchanged)
     }
+
+    /// Whether commits of a checkout are not where they should be.
+    #[must_use]
+    pub fn lost_a_push(&self) -> bool {
+        let pushes = self.checkouts.iter().filter_map(|it| it.pushed.as_ref());
+        let mut states = pushes.map(|pushed| pushed.state);
+        states.any(PushState::is_loss)
+    }
 }
 
 /// A checkout as the agent left it.

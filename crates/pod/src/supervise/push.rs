@@ -22,7 +22,10 @@ use rustix::{
     fs::inotify,
 };
 
-use super::{ENDING, Settings, Watch};
+use super::{
+    Settings,
+    watch::{ENDING, Watch},
+};
 use crate::run::timespec;
 
 /// How long `git-push` may take to listen: its container has been started before this one.

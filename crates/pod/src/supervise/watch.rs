@@ -1,0 +1,213 @@
+//! The wait for the end of the agent and of everything below it: signals are passed on, orphans reaped, limits held, and
+//! who does not end is killed.
+
+use std::{
+    os::{fd::AsFd as _, unix::net::UnixStream},
+    time::{Duration, Instant},
+};
+
+use kubeopencode_engine::handover::{AgentReport, Passed};
+use nix::sys::signal::Signal;
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    process::{Pid, WaitOptions, WaitStatus},
+};
+use signal_hook::iterator::{backend::SignalDelivery, exfiltrator::SignalOnly};
+
+use super::{Settings, hearing::Hearing, start::Begun, tree};
+use crate::{run::timespec, say};
+
+pub(super) type Signals = SignalDelivery<UnixStream, SignalOnly>;
+
+/// The signals that are passed on. What ends a program by default and comes from outside is among them; of the rest,
+/// what programs use for messages.
+pub(super) const PASSED_ON: [Signal; 6] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+];
+/// Of these, the ones that mean "end": whoever is still there when the grace is over is killed. Kubernetes sends
+/// SIGTERM, or what the image names as its STOPSIGNAL.
+pub(super) const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
+/// How long what the agent left behind may take to end after SIGTERM.
+const LEFTOVERS: Duration = Duration::from_secs(2);
+/// How long killed processes may take to be gone. One that the kernel does not let go of must not keep the report back.
+const UNKILLABLE: Duration = Duration::from_secs(10);
+
+/// Why the agent was told to end from here.
+pub(super) enum Over {
+    /// Its timeout, in seconds.
+    Timeout(u64),
+    /// A limit.
+    Limit(Passed),
+}
+
+/// The wait for the end of the agent, and of everything below it.
+pub(super) struct Watch {
+    pub signals: Signals,
+    agent: Pid,
+    hearing: Option<Hearing>,
+    patience: Duration,
+    /// When the agent has run for as long as it may, and what that is then.
+    runs_until: Option<(Instant, Over)>,
+    /// That, or another limit, came before the agent had ended, and before anybody else told it to end.
+    pub over: Option<Over>,
+    /// How the agent ended, and when.
+    ended: Option<(WaitStatus, Instant)>,
+    /// When the rest is killed, or, once `killing`, given up.
+    deadline: Option<Instant>,
+    /// When the first signal that means "end" came from outside.
+    pub told_to_end: Option<Instant>,
+    /// Whether that was before the agent had ended, and before it was told to end from here.
+    pub told_first: bool,
+    killing: bool,
+}
+
+impl Watch {
+    pub fn new(begun: Begun, settings: &Settings, began: Instant) -> Self {
+        Self {
+            signals: begun.signals,
+            agent: begun.agent,
+            hearing: begun.hearing,
+            patience: settings.patience(),
+            runs_until: settings.deadline(began),
+            over: None,
+            ended: None,
+            deadline: None,
+            told_to_end: None,
+            told_first: false,
+            killing: false,
+        }
+    }
+
+    /// Answers how the agent ended; `None` when even SIGKILL did not end it in time.
+    pub fn wait_for_the_end(&mut self) -> Option<(WaitStatus, Instant)> {
+        while self.reap() {
+            self.wait();
+            self.look_at_the_limits();
+            if self.deadline.is_some_and(|at| at <= Instant::now()) {
+                if self.killing {
+                    say::line("supervise: a process cannot be killed; leaving it behind");
+                    break;
+                }
+                self.killing = true;
+                self.deadline = Some(Instant::now() + UNKILLABLE);
+            }
+            if self.killing {
+                // Again after each death: one may have forked between the look and the kill.
+                tree::signal_all(Signal::SIGKILL);
+            }
+        }
+        self.ended
+    }
+
+    /// Reaps whoever has ended. False: no child is left, so nothing is left at all, because orphans become children.
+    fn reap(&mut self) -> bool {
+        loop {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) if pid == self.agent => {
+                    // It may have ended by itself, but too late: then nobody told it to.
+                    self.look_at_the_limits();
+                    self.ended = Some((status, Instant::now()));
+                    self.end_leftovers();
+                }
+                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// The agent has ended: what it left behind is asked to end, and has a short time for it.
+    fn end_leftovers(&mut self) {
+        if !self.killing {
+            tree::signal_all(Signal::SIGTERM);
+            self.end_within(LEFTOVERS);
+        }
+    }
+
+    /// Tells the agent to end when its time is over, or a limit was passed, as a stop from outside would.
+    fn look_at_the_limits(&mut self) {
+        if !self.may_be_told() {
+            return;
+        }
+        let passed = self.hearing.as_ref().and_then(Hearing::passed);
+        let late = self
+            .agents_deadline()
+            .is_some_and(|at| at <= Instant::now());
+        self.over = match passed {
+            Some(passed) => Some(Over::Limit(passed)),
+            None if late => self.runs_until.take().map(|(_, over)| over),
+            None => return,
+        };
+        tree::signal_all(Signal::SIGTERM);
+        self.end_within(self.patience);
+    }
+
+    /// What the agent told until the end of its output. A limit that was passed in what it printed last is passed, too, if
+    /// nobody else had told it to end.
+    pub fn hear_the_end(&mut self, until: Instant) -> Option<AgentReport> {
+        let hearing = self.hearing.take()?;
+        hearing.wait(until);
+        if self.told_to_end.is_none() && self.over.is_none() {
+            self.over = hearing.passed().map(Over::Limit);
+        }
+        hearing.report()
+    }
+
+    /// Whether telling the agent to end would mean anything: it runs, and was not told.
+    fn may_be_told(&self) -> bool {
+        self.ended.is_none() && self.told_to_end.is_none() && self.over.is_none()
+    }
+
+    /// When the agent's time is over.
+    fn agents_deadline(&self) -> Option<Instant> {
+        let at = self.runs_until.as_ref().map(|(at, _)| *at);
+        at.filter(|_| self.may_be_told())
+    }
+
+    /// Whoever is still there after this time is killed, unless that is to happen earlier.
+    fn end_within(&mut self, patience: Duration) {
+        if !self.killing {
+            let by = Instant::now() + patience;
+            self.deadline = Some(self.deadline.map_or(by, |deadline| deadline.min(by)));
+        }
+    }
+
+    /// Sleeps until a signal, the deadline, the end of the agent's time or a limit, and passes signals on.
+    fn wait(&mut self) {
+        let timeout = self
+            .deadline
+            .into_iter()
+            .chain(self.agents_deadline())
+            .min()
+            .and_then(|at| timespec(at.saturating_duration_since(Instant::now())));
+        let signals = self.signals.get_read().as_fd();
+        let hearing = self.hearing.as_ref().filter(|_| self.may_be_told());
+        let mut watched: Vec<PollFd<'_>> = [Some(signals), hearing.map(Hearing::passed_fd)]
+            .into_iter()
+            .flatten()
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
+        let _ = poll(&mut watched, timeout.as_ref());
+        drop(watched);
+        let arrived: Vec<i32> = self.signals.pending().collect();
+        for signal in PASSED_ON {
+            if arrived.contains(&(signal as i32)) {
+                self.pass_on(signal);
+            }
+        }
+    }
+
+    fn pass_on(&mut self, signal: Signal) {
+        tree::signal_all(signal);
+        if ENDING.contains(&signal) && self.told_to_end.is_none() {
+            self.told_first = self.may_be_told();
+            self.told_to_end = Some(Instant::now());
+            self.end_within(self.patience);
+        }
+    }
+}
