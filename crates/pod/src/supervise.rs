@@ -79,7 +79,7 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
 
 /// Waits until the agent and all below it have ended, and enters how that was. Answers the exit code.
 fn follow(watch: &mut Watch, settings: &Settings, began: Instant, report: &mut Report) -> u8 {
-    let (status, at) = watch.wait_for_the_end().unzip();
+    let (status, at) = watch.wait_for_the_end().agent.unzip();
     let ran = at.unwrap_or_else(Instant::now).duration_since(began);
     report.duration_millis = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
     report.agent = watch.hear_the_end(facts_until(settings, watch.told_to_end));

@@ -45,12 +45,35 @@ pub(super) enum Over {
     Limit(Passed),
 }
 
+/// How many processes are reaped before anything else is looked at.
+const A_FEW: usize = 256;
+
+/// What came of reaping.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reaped {
+    /// There is no process below this one any more.
+    NobodyIsLeft,
+    /// Whoever had ended.
+    All,
+    /// Some of them; there may be more.
+    AFew,
+}
+
+/// How the wait came to its end.
+pub(super) struct TheEnd {
+    /// How the agent ended, and when; `None` when even SIGKILL did not end it in time.
+    pub agent: Option<(WaitStatus, Instant)>,
+    /// Whether no process of the agent is left.
+    pub all_are_gone: bool,
+}
+
 /// The wait for the end of the agent, and of everything below it.
 pub(super) struct Watch {
     pub signals: Signals,
     agent: Pid,
     hearing: Option<Hearing>,
     patience: Duration,
+    asking: Duration,
     /// When the agent has run for as long as it may, and what that is then.
     runs_until: Option<(Instant, Over)>,
     /// That, or another limit, came before the agent had ended, and before anybody else told it to end.
@@ -73,6 +96,7 @@ impl Watch {
             agent: begun.agent,
             hearing: begun.hearing,
             patience: settings.patience(),
+            asking: settings.asking(),
             runs_until: settings.deadline(began),
             over: None,
             ended: None,
@@ -83,42 +107,60 @@ impl Watch {
         }
     }
 
-    /// Answers how the agent ended; `None` when even SIGKILL did not end it in time.
-    pub fn wait_for_the_end(&mut self) -> Option<(WaitStatus, Instant)> {
-        while self.reap() {
-            self.wait();
+    /// Waits until the agent and all below it have ended, or cannot be made to.
+    pub fn wait_for_the_end(&mut self) -> TheEnd {
+        let all_are_gone = self.wait_until_all_are_gone();
+        if !all_are_gone {
+            say::line("supervise: a process cannot be killed; leaving it behind");
+        }
+        TheEnd {
+            agent: self.ended,
+            all_are_gone,
+        }
+    }
+
+    fn wait_until_all_are_gone(&mut self) -> bool {
+        loop {
+            let reaped = self.reap();
+            if reaped == Reaped::NobodyIsLeft {
+                return true;
+            }
+            self.wait(reaped);
             self.look_at_the_limits();
             if self.deadline.is_some_and(|at| at <= Instant::now()) {
                 if self.killing {
-                    say::line("supervise: a process cannot be killed; leaving it behind");
-                    break;
+                    return false;
                 }
                 self.killing = true;
-                self.deadline = Some(Instant::now() + UNKILLABLE);
+                self.deadline = Some(self.gives_up_at());
             }
             if self.killing {
-                // Again after each death: one may have forked between the look and the kill.
-                tree::signal_all(Signal::SIGKILL);
+                // Again after each death: where it is no single call, one may have forked meanwhile.
+                tree::kill_all();
             }
         }
-        self.ended
     }
 
-    /// Reaps whoever has ended. False: no child is left, so nothing is left at all, because orphans become children.
-    fn reap(&mut self) -> bool {
-        loop {
-            match rustix::process::wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) if pid == self.agent => {
+    /// Until when killed processes are waited for: when somebody is waiting for us, until there is just the time to say so.
+    fn gives_up_at(&self) -> Instant {
+        let at = Instant::now() + UNKILLABLE;
+        self.told_to_end
+            .map_or(at, |told| at.min(told + self.asking))
+    }
+
+    /// Reaps those who have ended.
+    fn reap(&mut self) -> Reaped {
+        a_few(
+            || rustix::process::wait(WaitOptions::NOHANG),
+            |(pid, status)| {
+                if pid == self.agent {
                     // It may have ended by itself, but too late: then nobody told it to.
                     self.look_at_the_limits();
                     self.ended = Some((status, Instant::now()));
                     self.end_leftovers();
                 }
-                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
-                Ok(None) => return true,
-                Err(_) => return false,
-            }
-        }
+            },
+        )
     }
 
     /// The agent has ended: what it left behind is asked to end, and has a short time for it.
@@ -177,12 +219,15 @@ impl Watch {
         }
     }
 
-    /// Sleeps until a signal, the deadline, the end of the agent's time or a limit, and passes signals on.
-    fn wait(&mut self) {
+    /// Sleeps until a signal, the deadline, the end of the agent's time or a limit, and passes signals on. Does not sleep
+    /// while there is somebody to reap.
+    fn wait(&mut self, reaped: Reaped) {
+        let at_once = (reaped == Reaped::AFew).then(Instant::now);
         let timeout = self
             .deadline
             .into_iter()
             .chain(self.agents_deadline())
+            .chain(at_once)
             .min()
             .and_then(|at| timespec(at.saturating_duration_since(Instant::now())));
         let signals = self.signals.get_read().as_fd();
@@ -209,5 +254,35 @@ impl Watch {
             self.told_to_end = Some(Instant::now());
             self.end_within(self.patience);
         }
+    }
+}
+
+/// Takes those who have ended, but no more than a few: who makes new ones for ever must not keep us from killing it.
+fn a_few<Ended>(
+    mut next: impl FnMut() -> rustix::io::Result<Option<Ended>>,
+    mut each: impl FnMut(Ended),
+) -> Reaped {
+    for _ in 0..A_FEW {
+        match next() {
+            Ok(Some(ended)) => each(ended),
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(None) => return Reaped::All,
+            // No child is left, so nothing is left at all, because orphans become children.
+            Err(_) => return Reaped::NobodyIsLeft,
+        }
+    }
+    Reaped::AFew
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endless_row_of_orphans_lets_others_have_their_turn() {
+        let mut reaped = 0;
+        let found = a_few(|| Ok(Some(())), |()| reaped += 1);
+        assert!(found == Reaped::AFew);
+        assert_eq!(reaped, A_FEW);
     }
 }
