@@ -31,7 +31,7 @@ pub use self::settings::Settings;
 use self::{
     push::Pushed,
     start::begin,
-    watch::{Over, Watch},
+    watch::{Over, TheEnd, Watch},
 };
 use crate::{say, scrub::Scrub};
 
@@ -49,9 +49,18 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
     let code = match begin(command, settings) {
         Ok((begun, git_push)) => {
             let mut watch = Watch::new(begun, settings, began);
-            let code = follow(&mut watch, settings, began, &mut report);
+            let end = watch.wait_for_the_end();
+            let code = enter(&end, &mut watch, settings, began, &mut report);
             // Before git looks at the checkouts: what the agent configured there may be run then.
-            let pushed = git_push.map(|git_push| git_push.push(&mut watch, settings));
+            let pushed = git_push.map(|git_push| {
+                if end.all_are_gone {
+                    git_push.push(&mut watch, settings)
+                } else {
+                    Pushed::nothing(
+                        "a process of the agent could not be ended, so nothing was read",
+                    )
+                }
+            });
             look(&mut report, settings, pushed.as_ref(), watch.told_to_end);
             code
         }
@@ -77,9 +86,15 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
     code
 }
 
-/// Waits until the agent and all below it have ended, and enters how that was. Answers the exit code.
-fn follow(watch: &mut Watch, settings: &Settings, began: Instant, report: &mut Report) -> u8 {
-    let (status, at) = watch.wait_for_the_end().agent.unzip();
+/// Enters how the agent ended. Answers the exit code.
+fn enter(
+    end: &TheEnd,
+    watch: &mut Watch,
+    settings: &Settings,
+    began: Instant,
+    report: &mut Report,
+) -> u8 {
+    let (status, at) = end.agent.unzip();
     let ran = at.unwrap_or_else(Instant::now).duration_since(began);
     report.duration_millis = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
     report.agent = watch.hear_the_end(facts_until(settings, watch.told_to_end));

@@ -84,6 +84,14 @@ pub(super) struct Pushed {
 }
 
 impl Pushed {
+    /// Nobody was asked, for this reason.
+    pub fn nothing(why: &str) -> Self {
+        Self {
+            answers: Vec::new(),
+            otherwise: why.to_owned(),
+        }
+    }
+
     /// Enters it into the reports.
     pub fn enter(&self, records: &[CheckoutRecord], reports: &mut [CheckoutReport]) {
         for report in reports {
