@@ -62,6 +62,8 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
                 }
             });
             look(&mut report, settings, pushed.as_ref(), watch.told_to_end);
+            // And what that was, it must not come after the report.
+            watch.kill_all();
             code
         }
         Err((code, text)) => {

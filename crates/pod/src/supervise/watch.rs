@@ -107,12 +107,17 @@ impl Watch {
         }
     }
 
+    /// Kills whoever is there now.
+    pub fn kill_all(&mut self) {
+        self.killing = true;
+        self.deadline = Some(self.gives_up_at());
+        tree::kill_all();
+        self.wait_until_all_are_gone();
+    }
+
     /// Waits until the agent and all below it have ended, or cannot be made to.
     pub fn wait_for_the_end(&mut self) -> TheEnd {
         let all_are_gone = self.wait_until_all_are_gone();
-        if !all_are_gone {
-            say::line("supervise: a process cannot be killed; leaving it behind");
-        }
         TheEnd {
             agent: self.ended,
             all_are_gone,
@@ -129,6 +134,7 @@ impl Watch {
             self.look_at_the_limits();
             if self.deadline.is_some_and(|at| at <= Instant::now()) {
                 if self.killing {
+                    say::line("supervise: a process cannot be killed; leaving it behind");
                     return false;
                 }
                 self.killing = true;

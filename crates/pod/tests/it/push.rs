@@ -801,11 +801,15 @@ fn what_looking_at_the_checkout_may_run_is_run_after_the_push() {
     let (code, checkout) = supervised(
         &world,
         &format!(
-            "echo one >> file; git commit -qam one; git config filter.trap.clean 'touch {canary}; cat'; \
+            "git init -q module; cd module; echo one > file; git add file; git commit -qm one; \
+             git -C .. add module; git -C .. commit -qm one; git config filter.trap.clean 'touch {canary}; cat'; \
              echo '* filter=trap' > .gitattributes; touch -d '1 hour ago' file"
         ),
     );
-    assert!(world.path("canary").exists(), "git status runs it");
+    assert!(
+        world.path("canary").exists(),
+        "git status runs it in a submodule"
+    );
     assert_eq!(checkout["pushed"]["state"], "Pushed", "{code} {checkout}");
 }
 
