@@ -1,13 +1,14 @@
 //! Claude Code, as version 2.1 does it: `claude --print --output-format stream-json --verbose` prints one object a line.
 //!
 //! A model's answer comes as several lines `assistant` with one message id; answers of tools are lines `user`; the last
-//! line is `result`, with the totals. Lines of a subagent have a `parent_tool_use_id`: they are part of one call.
+//! line is `result`, with the totals. Lines of a subagent have a `parent_tool_use_id`: what it says and calls is part of one
+//! call, but its model is asked and used as any.
 
 use serde_json::Value;
 
 use crate::{
     Change, Dollars, Ended, Event, Failure, Profile, ToolOutcome, Usage,
-    json::{first_text, number, some_text, text},
+    json::{Recent, first_text, number, some_text, text},
     reader::ReadLine,
 };
 
@@ -41,15 +42,22 @@ pub(crate) const PROFILE: Profile = Profile {
 /// What stands in the answer of a tool that may not be used.
 const REFUSED: [&str; 2] = ["requested permissions", "Permission to use"];
 
+/// What stands for a model where none was asked.
+const SYNTHETIC: &str = "<synthetic>";
+
 #[derive(Default)]
 struct Lines {
-    /// Id of the message that is being told.
-    message: Option<String>,
+    /// Of each that is at work, by the call that it works for (the agent itself for none): the message that is being told.
+    /// Those of several come in turns.
+    messages: Recent<Option<String>>,
 }
 
 impl ReadLine for Lines {
     fn read(&mut self, line: &Value, each: &mut dyn FnMut(Event)) {
-        if !line["parent_tool_use_id"].is_null() {
+        if let Some(parent) = some_text(&line["parent_tool_use_id"]) {
+            if line["type"] == "assistant" {
+                self.step(&parent, &line["message"], each);
+            }
             return;
         }
         match line["type"].as_str() {
@@ -63,14 +71,16 @@ impl ReadLine for Lines {
 }
 
 impl Lines {
-    fn assistant(&mut self, message: &Value, each: &mut dyn FnMut(Event)) {
-        let id = some_text(&message["id"]);
+    /// The model was asked once more, where this message is another one.
+    fn step(&mut self, parent: &str, message: &Value, each: &mut dyn FnMut(Event)) {
         // It makes messages of its own for what went wrong; no model was asked for them.
-        if message["model"] == "<synthetic>" {
+        if message["model"] == SYNTHETIC {
             return;
         }
-        if id.is_none() || id != self.message {
-            self.message = id;
+        let id = some_text(&message["id"]);
+        let told = self.messages.of(parent);
+        if id.is_none() || id != *told {
+            *told = id;
             each(Event::StepBegan);
             // How it ended is not known yet, only what it used; the last line says how all of it ended.
             each(Event::StepEnded {
@@ -78,6 +88,13 @@ impl Lines {
                 usage: usage(&message["usage"]),
             });
         }
+    }
+
+    fn assistant(&mut self, message: &Value, each: &mut dyn FnMut(Event)) {
+        if message["model"] == SYNTHETIC {
+            return;
+        }
+        self.step("", message, each);
         for part in message["content"].as_array().into_iter().flatten() {
             match part["type"].as_str() {
                 Some("text") => each(Event::Message(text(&part["text"]))),
@@ -204,5 +221,57 @@ fn usage(usage: &Value) -> Usage {
         output: number(&usage["output_tokens"]),
         cached: number(&usage["cache_read_input_tokens"]),
         cost: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Facts, Reader};
+
+    fn facts(lines: &[Value]) -> Facts {
+        let (mut facts, mut reader) = (Facts::default(), Reader::new(&PROFILE));
+        for line in lines {
+            reader.feed(format!("{line}\n").as_bytes(), |event| facts.note(&event));
+        }
+        facts
+    }
+
+    fn says(parent: Option<&str>, id: &str, content: Value) -> Value {
+        json!({
+            "type": "assistant",
+            "parent_tool_use_id": parent,
+            "message": {
+                "id": id,
+                "model": "claude",
+                "content": [content],
+                "usage": {"input_tokens": 100, "output_tokens": 1},
+            },
+        })
+    }
+
+    #[test]
+    fn what_subagents_ask_the_model_counts_and_what_they_say_does_not() {
+        let text = json!({"type": "text", "text": "x"});
+        let tool = json!({"type": "tool_use", "id": "a", "name": "Bash", "input": {}});
+        let facts = facts(&[
+            says(
+                None,
+                "main",
+                json!({"type": "tool_use", "id": "one", "name": "Task", "input": {}}),
+            ),
+            says(Some("one"), "1", text.clone()),
+            says(Some("two"), "2", text.clone()),
+            // The rest of messages that have been told of.
+            says(Some("one"), "1", tool.clone()),
+            says(Some("two"), "2", tool),
+            says(Some("one"), "3", text.clone()),
+            says(None, "main", text),
+        ]);
+        assert_eq!((facts.steps, facts.tools), (4, 1));
+        assert_eq!(facts.message.as_deref(), Some("x"), "the agent's own");
+        assert_eq!(facts.usage.map(|usage| usage.input), Some(400));
     }
 }
