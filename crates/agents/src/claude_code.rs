@@ -49,7 +49,45 @@ const SYNTHETIC: &str = "<synthetic>";
 struct Lines {
     /// Of each that is at work, by the call that it works for (the agent itself for none): the message that is being told.
     /// Those of several come in turns.
-    messages: Recent<Option<String>>,
+    messages: Recent<Told>,
+}
+
+/// What has been told of a message of the model.
+#[derive(Default)]
+struct Told {
+    id: Option<String>,
+    /// Characters of what came out so far.
+    characters: u64,
+    /// Tokens that have been counted for that.
+    output: u64,
+}
+
+/// A token has about so many characters.
+const CHARACTERS: u64 = 4;
+
+impl Told {
+    /// How many more tokens came out with this content. Its lines repeat what the message began with, when next to nothing
+    /// had come out; what there is since is known only when all has ended. Until then this is the least that it can be.
+    fn more_output(&mut self, at_least: u64, content: &Value) -> u64 {
+        let parts = content.as_array().into_iter().flatten();
+        let characters = parts.map(characters).fold(0, u64::saturating_add);
+        self.characters = self.characters.saturating_add(characters);
+        let counted = (self.characters / CHARACTERS)
+            .max(at_least)
+            .max(self.output);
+        counted - std::mem::replace(&mut self.output, counted)
+    }
+}
+
+/// Of what the model wrote.
+fn characters(part: &Value) -> u64 {
+    let count = |text: &str| text.chars().count() as u64;
+    match part["type"].as_str() {
+        Some("text") => part["text"].as_str().map_or(0, count),
+        Some("thinking") => part["thinking"].as_str().map_or(0, count),
+        Some("tool_use") => count(&part["input"].to_string()),
+        _ => 0,
+    }
 }
 
 impl ReadLine for Lines {
@@ -79,13 +117,24 @@ impl Lines {
         }
         let id = some_text(&message["id"]);
         let told = self.messages.of(parent);
-        if id.is_none() || id != *told {
-            *told = id;
+        let mut used = usage(&message["usage"]);
+        let is_new = id.is_none() || id != told.id;
+        if is_new {
+            *told = Told {
+                id,
+                characters: 0,
+                output: 0,
+            };
             each(Event::StepBegan);
+        } else {
+            used = Usage::default();
+        }
+        used.output = told.more_output(used.output, &message["content"]);
+        if is_new || used != Usage::default() {
             // How it ended is not known yet, only what it used; the last line says how all of it ended.
             each(Event::StepEnded {
                 ended: Ended::ForATool,
-                usage: usage(&message["usage"]),
+                usage: used,
             });
         }
     }
@@ -250,6 +299,26 @@ mod tests {
                 "usage": {"input_tokens": 100, "output_tokens": 1},
             },
         })
+    }
+
+    #[test]
+    fn what_comes_out_counts_while_it_works_and_exactly_at_the_end() {
+        let output = |lines: &[Value]| facts(lines).usage.map(|usage| usage.output);
+        let text = |length| json!({"type": "text", "text": "ü".repeat(length)});
+        let thought = json!({"type": "thinking", "thinking": "y".repeat(400)});
+        let written =
+            json!({"type": "tool_use", "id": "a", "name": "Write", "input": "z".repeat(398)});
+        assert_eq!(output(&[says(None, "1", text(3))]), Some(1), "as it says");
+        let mut lines = vec![
+            says(None, "1", text(400)),
+            says(None, "1", thought.clone()),
+            says(Some("one"), "2", thought),
+            says(None, "1", written),
+        ];
+        assert_eq!(output(&lines), Some(400));
+        lines
+            .push(json!({"type": "result", "subtype": "success", "usage": {"output_tokens": 350}}));
+        assert_eq!(output(&lines), Some(350));
     }
 
     #[test]
