@@ -39,8 +39,22 @@ pub(crate) const PROFILE: Profile = Profile {
     reader: || Box::<Lines>::default(),
 };
 
-/// What stands in the answer of a tool that may not be used.
-const REFUSED: [&str; 2] = ["requested permissions", "Permission to use"];
+/// How the answer of a tool that may not be used begins, and what stands further on in it: `Permission to use Bash has been
+/// denied.` What a tool itself says of permissions, and a file that has such words, is no refusal.
+const REFUSED: [(&str, &str); 2] = [
+    ("Claude requested permissions to ", " granted it yet"),
+    ("Permission to use ", " has been denied"),
+];
+
+fn is_refusal(output: &str) -> bool {
+    let of = |(begin, further): &(&str, &str)| {
+        output
+            .strip_prefix(begin)
+            .and_then(|rest| rest.lines().next())
+            .is_some_and(|line| line.contains(further))
+    };
+    REFUSED.iter().any(of)
+}
 
 /// What stands for a model where none was asked.
 const SYNTHETIC: &str = "<synthetic>";
@@ -185,9 +199,7 @@ fn tool_results(message: &Value, each: &mut dyn FnMut(Event)) {
         }
         let output = content(&part["content"]);
         let outcome = match part["is_error"].as_bool() {
-            Some(true) if REFUSED.iter().any(|words| output.contains(words)) => {
-                ToolOutcome::Refused
-            }
+            Some(true) if is_refusal(&output) => ToolOutcome::Refused,
             Some(true) => ToolOutcome::Failed,
             _ => ToolOutcome::Done(None),
         };
@@ -299,6 +311,28 @@ mod tests {
                 "usage": {"input_tokens": 100, "output_tokens": 1},
             },
         })
+    }
+
+    #[test]
+    fn what_a_tool_says_of_permissions_is_no_refusal() {
+        let refused = |said: &str| {
+            let content = json!([{"type": "tool_result", "tool_use_id": "a", "is_error": true, "content": said}]);
+            facts(&[json!({"type": "user", "message": {"content": content}})]).refused
+        };
+        assert_eq!(refused("Permission to use Bash has been denied."), 1);
+        assert_eq!(
+            refused("Permission to use Bash with command rm -rf / has been denied."),
+            1
+        );
+        let asked =
+            "Claude requested permissions to write to /etc/x, but you haven't granted it yet.";
+        assert_eq!(refused(asked), 1);
+        assert_eq!(
+            refused("Exit code 1\ncurl: Permission to use this API has been denied"),
+            0
+        );
+        assert_eq!(refused("Permission to use tty\nhas been denied"), 0);
+        assert_eq!(refused("Exit code 1\nThe app requested permissions"), 0);
     }
 
     #[test]
