@@ -31,6 +31,7 @@ pub(crate) const PROFILE: Profile = Profile {
     ],
     configuration: &[],
     holds: &["steps", "tokens"],
+    tells_its_end: true,
     install: "npm install -g @anthropic-ai/claude-code",
     packaged: &[
         "@anthropic-ai/claude-code-linux-{npm}/claude",

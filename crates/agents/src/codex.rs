@@ -25,6 +25,7 @@ pub(crate) const PROFILE: Profile = Profile {
     variables: &[],
     configuration: &[],
     holds: &["steps"],
+    tells_its_end: true,
     install: "npm install -g @openai/codex",
     packaged: &["@openai/codex-linux-{npm}/vendor/{rust}-unknown-linux-musl/bin/codex"],
     reader: || Box::<Lines>::default(),

@@ -67,7 +67,10 @@ impl Reading {
                 }
             }
             Line::Whole(_) => {}
-            Line::TooLong => self.unread = self.unread.saturating_add(1),
+            Line::TooLong => {
+                self.unread = self.unread.saturating_add(1);
+                each(Event::Unread);
+            }
         }
     }
 }

@@ -336,6 +336,9 @@ pub struct AgentReport {
     /// How many lines were too long to be read.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unread: u64,
+    /// Whether nobody knows how it ended, because what told that was not read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub end_is_unread: bool,
 }
 
 impl AgentReport {

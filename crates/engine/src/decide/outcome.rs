@@ -65,6 +65,9 @@ fn start_failed(reason: &str) -> bool {
 pub fn of_pod(pod: &PodView, input: &Input<'_>) -> Outcome {
     let mut result = report(pod);
     let over = result.as_mut().and_then(over);
+    // Only the message says that, too.
+    let agent = result.as_mut().and_then(|report| report.agent.as_mut());
+    let end_is_unread = agent.is_some_and(|agent| std::mem::take(&mut agent.end_is_unread));
     let (reason, mut message) = if let Some(over) = over {
         over
     } else if input.state.stop_is_recorded() {
@@ -72,6 +75,9 @@ pub fn of_pod(pod: &PodView, input: &Input<'_>) -> Outcome {
     } else {
         judge(pod, result.as_ref())
     };
+    if end_is_unread && reason == Reason::Succeeded {
+        message.push_str("; what it printed last was not read, so how it ended is not known");
+    }
     let loss = result.as_ref().and_then(not_pushed);
     if let Some((path, pushed)) = loss.filter(|_| !is_about_a_push(reason)) {
         message.push_str("; also, ");

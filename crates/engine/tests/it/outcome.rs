@@ -146,6 +146,13 @@ fn what_the_agent_told_is_part_of_how_the_task_ended() {
             Reason::Succeeded,
             "the agent ended with exit code 0, and changed nothing",
         ),
+        (
+            "Succeeded",
+            "",
+            r#"{exitCode: 0, message: '{"exitCode":0,"agent":{"steps":1,"unread":1,"endIsUnread":true}}'}"#,
+            Reason::Succeeded,
+            "the agent ended with exit code 0; what it printed last was not read, so how it ended is not known",
+        ),
     ];
     for (phase, more, terminated, reason, message) in cases {
         let mut moment = Moment::running();

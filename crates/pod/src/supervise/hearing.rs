@@ -8,7 +8,10 @@ use std::{
     fs::File,
     io::{self, PipeReader, PipeWriter, Read as _, Write as _},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::Instant,
 };
@@ -24,6 +27,7 @@ const ROOM: usize = 1 << 20;
 
 /// An agent that is listened to.
 pub(super) struct Hearing {
+    profile: &'static Profile,
     heard: Arc<Mutex<Heard>>,
     /// Readable once a limit was passed, and never because the thread has ended.
     passed: Arc<OwnedFd>,
@@ -41,7 +45,10 @@ struct Heard {
 impl Hearing {
     /// Begins to listen, before there is an agent: one that could not be listened to is not started. What comes back is
     /// to be its standard output, and is to be closed here once it has it.
-    pub(super) fn begin(profile: &Profile, limits: &Limits) -> io::Result<(Self, PipeWriter)> {
+    pub(super) fn begin(
+        profile: &'static Profile,
+        limits: &Limits,
+    ) -> io::Result<(Self, PipeWriter)> {
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         let (stdout, agents_end) = io::pipe()?;
         // Agents end without waiting until what they said last has gone out: what the pipe has room for is not lost.
@@ -63,6 +70,7 @@ impl Hearing {
                 drop(running);
             })?;
         let hearing = Self {
+            profile,
             heard,
             passed,
             ended,
@@ -80,10 +88,12 @@ impl Hearing {
         lock(&self.heard).passed.clone()
     }
 
-    /// Waits for the end of the stream, but no longer than that.
+    /// Waits for the end of the stream, but no longer than that: what comes then is not heard.
     pub(super) fn wait(&self, until: Instant) {
         let patience = until.saturating_duration_since(Instant::now());
-        let _ = self.ended.recv_timeout(patience);
+        if self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            lock(&self.heard).facts.note(&Event::Unread);
+        }
     }
 
     /// What the agent told, if anything.
@@ -91,12 +101,7 @@ impl Hearing {
         let heard = lock(&self.heard);
         let told = heard.facts.clone().told();
         let unread = heard.unread;
-        told.map(|facts| report(facts, unread)).or_else(|| {
-            (unread > 0).then(|| AgentReport {
-                unread,
-                ..AgentReport::default()
-            })
-        })
+        told.map(|facts| report(facts, unread, self.profile))
     }
 }
 
@@ -104,8 +109,8 @@ fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
     heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn report(facts: Facts, unread: u64) -> AgentReport {
-    let unfinished = facts.unfinished();
+fn report(facts: Facts, unread: u64, profile: &Profile) -> AgentReport {
+    let unfinished = facts.unfinished(profile);
     let failure = facts.failure.map(|failure| FailureReport {
         class: failure.class.as_str().to_owned(),
         message: failure.message,
@@ -129,6 +134,7 @@ fn report(facts: Facts, unread: u64) -> AgentReport {
             Some(Half::Failed) | None => None,
         },
         unread,
+        end_is_unread: facts.unread,
     }
 }
 
@@ -148,7 +154,10 @@ impl Copy {
             match stdout.read(&mut piece) {
                 Ok(0) => break,
                 // Nobody reads our output any more: then the agent's pipe goes too, and it hears of that as it would alone.
-                Ok(read) if pass_on(&self.out, &piece[..read]).is_err() => return,
+                Ok(read) if pass_on(&self.out, &piece[..read]).is_err() => {
+                    lock(&self.heard).facts.note(&Event::Unread);
+                    return;
+                }
                 Ok(read) => self.hear(&piece[..read]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => break,

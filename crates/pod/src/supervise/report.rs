@@ -229,6 +229,7 @@ mod tests {
                     failure,
                     stopped,
                     unread,
+                    end_is_unread: unread == 1,
                 }
             },
         )

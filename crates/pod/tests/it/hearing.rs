@@ -215,6 +215,38 @@ fn a_stream_that_is_cut_is_work_that_is_not_done() {
     );
 }
 
+/// What a session was about is in its last line, and can be of any length.
+#[test]
+fn an_end_that_is_too_long_to_be_read_is_no_failure() {
+    let world = World::new();
+    let mut supervise = listened(
+        &world,
+        "{}",
+        "head -n -1 \"$FIXTURES\"/claude-code-stream-json-ok.jsonl
+         printf '{\"type\":\"result\",\"result\":\"'; head -c 2000000 /dev/zero | tr '\\0' x; echo '\"}'",
+    );
+    let ran = run(supervise.env("KUBEOPENCODE_PROFILE", "ClaudeCode"));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let agent = &report(&world)["agent"];
+    assert_eq!(
+        (&agent["unread"], &agent["endIsUnread"]),
+        (&json!(1), &json!(true))
+    );
+    assert_eq!(agent["stopped"], Value::Null);
+}
+
+#[test]
+fn a_session_without_an_end_is_work_that_is_not_done() {
+    let world = World::new();
+    let script = "head -n 1 \"$FIXTURES\"/claude-code-stream-json-ok.jsonl";
+    let ran = run(listened(&world, "{}", script).env("KUBEOPENCODE_PROFILE", "ClaudeCode"));
+    assert_eq!(ran.code, 70, "{ran:?}");
+    assert_eq!(
+        report(&world)["agent"]["stopped"],
+        "before it told of its end"
+    );
+}
+
 #[test]
 fn without_a_profile_the_output_is_the_agents_own() {
     let world = World::new();

@@ -30,6 +30,7 @@ pub fn to_report(result: &api::TaskResult) -> Report {
         }),
         stopped: result.stopped.clone(),
         unread: unsigned(result.unread_lines),
+        end_is_unread: false,
     };
     Report {
         exit_code: result.exit_code,
