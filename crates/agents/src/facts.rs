@@ -23,6 +23,8 @@ pub struct Facts {
     pub tools: u64,
     /// How many of them it was not allowed to use.
     pub refused: u64,
+    /// What the last of those answered.
+    pub refusal: Option<String>,
     /// What the models were used for; `None` when it told nothing of that.
     pub usage: Option<Usage>,
     /// The last thing that it said.
@@ -59,9 +61,11 @@ impl Facts {
             Event::ToolCalled { .. } => self.tools = self.tools.saturating_add(1),
             Event::ToolEnded {
                 outcome: ToolOutcome::Refused,
+                output,
                 ..
             } => {
                 self.refused = self.refused.saturating_add(1);
+                self.refusal = Some(cut(output, LONGEST_MESSAGE));
             }
             Event::StepEnded { ended, usage } => {
                 self.usage = Some(self.usage.unwrap_or_default().plus(usage));

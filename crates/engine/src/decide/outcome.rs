@@ -297,12 +297,13 @@ fn judge_success(report: Option<&Report>) -> (Reason, String) {
     (Reason::Succeeded, words)
 }
 
+/// Where it stopped for a refusal there is a failure, too, in its own words; these are ours.
 fn unfinished_words(agent: &AgentReport) -> String {
-    match (&agent.failure, &agent.stopped) {
-        (Some(FailureReport { class, message }), _) => {
+    match (&agent.stopped, &agent.failure) {
+        (None, Some(FailureReport { class, message })) => {
             format!("the agent ended with exit code 0, and gave up: {class}: {message}")
         }
-        (None, stopped) => {
+        (stopped, _) => {
             let stopped = stopped.as_deref().unwrap_or_default();
             let refused = match agent.refused {
                 0 => "",

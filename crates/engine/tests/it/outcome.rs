@@ -128,7 +128,7 @@ fn what_the_agent_told_is_part_of_how_the_task_ended() {
         (
             "Failed",
             "",
-            r#"{exitCode: 70, message: '{"exitCode":0,"agent":{"steps":1,"tools":1,"refused":1,"stopped":"after a tool call"}}'}"#,
+            r#"{exitCode: 70, message: '{"exitCode":0,"agent":{"steps":1,"tools":1,"refused":1,"stopped":"after a tool call","failure":{"class":"PermissionRefused","message":"no"}}}'}"#,
             Reason::AgentUnfinished,
             "the agent ended with exit code 0, and stopped after a tool call, which was refused",
         ),

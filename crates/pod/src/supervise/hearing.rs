@@ -16,7 +16,9 @@ use std::{
     time::Instant,
 };
 
-use kubeopencode_agents::{Dollars, Ended, Event, Facts, Half, Profile, Reader};
+use kubeopencode_agents::{
+    Dollars, Ended, Event, Facts, Failure, FailureClass, Half, Profile, Reader,
+};
 use kubeopencode_engine::handover::{AgentReport, FailureReport, Limits, Passed, UsageReport};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
@@ -111,7 +113,12 @@ fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
 
 fn report(facts: Facts, unread: u64, profile: &Profile) -> AgentReport {
     let unfinished = facts.unfinished(profile);
-    let failure = facts.failure.map(|failure| FailureReport {
+    let refusal = facts.refusal.filter(|_| unfinished == Some(Half::Refused));
+    let refusal = refusal.map(|message| Failure {
+        class: FailureClass::PermissionRefused,
+        message,
+    });
+    let failure = facts.failure.or(refusal).map(|failure| FailureReport {
         class: failure.class.as_str().to_owned(),
         message: failure.message,
     });

@@ -65,6 +65,10 @@ fn an_agent_that_is_content_with_half_its_work_does_not_succeed() {
     assert_eq!(report["exitCode"], 0);
     assert_eq!(report["agent"]["stopped"], "after a tool call");
     assert_eq!(report["agent"]["refused"], 1);
+    let failure = &report["agent"]["failure"];
+    assert_eq!(failure["class"], "PermissionRefused");
+    let said = failure["message"].as_str().unwrap();
+    assert!(said.contains("rejected permission"), "{said}");
     // Its own exit code says more.
     let ran = run(&mut listened(
         &world,
