@@ -301,9 +301,12 @@ pub struct Passed {
     pub limit: String,
     /// What was allowed, in the unit of the field.
     pub allowed: String,
-    /// What it was when the agent was told to end.
+    /// What it was when the agent was told to end; [`UNKNOWN`] where a limit cannot be held because that is not known.
     pub reached: String,
 }
+
+/// What stands for an amount that nobody knows.
+pub const UNKNOWN: &str = "unknown";
 
 /// What an agent told of its work.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use super::{Input, Outcome, record};
 use crate::{
     handover::{
         AgentReport, FailureReport, NOT_PUSHED, Passed, PushReport, PushState, Report, UNFINISHED,
+        UNKNOWN,
     },
     observe::{ContainerState, PodPhase, PodView},
     state::Reason,
@@ -105,9 +106,14 @@ fn over(report: &mut Report) -> Option<(Reason, String)> {
         allowed,
         reached,
     } = report.passed.as_ref()?;
+    let why = if reached == UNKNOWN {
+        format!("because its {limit} is not known (the model has no price)")
+    } else {
+        format!("at {limit} {reached}")
+    };
     Some((
         Reason::LimitExceeded,
-        format!("the agent was told to end at {limit} {reached}: limits.{limit} is {allowed}"),
+        format!("the agent was told to end {why}: limits.{limit} is {allowed}"),
     ))
 }
 

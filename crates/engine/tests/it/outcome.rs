@@ -128,6 +128,13 @@ fn what_the_agent_told_is_part_of_how_the_task_ended() {
         (
             "Failed",
             "",
+            r#"{exitCode: 124, message: '{"exitCode":0,"passed":{"limit":"cost","allowed":"5","reached":"unknown"}}'}"#,
+            Reason::LimitExceeded,
+            "the agent was told to end because its cost is not known (the model has no price): limits.cost is 5",
+        ),
+        (
+            "Failed",
+            "",
             r#"{exitCode: 70, message: '{"exitCode":0,"agent":{"steps":1,"tools":1,"refused":1,"stopped":"after a tool call","failure":{"class":"PermissionRefused","message":"no"}}}'}"#,
             Reason::AgentUnfinished,
             "the agent ended with exit code 0, and stopped after a tool call, which was refused",

@@ -19,7 +19,9 @@ use std::{
 use kubeopencode_agents::{
     Dollars, Ended, Event, Facts, Failure, FailureClass, Half, Profile, Reader,
 };
-use kubeopencode_engine::handover::{AgentReport, FailureReport, Limits, Passed, UsageReport};
+use kubeopencode_engine::handover::{
+    AgentReport, FailureReport, Limits, Passed, UNKNOWN, UsageReport,
+};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 /// How much is taken from the pipe at once.
@@ -225,15 +227,55 @@ fn passed(limits: &Limits, facts: &Facts, event: &Event) -> Option<Passed> {
             }
             _ => None,
         },
-        Event::StepEnded { ended, .. } if *ended != Ended::ByItself => {
+        Event::StepEnded {
+            ended,
+            usage: of_it,
+        } if *ended != Ended::ByItself => {
             let usage = facts.usage.unwrap_or_default();
             if let Some(tokens) = limits.tokens.filter(|tokens| usage.tokens() > *tokens) {
                 return over("tokens", tokens.to_string(), usage.tokens().to_string());
             }
             let allowed: Dollars = limits.cost.as_ref()?.parse().ok()?;
+            // Of a model without a price nothing would ever be passed.
+            if of_it.cost.is_none() && of_it.tokens() > 0 {
+                return over("cost", allowed.to_string(), UNKNOWN.to_owned());
+            }
             let cost = usage.cost.filter(|cost| *cost > allowed)?;
             over("cost", allowed.to_string(), cost.to_string())
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kubeopencode_agents::Usage;
+
+    use super::*;
+
+    #[test]
+    fn a_limit_of_cost_ends_an_agent_whose_cost_is_not_known() {
+        let limits = Limits {
+            cost: Some("5".to_owned()),
+            ..Limits::default()
+        };
+        let reached = |limits: &Limits, ended, cost: Option<&str>, output| {
+            let usage = Usage {
+                output,
+                cost: cost.and_then(|cost| cost.parse().ok()),
+                ..Usage::default()
+            };
+            let event = Event::StepEnded { ended, usage };
+            let mut facts = Facts::default();
+            facts.note(&event);
+            passed(limits, &facts, &event).map(|passed| passed.reached)
+        };
+        let unknown = Some(UNKNOWN.to_owned());
+        assert_eq!(reached(&limits, Ended::ForATool, None, 1), unknown);
+        assert_eq!(reached(&limits, Ended::ForATool, Some("1"), 1), None);
+        // Nothing was used, it had ended anyway, or nobody wants to know.
+        assert_eq!(reached(&limits, Ended::ForATool, None, 0), None);
+        assert_eq!(reached(&limits, Ended::ByItself, None, 1), None);
+        assert_eq!(reached(&Limits::default(), Ended::ForATool, None, 1), None);
     }
 }
