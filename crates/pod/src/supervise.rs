@@ -79,7 +79,12 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
     } else {
         code
     };
-    if let Err(error) = report::write(&settings.termination_log, &report, &scrub) {
+    if let Err(error) = report::write(
+        &settings.termination_log,
+        &report,
+        &scrub,
+        settings.report_bytes,
+    ) {
         say::line(&format!(
             "supervise: cannot write {}: {error}",
             settings.termination_log.display()

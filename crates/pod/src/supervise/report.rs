@@ -3,7 +3,7 @@
 
 use std::{fs, io, path::Path};
 
-use kubeopencode_engine::handover::{CheckoutReport, MAX_TERMINATION_MESSAGE, Report};
+use kubeopencode_engine::handover::{CheckoutReport, Report};
 use serde_json::Value;
 
 use crate::scrub::Scrub;
@@ -21,10 +21,10 @@ const LONGEST_FAILURE: usize = 240;
 /// The same, of a few words: a name, the subject of a commit.
 const LONGEST_WORDS: usize = 72;
 
-/// Writes the report as JSON of at most [`MAX_TERMINATION_MESSAGE`] bytes, and without the agent's secrets. They are hidden
+/// Writes the report as JSON of at most so many bytes, and without the agent's secrets. They are hidden
 /// before anything is cut: half a secret is one too, and nobody knows it any more.
-pub(super) fn write(path: &Path, report: &Report, scrub: &Scrub) -> io::Result<()> {
-    fs::write(path, fit(without_secrets(report, scrub)?)?)
+pub(super) fn write(path: &Path, report: &Report, scrub: &Scrub, most: usize) -> io::Result<()> {
+    fs::write(path, fit(without_secrets(report, scrub)?, most)?)
 }
 
 fn without_secrets(report: &Report, scrub: &Scrub) -> io::Result<Report> {
@@ -50,11 +50,11 @@ fn without_secrets(report: &Report, scrub: &Scrub) -> io::Result<Report> {
 
 /// What is least missed goes first: subjects of commits, words about checkouts, most of the agent's last message, whole
 /// checkouts, from the end, those last whose commits were not pushed. What happened to the agent stays.
-fn fit(mut report: Report) -> io::Result<Vec<u8>> {
+fn fit(mut report: Report, most: usize) -> io::Result<Vec<u8>> {
     shorten(&mut report);
     let fits = |report: &Report| {
         let json = serde_json::to_vec(report)?;
-        Ok::<_, io::Error>((json.len() <= MAX_TERMINATION_MESSAGE).then_some(json))
+        Ok::<_, io::Error>((json.len() <= most).then_some(json))
     };
     for drop_one in [drop_subject, drop_words, drop_message, drop_checkout] {
         loop {
@@ -197,6 +197,9 @@ mod tests {
 
     use super::*;
 
+    /// In the Pod with the most containers.
+    const MOST: usize = kubeopencode_engine::handover::SHORTEST_TERMINATION_MESSAGE;
+
     /// Up to so many characters, of one that JSON writes as one byte, as two to four, or as six.
     fn text(longest: usize) -> impl Strategy<Value = String> {
         let letter = prop::sample::select(vec!["a", "\u{1}", "\"", "ü", "\u{10ffff}"]);
@@ -295,8 +298,8 @@ mod tests {
                 duration_millis,
                 checkouts,
             };
-            let json = fit(report.clone()).unwrap();
-            prop_assert!(json.len() <= MAX_TERMINATION_MESSAGE, "{} bytes", json.len());
+            let json = fit(report.clone(), MOST).unwrap();
+            prop_assert!(json.len() <= MOST, "{} bytes", json.len());
             let read: Report = serde_json::from_slice(&json).unwrap();
             prop_assert_eq!(read.exit_code, report.exit_code);
             prop_assert_eq!(&read.signal, &report.signal);
@@ -345,8 +348,8 @@ mod tests {
             agent: Some(agent),
             ..report
         };
-        let json = fit(report).unwrap();
-        assert!(json.len() <= MAX_TERMINATION_MESSAGE, "{}", json.len());
+        let json = fit(report, MOST).unwrap();
+        assert!(json.len() <= MOST, "{}", json.len());
         let read: Report = serde_json::from_slice(&json).unwrap();
         assert_eq!(read.agent.unwrap().steps, u64::MAX);
         assert_eq!(read.exit_code, Some(3));
@@ -365,14 +368,44 @@ mod tests {
             ],
             ..Report::default()
         };
-        let json = fit(report).unwrap();
-        assert!(json.len() <= MAX_TERMINATION_MESSAGE);
+        let json = fit(report, MOST).unwrap();
+        assert!(json.len() <= MOST);
         let read: Report = serde_json::from_slice(&json).unwrap();
         assert!(
             read.checkouts.len() > 20,
             "as many as fit: {}",
             read.checkouts.len()
         );
+    }
+
+    /// What an ordinary run has to say: a message, and ten commits whose subjects are as long as git likes them.
+    #[test]
+    fn ten_commits_fit_where_there_are_three_containers() {
+        let commit = |number: usize| CommitReport {
+            id: format!("012345{number}"),
+            subject: "Do one thing, and say what it is in the fifty letters".to_owned(),
+        };
+        let checkout = CheckoutReport {
+            path: "/workspace/repository".to_owned(),
+            branch: Some("work".to_owned()),
+            base: Some("0".repeat(40)),
+            head: Some("1".repeat(40)),
+            newest: (0..10).map(commit).collect(),
+            ..CheckoutReport::default()
+        };
+        let agent = AgentReport {
+            message: Some("I did it. ".repeat(30)),
+            ..AgentReport::default()
+        };
+        let report = Report {
+            exit_code: Some(0),
+            agent: Some(agent),
+            checkouts: vec![checkout],
+            ..Report::default()
+        };
+        let most = kubeopencode_engine::handover::termination_message(3);
+        let json = fit(report.clone(), most).unwrap();
+        assert_eq!(serde_json::from_slice::<Report>(&json).unwrap(), report);
     }
 
     #[test]
@@ -396,8 +429,8 @@ mod tests {
             agent: Some(agent),
             ..Report::default()
         };
-        let json = fit(report).unwrap();
-        assert!(json.len() <= MAX_TERMINATION_MESSAGE);
+        let json = fit(report, MOST).unwrap();
+        assert!(json.len() <= MOST);
         let read: Report = serde_json::from_slice(&json).unwrap();
         let subjects: Vec<usize> = read.checkouts.iter().map(|it| it.newest.len()).collect();
         assert_eq!(subjects, [4, 3]);

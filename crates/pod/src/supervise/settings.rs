@@ -7,8 +7,9 @@ use std::{
 
 use kubeopencode_agents::Profile;
 use kubeopencode_engine::handover::{
-    GRACE_VARIABLE, LIMITS_VARIABLE, Limits, PROFILE_VARIABLE, PUSH_VARIABLE, Passed,
-    SECRETS_VARIABLE, Secrets, TERMINATION_LOG, TIMEOUT_VARIABLE, TOOLS_DIR,
+    GRACE_VARIABLE, LIMITS_VARIABLE, LONGEST_TERMINATION_MESSAGE, Limits, PROFILE_VARIABLE,
+    PUSH_VARIABLE, Passed, REPORT_BYTES_VARIABLE, SECRETS_VARIABLE, SHORTEST_TERMINATION_MESSAGE,
+    Secrets, TERMINATION_LOG, TIMEOUT_VARIABLE, TOOLS_DIR,
 };
 
 use super::watch::Over;
@@ -25,6 +26,8 @@ pub struct Settings {
     pub timeout: Option<Duration>,
     /// Where the report goes.
     pub termination_log: PathBuf,
+    /// How many bytes it may have at most.
+    pub report_bytes: usize,
     /// Where `git-init` left its records.
     pub tools_dir: PathBuf,
     /// Where `git-push` listens; `None`: nothing is pushed.
@@ -51,6 +54,11 @@ impl Settings {
             grace: seconds(GRACE_VARIABLE).unwrap_or(DEFAULT_GRACE),
             timeout: seconds(TIMEOUT_VARIABLE),
             termination_log: TERMINATION_LOG.into(),
+            report_bytes: std::env::var(REPORT_BYTES_VARIABLE)
+                .ok()
+                .and_then(|bytes| bytes.parse().ok())
+                .unwrap_or(SHORTEST_TERMINATION_MESSAGE)
+                .clamp(SHORTEST_TERMINATION_MESSAGE, LONGEST_TERMINATION_MESSAGE),
             tools_dir: TOOLS_DIR.into(),
             push_socket: std::env::var_os(PUSH_VARIABLE).map(PathBuf::from),
             profile: std::env::var(PROFILE_VARIABLE)

@@ -12,8 +12,8 @@ use std::{
 };
 
 use kubeopencode_engine::handover::{
-    GRACE_VARIABLE, LIMITS_VARIABLE, NOT_PUSHED, PROFILE_VARIABLE, PUSH_VARIABLE, SECRETS_VARIABLE,
-    TIMEOUT_VARIABLE,
+    GRACE_VARIABLE, LIMITS_VARIABLE, NOT_PUSHED, PROFILE_VARIABLE, PUSH_VARIABLE,
+    REPORT_BYTES_VARIABLE, SECRETS_VARIABLE, TIMEOUT_VARIABLE,
 };
 use nix::sys::{
     prctl,
@@ -97,6 +97,7 @@ fn start(command: &[OsString], settings: &Settings) -> io::Result<(Pid, Option<H
         PUSH_VARIABLE,
         PROFILE_VARIABLE,
         LIMITS_VARIABLE,
+        REPORT_BYTES_VARIABLE,
         SECRETS_VARIABLE,
     ] {
         command.env_remove(ours);
