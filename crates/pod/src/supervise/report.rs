@@ -3,10 +3,8 @@
 
 use std::{fs, io, path::Path};
 
-use kubeopencode_engine::handover::{CheckoutReport, Report};
-use serde_json::Value;
-
 use crate::scrub::Scrub;
+use kubeopencode_engine::handover::{CheckoutReport, Report};
 
 /// Longest text of an error, in bytes.
 const LONGEST_ERROR: usize = 512;
@@ -24,28 +22,37 @@ const LONGEST_WORDS: usize = 72;
 /// Writes the report as JSON of at most so many bytes, and without the agent's secrets. They are hidden
 /// before anything is cut: half a secret is one too, and nobody knows it any more.
 pub(super) fn write(path: &Path, report: &Report, scrub: &Scrub, most: usize) -> io::Result<()> {
-    fs::write(path, fit(without_secrets(report, scrub)?, most)?)
+    fs::write(path, fit(without_secrets(report.clone(), scrub), most)?)
 }
 
-fn without_secrets(report: &Report, scrub: &Scrub) -> io::Result<Report> {
-    fn hide(value: &mut Value, scrub: &Scrub) {
-        match value {
-            Value::String(text) => *text = scrub.clean(text),
-            Value::Array(items) => items.iter_mut().for_each(|item| hide(item, scrub)),
-            Value::Object(fields) => fields.values_mut().for_each(|field| hide(field, scrub)),
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
-        }
+/// Only what the agent or a server wrote: what is ours and the plan's is how the operator finds things again, and hashes
+/// are git's.
+fn without_secrets(mut report: Report, scrub: &Scrub) -> Report {
+    let agent = report.agent.iter_mut().flat_map(|agent| {
+        let failure = agent.failure.as_mut().map(|failure| &mut failure.message);
+        [
+            agent.session.as_mut(),
+            agent.message.as_mut(),
+            agent.stopped.as_mut(),
+            failure,
+        ]
+    });
+    let checkouts = report.checkouts.iter_mut().flat_map(|checkout| {
+        let pushed = checkout.pushed.as_mut();
+        let subjects = checkout.newest.iter_mut().map(|commit| &mut commit.subject);
+        [
+            checkout.branch.as_mut(),
+            checkout.error.as_mut(),
+            pushed.and_then(|pushed| pushed.message.as_mut()),
+        ]
+        .into_iter()
+        .chain(subjects.map(Some))
+    });
+    let texts = agent.chain(checkouts).flatten();
+    for text in texts.chain(report.error.as_mut()) {
+        *text = scrub.clean(text);
     }
-    let mut value = serde_json::to_value(report)?;
-    hide(&mut value, scrub);
-    // A secret may be a word of our own; then there is nothing to be said of what has it.
-    Ok(serde_json::from_value(value).unwrap_or_else(|_| Report {
-        exit_code: report.exit_code,
-        duration_millis: report.duration_millis,
-        told_to_end: report.told_to_end,
-        timed_out_after_seconds: report.timed_out_after_seconds,
-        ..Report::default()
-    }))
+    report
 }
 
 /// What is least missed goes first: subjects of commits, words about checkouts, most of the agent's last message, whole
@@ -376,6 +383,44 @@ mod tests {
             "as many as fit: {}",
             read.checkouts.len()
         );
+    }
+
+    /// A credential may be any word, such as the directory that all of it is in.
+    #[test]
+    fn where_things_are_is_no_secret() {
+        let mut scrub = Scrub::new();
+        scrub.hide("me", "/workspace");
+        scrub.hide("me", "kubeopencode");
+        let id = "0123456789012345678901234567890123456789";
+        scrub.hide("me", id);
+        let pushed = PushReport {
+            branch: "kubeopencode/fix".to_owned(),
+            state: PushState::Refused,
+            head: Some(id.to_owned()),
+            message: Some("kubeopencode says no".to_owned()),
+        };
+        let checkout = CheckoutReport {
+            path: "/workspace/repository".to_owned(),
+            branch: Some("of-kubeopencode".to_owned()),
+            base: Some(id.to_owned()),
+            head: Some(id.to_owned()),
+            pushed: Some(pushed.clone()),
+            ..CheckoutReport::default()
+        };
+        let report = Report {
+            checkouts: vec![checkout.clone()],
+            ..Report::default()
+        };
+        let cleaned = without_secrets(report, &scrub).checkouts.remove(0);
+        let expected = CheckoutReport {
+            branch: Some("of-***".to_owned()),
+            pushed: Some(PushReport {
+                message: Some("*** says no".to_owned()),
+                ..pushed
+            }),
+            ..checkout
+        };
+        assert_eq!(cleaned, expected);
     }
 
     /// What an ordinary run has to say: a message, and ten commits whose subjects are as long as git likes them.
