@@ -321,6 +321,9 @@ pub struct Passed {
     pub allowed: String,
     /// What it was when the agent was told to end; [`UNKNOWN`] where a limit cannot be held because that is not known.
     pub reached: String,
+    /// Whether the agent had ended before it could be told to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended_by_itself: bool,
 }
 
 /// What stands for an amount that nobody knows.

@@ -101,19 +101,26 @@ fn over(report: &mut Report) -> Option<(Reason, String)> {
             format!("it ran longer than its timeout of {}", duration(seconds)),
         ));
     }
+    let passed = report.passed.as_mut()?;
+    let told = if std::mem::take(&mut passed.ended_by_itself) {
+        "the agent had ended"
+    } else {
+        "the agent was told to end"
+    };
     let Passed {
         limit,
         allowed,
         reached,
-    } = report.passed.as_ref()?;
+        ..
+    } = passed;
     let why = if reached == UNKNOWN {
-        format!("because its {limit} is not known (the model has no price)")
+        format!("with a {limit} that is not known (the model has no price)")
     } else {
         format!("at {limit} {reached}")
     };
     Some((
         Reason::LimitExceeded,
-        format!("the agent was told to end {why}: limits.{limit} is {allowed}"),
+        format!("{told} {why}: limits.{limit} is {allowed}"),
     ))
 }
 

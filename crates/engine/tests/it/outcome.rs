@@ -128,9 +128,16 @@ fn what_the_agent_told_is_part_of_how_the_task_ended() {
         (
             "Failed",
             "",
+            r#"{exitCode: 124, message: '{"exitCode":0,"passed":{"limit":"steps","allowed":"10","reached":"11","endedByItself":true}}'}"#,
+            Reason::LimitExceeded,
+            "the agent had ended at steps 11: limits.steps is 10",
+        ),
+        (
+            "Failed",
+            "",
             r#"{exitCode: 124, message: '{"exitCode":0,"passed":{"limit":"cost","allowed":"5","reached":"unknown"}}'}"#,
             Reason::LimitExceeded,
-            "the agent was told to end because its cost is not known (the model has no price): limits.cost is 5",
+            "the agent was told to end with a cost that is not known (the model has no price): limits.cost is 5",
         ),
         (
             "Failed",

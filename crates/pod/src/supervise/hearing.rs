@@ -218,6 +218,7 @@ fn passed(limits: &Limits, facts: &Facts, event: &Event) -> Option<Passed> {
             limit: limit.to_owned(),
             allowed,
             reached,
+            ended_by_itself: false,
         })
     };
     match event {

@@ -293,7 +293,7 @@ mod tests {
         ) {
             let (exit_code, timed_out_after_seconds, duration_millis) = ended;
             let most = || u64::MAX.to_string();
-            let passed = passed.then(|| Passed { limit: "duration".to_owned(), allowed: most(), reached: most() });
+            let passed = passed.then(|| Passed { limit: "duration".to_owned(), allowed: most(), reached: most(), ended_by_itself: true });
             let report = Report {
                 exit_code,
                 signal: exit_code.is_none().then(|| "SIGVTALRM".to_owned()),

@@ -98,6 +98,7 @@ impl Settings {
                 limit: "duration".to_owned(),
                 allowed: format!("{seconds} s"),
                 reached: format!("{seconds} s"),
+                ended_by_itself: false,
             };
             let at = began.checked_add(Duration::from_secs(seconds))?;
             Some((at, Over::Limit(passed)))

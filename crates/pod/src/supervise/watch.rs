@@ -45,6 +45,19 @@ pub(super) enum Over {
     Limit(Passed),
 }
 
+impl Over {
+    /// The same, of an agent that had ended when that was seen.
+    fn after_the_end(self) -> Self {
+        match self {
+            Self::Limit(passed) => Self::Limit(Passed {
+                ended_by_itself: true,
+                ..passed
+            }),
+            Self::Timeout(seconds) => Self::Timeout(seconds),
+        }
+    }
+}
+
 /// How many processes are reaped before anything else is looked at.
 const A_FEW: usize = 256;
 
@@ -161,7 +174,11 @@ impl Watch {
             |(pid, status)| {
                 if pid == self.agent {
                     // It may have ended by itself, but too late: then nobody told it to.
+                    let was_told = self.over.is_some();
                     self.look_at_the_limits();
+                    if !was_told {
+                        self.over = self.over.take().map(Over::after_the_end);
+                    }
                     self.ended = Some((status, Instant::now()));
                     self.end_leftovers();
                 }
@@ -201,7 +218,8 @@ impl Watch {
         let hearing = self.hearing.take()?;
         hearing.wait(until);
         if self.told_to_end.is_none() && self.over.is_none() {
-            self.over = hearing.passed().map(Over::Limit);
+            let over = hearing.passed().map(Over::Limit);
+            self.over = over.map(Over::after_the_end);
         }
         hearing.report()
     }

@@ -199,11 +199,9 @@ fn an_agent_that_passed_a_limit_and_ended_at_once_is_over_it_too() {
         let script = "cat \"$FIXTURES\"/ok-write.jsonl";
         let ran = run(&mut listened(&world, r#"{"steps":1}"#, script));
         assert_eq!(ran.code, 124, "{}", ran.stderr);
-        let report = report(&world);
-        assert_eq!(
-            report["passed"],
-            json!({"limit": "steps", "allowed": "1", "reached": "2"})
-        );
+        let passed = &report(&world)["passed"];
+        let said = ["limit", "allowed", "reached"].map(|field| &passed[field]);
+        assert_eq!(said, ["steps", "1", "2"], "{passed}");
     }
 }
 
