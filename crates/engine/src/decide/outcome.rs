@@ -139,18 +139,7 @@ fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {
         None => reason.to_owned(),
     };
     match pod.reason.as_deref() {
-        Some("DeadlineExceeded") => {
-            let allowed = pod
-                .active_deadline_seconds
-                .and_then(|seconds| u64::try_from(seconds).ok())
-                .map_or_else(String::new, |seconds| format!(" {}", duration(seconds)));
-            return (
-                Reason::Timeout,
-                format!(
-                    "its Pod had not ended{allowed} after its node took it, which is all that its timeout, or its limits.duration, allows"
-                ),
-            );
-        }
+        Some("DeadlineExceeded") => return (Reason::Timeout, deadline_words(pod)),
         Some(reason) => return (Reason::InfrastructureError, words(reason)),
         None => {}
     }
@@ -160,24 +149,8 @@ fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {
             format!("its Pod was disrupted: {disruption}"),
         );
     }
-    for container in &pod.init {
-        if let ContainerState::Terminated {
-            exit_code,
-            reason,
-            message,
-            ..
-        } = &container.state
-            && *exit_code != 0
-        {
-            let why = match (message.trim(), reason.as_str()) {
-                ("", reason) => format!("exit code {exit_code} {reason}"),
-                (message, _) => without_prefix(message, &container.name),
-            };
-            return (
-                Reason::InfrastructureError,
-                format!("{} failed: {}", container.name, why.trim_end()),
-            );
-        }
+    if let Some(words) = failed_init_words(pod) {
+        return (Reason::InfrastructureError, words);
     }
     match pod.agent.as_ref().map(|agent| &agent.state) {
         Some(ContainerState::Terminated {
@@ -191,6 +164,38 @@ fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {
             words("its Pod ended before the agent started"),
         ),
     }
+}
+
+/// The kubelet ended it.
+fn deadline_words(pod: &PodView) -> String {
+    let allowed = pod
+        .active_deadline_seconds
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .map_or_else(String::new, |seconds| format!(" {}", duration(seconds)));
+    format!(
+        "its Pod had not ended{allowed} after its node took it, which is all that its timeout, or its limits.duration, allows"
+    )
+}
+
+/// Of the first init container that failed.
+fn failed_init_words(pod: &PodView) -> Option<String> {
+    pod.init.iter().find_map(|container| {
+        let ContainerState::Terminated {
+            exit_code,
+            reason,
+            message,
+            ..
+        } = &container.state
+        else {
+            return None;
+        };
+        let why = match (exit_code, message.trim(), reason.as_str()) {
+            (0, ..) => return None,
+            (exit_code, "", reason) => format!("exit code {exit_code} {reason}"),
+            (_, message, _) => without_prefix(message, &container.name),
+        };
+        Some(format!("{} failed: {}", container.name, why.trim_end()))
+    })
 }
 
 /// Our own programs begin each line of their log with their name, which is the container's.
