@@ -13,8 +13,9 @@ use kubeopencode_engine::handover::Secrets;
 
 use crate::secret::{self, HIDDEN, forms};
 
-/// Shorter ones are words of every sentence; what remains of them says nothing.
-const SHORTEST: usize = 3;
+/// Passwords for git that are shorter are in the middle of every word; what remains of them says nothing. What an agent
+/// knows may be anything, so it has to be longer: [`secret::SHORTEST`].
+const SHORTEST_PASSWORD: usize = 3;
 /// A file that is longer has more in it than secrets.
 const LONGEST_FILE: u64 = 1 << 20;
 
@@ -57,7 +58,7 @@ impl Scrub {
     pub fn hide(&mut self, user: &str, secret: &str) {
         let basic = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{secret}"));
         for form in [basic, percent(secret), secret.to_owned()] {
-            if form.len() >= SHORTEST && !self.0.contains(&form) {
+            if form.len() >= SHORTEST_PASSWORD && !self.0.contains(&form) {
                 self.0.push(form);
             }
         }
