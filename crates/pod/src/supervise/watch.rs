@@ -36,6 +36,8 @@ pub(super) const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal:
 const LEFTOVERS: Duration = Duration::from_secs(2);
 /// How long killed processes may take to be gone. One that the kernel does not let go of must not keep the report back.
 const UNKILLABLE: Duration = Duration::from_secs(10);
+/// The same at least, however late it is.
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// Why the agent was told to end from here.
 pub(super) enum Over {
@@ -161,10 +163,12 @@ impl Watch {
     }
 
     /// Until when killed processes are waited for: when somebody is waiting for us, until there is just the time to say so.
+    /// But a busy machine takes a moment for any of them.
     fn gives_up_at(&self) -> Instant {
-        let at = Instant::now() + UNKILLABLE;
+        let now = Instant::now();
+        let at = now + UNKILLABLE;
         self.told_to_end
-            .map_or(at, |told| at.min(told + self.asking))
+            .map_or(at, |told| at.min(told + self.asking).max(now + A_MOMENT))
     }
 
     /// Reaps those who have ended.
