@@ -301,7 +301,7 @@ mod tests {
         facts
     }
 
-    fn says(parent: Option<&str>, id: &str, content: Value) -> Value {
+    fn says(parent: Option<&str>, id: &str, content: &Value) -> Value {
         json!({
             "type": "assistant",
             "parent_tool_use_id": parent,
@@ -343,12 +343,12 @@ mod tests {
         let thought = json!({"type": "thinking", "thinking": "y".repeat(400)});
         let written =
             json!({"type": "tool_use", "id": "a", "name": "Write", "input": "z".repeat(398)});
-        assert_eq!(output(&[says(None, "1", text(3))]), Some(1), "as it says");
+        assert_eq!(output(&[says(None, "1", &text(3))]), Some(1), "as it says");
         let mut lines = vec![
-            says(None, "1", text(400)),
-            says(None, "1", thought.clone()),
-            says(Some("one"), "2", thought),
-            says(None, "1", written),
+            says(None, "1", &text(400)),
+            says(None, "1", &thought),
+            says(Some("one"), "2", &thought),
+            says(None, "1", &written),
         ];
         assert_eq!(output(&lines), Some(400));
         lines
@@ -364,15 +364,15 @@ mod tests {
             says(
                 None,
                 "main",
-                json!({"type": "tool_use", "id": "one", "name": "Task", "input": {}}),
+                &json!({"type": "tool_use", "id": "one", "name": "Task", "input": {}}),
             ),
-            says(Some("one"), "1", text.clone()),
-            says(Some("two"), "2", text.clone()),
+            says(Some("one"), "1", &text),
+            says(Some("two"), "2", &text),
             // The rest of messages that have been told of.
-            says(Some("one"), "1", tool.clone()),
-            says(Some("two"), "2", tool),
-            says(Some("one"), "3", text.clone()),
-            says(None, "main", text),
+            says(Some("one"), "1", &tool),
+            says(Some("two"), "2", &tool),
+            says(Some("one"), "3", &text),
+            says(None, "main", &text),
         ]);
         assert_eq!((facts.steps, facts.tools), (4, 1));
         assert_eq!(facts.message.as_deref(), Some("x"), "the agent's own");

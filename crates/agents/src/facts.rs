@@ -144,7 +144,9 @@ mod tests {
 
     fn unfinished(profile: &str, events: &[Event]) -> Option<Half> {
         let mut facts = Facts::default();
-        events.iter().for_each(|event| facts.note(event));
+        for event in events {
+            facts.note(event);
+        }
         facts.unfinished(Profile::named(profile)?)
     }
 

@@ -47,8 +47,8 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
     let scrub = Scrub::of_agent(&settings.secrets);
     let mut report = Report::default();
     let code = match begin(command, settings) {
-        Ok((begun, git_push)) => {
-            let mut watch = Watch::new(begun, settings, began);
+        Ok((started, git_push)) => {
+            let mut watch = Watch::new(started, settings, began);
             let end = watch.wait_for_the_end();
             let code = enter(&end, &mut watch, settings, began, &mut report);
             // Before git looks at the checkouts: what the agent configured there may be run then.

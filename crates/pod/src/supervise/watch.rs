@@ -105,11 +105,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub fn new(begun: Begun, settings: &Settings, began: Instant) -> Self {
+    pub fn new(started: Begun, settings: &Settings, began: Instant) -> Self {
         Self {
-            signals: begun.signals,
-            agent: begun.agent,
-            hearing: begun.hearing,
+            signals: started.signals,
+            agent: started.agent,
+            hearing: started.hearing,
             patience: settings.patience(),
             asking: settings.asking(),
             runs_until: settings.deadline(began),
