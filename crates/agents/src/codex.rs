@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     Ended, Event, Failure, Profile, ToolOutcome, Usage,
-    json::{first_text, number, some_text, text},
+    json::{Recent, first_text, number, some_text, text},
     reader::ReadLine,
 };
 
@@ -25,6 +25,7 @@ pub(crate) const PROFILE: Profile = Profile {
     variables: &[],
     configuration: &[],
     holds: &["steps"],
+    tells_its_end: true,
     install: "npm install -g @openai/codex",
     packaged: &["@openai/codex-linux-{npm}/vendor/{rust}-unknown-linux-musl/bin/codex"],
     reader: || Box::<Lines>::default(),
@@ -32,8 +33,8 @@ pub(crate) const PROFILE: Profile = Profile {
 
 #[derive(Default)]
 struct Lines {
-    /// The item that was begun last: its end must not call it once more.
-    begun: Option<String>,
+    /// The items that were begun and have not ended, of which there may be several: their end must not call them once more.
+    begun: Recent<()>,
 }
 
 impl ReadLine for Lines {
@@ -61,7 +62,9 @@ impl ReadLine for Lines {
 impl Lines {
     fn started(&mut self, item: &Value, each: &mut dyn FnMut(Event)) {
         if is_tool(item) {
-            self.begun = some_text(&item["id"]);
+            if let Some(id) = some_text(&item["id"]) {
+                self.begun.of(&id);
+            }
             called(item, each);
         }
     }
@@ -75,7 +78,8 @@ impl Lines {
             Some("reasoning") => each(Event::Thought(text(&item["text"]))),
             Some("error") => each(Event::Notice(text(&item["message"]))),
             _ if is_tool(item) => {
-                if self.begun.is_none() || self.begun != some_text(&item["id"]) {
+                let id = some_text(&item["id"]);
+                if id.and_then(|id| self.begun.take(&id)).is_none() {
                     called(item, each);
                 }
                 ended(item, each);
@@ -144,4 +148,29 @@ fn failure(message: &Value) -> Failure {
             .ok()
     });
     Failure::of(status, &message)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Facts, Reader};
+
+    #[test]
+    fn calls_that_run_at_the_same_time_count_once_each() {
+        let (mut facts, mut reader) = (Facts::default(), Reader::new(&PROFILE));
+        let line = |kind, id| json!({"type": kind, "item": {"id": id, "type": "command_execution", "command": "true"}});
+        for line in [
+            line("item.started", "a"),
+            line("item.started", "b"),
+            line("item.completed", "a"),
+            line("item.completed", "b"),
+            // It was never told that this one began.
+            line("item.completed", "c"),
+        ] {
+            reader.feed(format!("{line}\n").as_bytes(), |event| facts.note(&event));
+        }
+        assert_eq!((facts.steps, facts.tools), (3, 3));
+    }
 }

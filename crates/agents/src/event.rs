@@ -51,6 +51,8 @@ pub enum Event {
     Notice(String),
     /// The work failed.
     Failed(Failure),
+    /// Something that could not be read: a line that is too long, or has too many parts.
+    Unread,
 }
 
 /// How a tool ended.

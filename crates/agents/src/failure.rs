@@ -18,7 +18,7 @@ pub enum FailureClass {
     RateLimit,
     /// The conversation is longer than the model can take.
     ContextOverflow,
-    /// The agent was not allowed to do what it had to.
+    /// The agent was not allowed to do what it had to. No message is of this class: it follows from where the agent stopped.
     PermissionRefused,
     /// The model's server could not be reached.
     Network,
@@ -83,7 +83,7 @@ fn by_status(status: Option<u64>, message: &str) -> Option<FailureClass> {
         402 | 429 => FailureClass::RateLimit,
         404 => FailureClass::ModelNotFound,
         413 => FailureClass::ContextOverflow,
-        // A bad request is most often too long a one.
+        // A bad request may be too long a one, or name a model that is not there: the words tell.
         400..=499 => by_words(message),
         500..=599 => FailureClass::ModelServer,
         _ => return None,

@@ -30,6 +30,7 @@ pub(crate) const PROFILE: Profile = Profile {
         r#"{"autoupdate":false,"share":"disabled"}"#,
     )],
     holds: &["steps", "tokens", "cost"],
+    tells_its_end: false,
     install: "npm install -g opencode-ai",
     packaged: &[
         "opencode-linux-{npm}/bin/opencode",

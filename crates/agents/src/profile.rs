@@ -22,6 +22,8 @@ pub struct Profile {
     /// Which limits can be held while it works, as they are called in manifests: it tells of steps, tokens or cost as they
     /// are used, and not only at its end.
     pub holds: &'static [&'static str],
+    /// Whether a session always ends with an event that tells so, and how.
+    pub tells_its_end: bool,
     /// The command that installs it on a machine.
     pub install: &'static str,
     /// Where npm's packages of it for a platform have its program, below `node_modules`: `{npm}` and `{rust}` stand for the

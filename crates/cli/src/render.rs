@@ -169,6 +169,10 @@ impl Telling {
                 let text = message(&failure.message);
                 self.say(&format!("{label} {}: {text}", failure.class.as_str()));
             }
+            Event::Unread => self.say(&self.paint(
+                "(a line with too many parts to be read is left out; --raw shows it)",
+                Style::new().dimmed(),
+            )),
             Event::Session(_)
             | Event::StepBegan
             | Event::StepEnded { .. }

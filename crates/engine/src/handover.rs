@@ -84,10 +84,28 @@ pub const TIMED_OUT: u8 = 124;
 pub const MAY_PASS: u8 = 75;
 /// Where `supervise` writes its [`Report`]: Kubernetes' default `terminationMessagePath`.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
-/// The termination message is not longer than this many bytes. The kubelet gives all containers of a Pod 12 KiB in equal
-/// parts, init containers among them, and at most 4 KiB to each: this is a ninth, for our six and three that a cluster
-/// adds (a service mesh). What is longer is cut, and half a JSON object says nothing.
-pub const MAX_TERMINATION_MESSAGE: usize = 1365;
+/// Environment variable of the agent container: how many bytes its termination message may have, for `supervise`.
+pub const REPORT_BYTES_VARIABLE: &str = "KUBEOPENCODE_REPORT_BYTES";
+/// The kubelet keeps no more of one container's termination message, in bytes.
+pub const LONGEST_TERMINATION_MESSAGE: usize = 4096;
+/// What it keeps of all containers of a Pod together, each of which gets the same share, init containers among them.
+const TERMINATION_MESSAGES: usize = 12 * 1024;
+/// How many containers a cluster may add that nobody here knows of: a service mesh two, and `kubectl debug` one. Who counted
+/// without them would have the end of the report cut off, and half a JSON object says nothing.
+const ADDED_CONTAINERS: usize = 3;
+/// Where nobody said how many containers there are: for our six.
+pub const SHORTEST_TERMINATION_MESSAGE: usize = termination_message(6);
+
+/// How many bytes a termination message may have in a Pod with so many containers of ours.
+#[must_use]
+pub const fn termination_message(containers: usize) -> usize {
+    let share = TERMINATION_MESSAGES / (containers + ADDED_CONTAINERS);
+    if share < LONGEST_TERMINATION_MESSAGE {
+        share
+    } else {
+        LONGEST_TERMINATION_MESSAGE
+    }
+}
 
 /// What `context-init` has to write, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -301,9 +319,15 @@ pub struct Passed {
     pub limit: String,
     /// What was allowed, in the unit of the field.
     pub allowed: String,
-    /// What it was when the agent was told to end.
+    /// What it was when the agent was told to end; [`UNKNOWN`] where a limit cannot be held because that is not known.
     pub reached: String,
+    /// Whether the agent had ended before it could be told to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended_by_itself: bool,
 }
+
+/// What stands for an amount that nobody knows.
+pub const UNKNOWN: &str = "unknown";
 
 /// What an agent told of its work.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -336,6 +360,9 @@ pub struct AgentReport {
     /// How many lines were too long to be read.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unread: u64,
+    /// Whether nobody knows how it ended, because what told that was not read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub end_is_unread: bool,
 }
 
 impl AgentReport {
@@ -430,6 +457,14 @@ impl Report {
     pub fn changed_nothing(&self) -> bool {
         let unchanged = |it: &CheckoutReport| it.commits == Some(0) && it.dirty == Some(false);
         !self.checkouts.is_empty() && self.checkouts.iter().all(unchanged)
+    }
+
+    /// Whether commits of a checkout are not where they should be.
+    #[must_use]
+    pub fn lost_a_push(&self) -> bool {
+        let pushes = self.checkouts.iter().filter_map(|it| it.pushed.as_ref());
+        let mut states = pushes.map(|pushed| pushed.state);
+        states.any(PushState::is_loss)
     }
 }
 

@@ -16,7 +16,7 @@ mod uncommitted;
 
 use std::{
     fs,
-    io::{self, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     os::{
         fd::{AsFd, BorrowedFd},
         unix::{
@@ -210,11 +210,7 @@ fn request(supervise: &mut UnixStream, stop: &Stop) -> Result<Option<PushRequest
         return Ok(None);
     }
     let mut line = Vec::new();
-    let mut byte = [0];
-    let mut limited = supervise.take(REQUEST);
-    while limited.read(&mut byte)? == 1 && byte != *b"\n" {
-        line.push(byte[0]);
-    }
+    BufReader::new(supervise.take(REQUEST)).read_until(b'\n', &mut line)?;
     Ok(serde_json::from_slice(&line).ok())
 }
 

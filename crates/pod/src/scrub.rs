@@ -1,33 +1,47 @@
 //! Taking secrets out of whatever git prints and an agent tells, before anybody sees it.
 
-use std::{fs, os::unix::ffi::OsStrExt as _, path::Path};
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
 
 use base64::Engine as _;
+use kubeopencode_agents::Profile;
 use kubeopencode_engine::handover::Secrets;
 
 use crate::secret::{self, HIDDEN, forms};
 
-/// Shorter ones are words of every sentence; what remains of them says nothing.
-const SHORTEST: usize = 3;
+/// Passwords for git that are shorter are in the middle of every word; what remains of them says nothing. What an agent
+/// knows may be anything, so it has to be longer: [`secret::SHORTEST`].
+const SHORTEST_PASSWORD: usize = 3;
 /// A file that is longer has more in it than secrets.
 const LONGEST_FILE: u64 = 1 << 20;
 
 /// Variables that are no secrets where all of a Secret become variables, and nobody says which. So are those of services
-/// and our own, by the beginnings of their names.
-const PUBLIC: [&str; 11] = [
+/// and our own, by the beginnings of their names, and those whose values are paths that are there, as images have many.
+const PUBLIC: [&str; 18] = [
+    "DEBIAN_FRONTEND",
+    "EDITOR",
     "HOME",
     "HOSTNAME",
     "LANG",
+    "LANGUAGE",
+    "LOGNAME",
     "PATH",
     "PWD",
     "SHELL",
     "TASK_NAME",
     "TASK_NAMESPACE",
     "TERM",
+    "TZ",
     "USER",
     "WORKSPACE_DIR",
+    "XDG_RUNTIME_DIR",
+    "container",
 ];
-const PUBLIC_BEGINNINGS: [&str; 2] = ["KUBERNETES_", "KUBEOPENCODE_"];
+const PUBLIC_BEGINNINGS: [&str; 3] = ["KUBERNETES_", "KUBEOPENCODE_", "LC_"];
 
 /// What must not be seen.
 #[derive(Clone, Default)]
@@ -44,7 +58,7 @@ impl Scrub {
     pub fn hide(&mut self, user: &str, secret: &str) {
         let basic = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{secret}"));
         for form in [basic, percent(secret), secret.to_owned()] {
-            if form.len() >= SHORTEST && !self.0.contains(&form) {
+            if form.len() >= SHORTEST_PASSWORD && !self.0.contains(&form) {
                 self.0.push(form);
             }
         }
@@ -56,7 +70,7 @@ impl Scrub {
         for (name, value) in std::env::vars_os() {
             let name = name.to_string_lossy();
             let named = secrets.variables.iter().any(|secret| *secret == name);
-            if named || (secrets.all_variables && !is_public(&name)) {
+            if named || (secrets.all_variables && !is_public(&name, &value)) {
                 scrub.hide_value(value.as_bytes());
             }
         }
@@ -121,8 +135,16 @@ impl Scrub {
     }
 }
 
-fn is_public(variable: &str) -> bool {
-    PUBLIC.contains(&variable) || PUBLIC_BEGINNINGS.iter().any(|it| variable.starts_with(it))
+/// One that is named in `Secrets` is a secret whatever this says.
+fn is_public(name: &str, value: &OsStr) -> bool {
+    let is_there = |path: PathBuf| path.is_absolute() && path.exists();
+    PUBLIC.contains(&name)
+        || PUBLIC_BEGINNINGS.iter().any(|it| name.starts_with(it))
+        || Profile::ALL.iter().any(|profile| {
+            let known = [profile.variables, profile.configuration].concat();
+            known.contains(&(name, value.to_str().unwrap_or_default()))
+        })
+        || std::env::split_paths(value).all(is_there)
 }
 
 fn percent(text: &str) -> String {
@@ -185,6 +207,7 @@ mod tests {
 
     #[test]
     fn a_key_of_a_whole_secret_may_be_named_almost_as_ours() {
+        let is_public = |name| super::is_public(name, OsStr::new("hush-hush-hush"));
         let public = ["KUBERNETES_SERVICE_HOST", "KUBEOPENCODE_PROFILE", "HOME"];
         assert!(public.into_iter().all(is_public));
         assert!(
@@ -192,6 +215,25 @@ mod tests {
                 .into_iter()
                 .any(is_public)
         );
+    }
+
+    #[test]
+    fn what_an_image_says_of_its_directories_is_no_secret() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().display();
+        let is_public = |value: String| is_public("JAVA_HOME", OsStr::new(&value));
+        assert!(is_public(path.to_string()));
+        assert!(is_public(format!("{path}:/")));
+        for secret in [
+            format!("{path}/hush"),
+            format!("{path}:hush"),
+            "hush".to_owned(),
+        ] {
+            assert!(!is_public(secret.clone()), "{secret}");
+        }
+        let known = Profile::usual().variables[0];
+        assert!(super::is_public(known.0, OsStr::new(known.1)));
+        assert!(!super::is_public(known.0, OsStr::new("hush")));
     }
 
     #[test]

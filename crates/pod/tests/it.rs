@@ -16,6 +16,8 @@ mod file;
 mod hearing;
 #[path = "it/https.rs"]
 mod https;
+#[path = "it/left_behind.rs"]
+mod left_behind;
 #[path = "it/push.rs"]
 mod push;
 #[expect(dead_code, reason = "scenarios listen on other addresses")]

@@ -20,7 +20,7 @@ fn read(profile: &Profile, pieces: &[&[u8]]) -> (Vec<Event>, Facts, u64) {
         reader.feed(piece, &mut note);
     }
     reader.finish(&mut note);
-    let _ = facts.unfinished();
+    let _ = facts.unfinished(profile);
     (events, facts, reader.unread())
 }
 

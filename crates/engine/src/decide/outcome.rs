@@ -8,6 +8,7 @@ use super::{Input, Outcome, record};
 use crate::{
     handover::{
         AgentReport, FailureReport, NOT_PUSHED, Passed, PushReport, PushState, Report, UNFINISHED,
+        UNKNOWN,
     },
     observe::{ContainerState, PodPhase, PodView},
     state::Reason,
@@ -65,6 +66,9 @@ fn start_failed(reason: &str) -> bool {
 pub fn of_pod(pod: &PodView, input: &Input<'_>) -> Outcome {
     let mut result = report(pod);
     let over = result.as_mut().and_then(over);
+    // Only the message says that, too.
+    let agent = result.as_mut().and_then(|report| report.agent.as_mut());
+    let end_is_unread = agent.is_some_and(|agent| std::mem::take(&mut agent.end_is_unread));
     let (reason, mut message) = if let Some(over) = over {
         over
     } else if input.state.stop_is_recorded() {
@@ -72,6 +76,9 @@ pub fn of_pod(pod: &PodView, input: &Input<'_>) -> Outcome {
     } else {
         judge(pod, result.as_ref())
     };
+    if end_is_unread && reason == Reason::Succeeded {
+        message.push_str("; what it printed last was not read, so how it ended is not known");
+    }
     let loss = result.as_ref().and_then(not_pushed);
     if let Some((path, pushed)) = loss.filter(|_| !is_about_a_push(reason)) {
         message.push_str("; also, ");
@@ -94,14 +101,26 @@ fn over(report: &mut Report) -> Option<(Reason, String)> {
             format!("it ran longer than its timeout of {}", duration(seconds)),
         ));
     }
+    let passed = report.passed.as_mut()?;
+    let told = if std::mem::take(&mut passed.ended_by_itself) {
+        "the agent had ended"
+    } else {
+        "the agent was told to end"
+    };
     let Passed {
         limit,
         allowed,
         reached,
-    } = report.passed.as_ref()?;
+        ..
+    } = passed;
+    let why = if reached == UNKNOWN {
+        format!("with a {limit} that is not known (the model has no price)")
+    } else {
+        format!("at {limit} {reached}")
+    };
     Some((
         Reason::LimitExceeded,
-        format!("the agent was told to end at {limit} {reached}: limits.{limit} is {allowed}"),
+        format!("{told} {why}: limits.{limit} is {allowed}"),
     ))
 }
 
@@ -120,18 +139,7 @@ fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {
         None => reason.to_owned(),
     };
     match pod.reason.as_deref() {
-        Some("DeadlineExceeded") => {
-            let allowed = pod
-                .active_deadline_seconds
-                .and_then(|seconds| u64::try_from(seconds).ok())
-                .map_or_else(String::new, |seconds| format!(" {}", duration(seconds)));
-            return (
-                Reason::Timeout,
-                format!(
-                    "its Pod had not ended{allowed} after its node took it, which is all that its timeout, or its limits.duration, allows"
-                ),
-            );
-        }
+        Some("DeadlineExceeded") => return (Reason::Timeout, deadline_words(pod)),
         Some(reason) => return (Reason::InfrastructureError, words(reason)),
         None => {}
     }
@@ -141,24 +149,8 @@ fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {
             format!("its Pod was disrupted: {disruption}"),
         );
     }
-    for container in &pod.init {
-        if let ContainerState::Terminated {
-            exit_code,
-            reason,
-            message,
-            ..
-        } = &container.state
-            && *exit_code != 0
-        {
-            let why = match (message.trim(), reason.as_str()) {
-                ("", reason) => format!("exit code {exit_code} {reason}"),
-                (message, _) => without_prefix(message, &container.name),
-            };
-            return (
-                Reason::InfrastructureError,
-                format!("{} failed: {}", container.name, why.trim_end()),
-            );
-        }
+    if let Some(words) = failed_init_words(pod) {
+        return (Reason::InfrastructureError, words);
     }
     match pod.agent.as_ref().map(|agent| &agent.state) {
         Some(ContainerState::Terminated {
@@ -172,6 +164,38 @@ fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {
             words("its Pod ended before the agent started"),
         ),
     }
+}
+
+/// The kubelet ended it.
+fn deadline_words(pod: &PodView) -> String {
+    let allowed = pod
+        .active_deadline_seconds
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .map_or_else(String::new, |seconds| format!(" {}", duration(seconds)));
+    format!(
+        "its Pod had not ended{allowed} after its node took it, which is all that its timeout, or its limits.duration, allows"
+    )
+}
+
+/// Of the first init container that failed.
+fn failed_init_words(pod: &PodView) -> Option<String> {
+    pod.init.iter().find_map(|container| {
+        let ContainerState::Terminated {
+            exit_code,
+            reason,
+            message,
+            ..
+        } = &container.state
+        else {
+            return None;
+        };
+        let why = match (exit_code, message.trim(), reason.as_str()) {
+            (0, ..) => return None,
+            (exit_code, "", reason) => format!("exit code {exit_code} {reason}"),
+            (_, message, _) => without_prefix(message, &container.name),
+        };
+        Some(format!("{} failed: {}", container.name, why.trim_end()))
+    })
 }
 
 /// Our own programs begin each line of their log with their name, which is the container's.
@@ -291,12 +315,13 @@ fn judge_success(report: Option<&Report>) -> (Reason, String) {
     (Reason::Succeeded, words)
 }
 
+/// Where it stopped for a refusal there is a failure, too, in its own words; these are ours.
 fn unfinished_words(agent: &AgentReport) -> String {
-    match (&agent.failure, &agent.stopped) {
-        (Some(FailureReport { class, message }), _) => {
+    match (&agent.stopped, &agent.failure) {
+        (None, Some(FailureReport { class, message })) => {
             format!("the agent ended with exit code 0, and gave up: {class}: {message}")
         }
-        (None, stopped) => {
+        (stopped, _) => {
             let stopped = stopped.as_deref().unwrap_or_default();
             let refused = match agent.refused {
                 0 => "",

@@ -27,10 +27,12 @@ const LONGEST_DEADLINE: u64 = i32::MAX as u64;
 /// The Pod of a Run.
 pub fn spec(run: &Run, volumes: volumes::Plan, config_maps: &[String]) -> PodSpec {
     let pod = &run.pod;
+    let init_containers = init_containers(run, &volumes);
+    let report_bytes = handover::termination_message(init_containers.len() + 1);
     PodSpec {
         volumes: Some(volumes.volumes(config_maps)),
-        init_containers: Some(init_containers(run, &volumes)),
-        containers: vec![agent(run, volumes.agent)],
+        init_containers: Some(init_containers),
+        containers: vec![agent(run, volumes.agent, report_bytes)],
         restart_policy: Some("Never".to_owned()),
         active_deadline_seconds: active_deadline(run),
         automount_service_account_token: Some(pod.service_account_token),
@@ -150,7 +152,7 @@ fn init(
     }
 }
 
-fn agent(run: &Run, mounts: Vec<VolumeMount>) -> Container {
+fn agent(run: &Run, mounts: Vec<VolumeMount>, report_bytes: usize) -> Container {
     let command = run.command.as_ref().map(|command| {
         [handover::SUPERVISOR, "supervise", "--"]
             .into_iter()
@@ -178,7 +180,7 @@ fn agent(run: &Run, mounts: Vec<VolumeMount>) -> Container {
         image_pull_policy: run.images.agent.pull_policy.clone(),
         command,
         working_dir: Some(run.workspace_dir.clone()),
-        env: Some(environment(run)),
+        env: Some(environment(run, report_bytes)),
         env_from: Some(env_from).filter(|sources| !sources.is_empty()),
         volume_mounts: Some(mounts),
         resources: run.pod.resources.clone(),
@@ -188,7 +190,7 @@ fn agent(run: &Run, mounts: Vec<VolumeMount>) -> Container {
 }
 
 /// The variables in a fixed order. A name that a credential sets is the credential's.
-fn environment(run: &Run) -> Vec<EnvVar> {
+fn environment(run: &Run, report_bytes: usize) -> Vec<EnvVar> {
     let credentials: Vec<EnvVar> = run
         .credentials
         .iter()
@@ -242,6 +244,10 @@ fn environment(run: &Run) -> Vec<EnvVar> {
         after.push(value(
             handover::GRACE_VARIABLE,
             &grace.unwrap_or(GRACE_SECONDS).to_string(),
+        ));
+        after.push(value(
+            handover::REPORT_BYTES_VARIABLE,
+            &report_bytes.to_string(),
         ));
         if let Some(seconds) = timeout_seconds(run) {
             after.push(value(handover::TIMEOUT_VARIABLE, &seconds.to_string()));

@@ -128,7 +128,21 @@ fn what_the_agent_told_is_part_of_how_the_task_ended() {
         (
             "Failed",
             "",
-            r#"{exitCode: 70, message: '{"exitCode":0,"agent":{"steps":1,"tools":1,"refused":1,"stopped":"after a tool call"}}'}"#,
+            r#"{exitCode: 124, message: '{"exitCode":0,"passed":{"limit":"steps","allowed":"10","reached":"11","endedByItself":true}}'}"#,
+            Reason::LimitExceeded,
+            "the agent had ended at steps 11: limits.steps is 10",
+        ),
+        (
+            "Failed",
+            "",
+            r#"{exitCode: 124, message: '{"exitCode":0,"passed":{"limit":"cost","allowed":"5","reached":"unknown"}}'}"#,
+            Reason::LimitExceeded,
+            "the agent was told to end with a cost that is not known (the model has no price): limits.cost is 5",
+        ),
+        (
+            "Failed",
+            "",
+            r#"{exitCode: 70, message: '{"exitCode":0,"agent":{"steps":1,"tools":1,"refused":1,"stopped":"after a tool call","failure":{"class":"PermissionRefused","message":"no"}}}'}"#,
             Reason::AgentUnfinished,
             "the agent ended with exit code 0, and stopped after a tool call, which was refused",
         ),
@@ -145,6 +159,13 @@ fn what_the_agent_told_is_part_of_how_the_task_ended() {
             r#"{exitCode: 0, message: '{"exitCode":0,"checkouts":[{"path":"/w","commits":0,"dirty":false}]}'}"#,
             Reason::Succeeded,
             "the agent ended with exit code 0, and changed nothing",
+        ),
+        (
+            "Succeeded",
+            "",
+            r#"{exitCode: 0, message: '{"exitCode":0,"agent":{"steps":1,"unread":1,"endIsUnread":true}}'}"#,
+            Reason::Succeeded,
+            "the agent ended with exit code 0; what it printed last was not read, so how it ended is not known",
         ),
     ];
     for (phase, more, terminated, reason, message) in cases {

@@ -401,6 +401,7 @@ fn the_environment_has_a_fixed_order_and_a_credential_wins() {
             "OPENCODE_DISABLE_SHARE",
             "OPENCODE_CONFIG_CONTENT",
             "KUBEOPENCODE_GRACE_SECONDS",
+            "KUBEOPENCODE_REPORT_BYTES",
             "KUBEOPENCODE_PROFILE",
             "KUBEOPENCODE_SECRETS",
         ]

@@ -1,10 +1,12 @@
 //! What the agent left in each checkout, as git tells it.
 //!
-//! The agent had the checkout for itself and may have configured anything in it. Hooks, file system monitors and locks
-//! are turned off, the environment is bare, and no question takes for ever. What is left (a `filter` of the
-//! checkout) runs with no more rights than the agent had.
+//! The agent had the checkout for itself and may have configured anything in it. Filters, hooks, file system monitors,
+//! fetching of what is missing and locks are turned off, the environment is bare, and no question takes for ever. What
+//! git runs all the same (a submodule has a configuration of its own) has no more rights than the agent had, and is to be
+//! ended before anything is made of the answers.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::Path,
     process::{Command, Stdio},
@@ -66,7 +68,14 @@ fn fill(
     if !path.join(".git").exists() {
         return Err("there is no repository any more".to_owned());
     }
-    let ask = |arguments: &[&str]| git(path, config, arguments, until);
+    let git = Git {
+        path,
+        config,
+        until,
+        off: Vec::new(),
+    };
+    let git = git.without_filters()?;
+    let ask = |arguments: &[&str]| git.ask(arguments);
     let output = ask(&[
         "status",
         "--porcelain=v2",
@@ -137,35 +146,96 @@ fn status(report: &mut CheckoutReport, text: &str) {
     report.dirty = Some(false);
 }
 
-/// Asks git something about the checkout at `path`. An answer that was cut is an answer.
-fn git(path: &Path, config: &Path, arguments: &[&str], until: Instant) -> Result<Output, String> {
-    let mut command = Command::new("git");
-    command
-        .arg("--no-optional-locks")
-        .args(["-c", "core.fsmonitor=false"])
-        .args(["-c", "core.hooksPath=/dev/null"])
-        .args(["-c", "core.pager=cat"])
-        .args(arguments)
-        .current_dir(path)
-        .stdin(Stdio::null())
-        .env_clear()
-        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-        .env("HOME", "/nonexistent")
-        .env("LC_ALL", "C")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", config)
-        .env("GIT_CEILING_DIRECTORIES", path.parent().unwrap_or(path))
-        .env("GIT_TERMINAL_PROMPT", "0");
-    let limits = Limits {
-        until: Some(until),
-        silence: None,
-        output: ANSWER,
-    };
-    let output =
+/// Whoever asks git about the checkout at `path`.
+struct Git<'a> {
+    path: &'a Path,
+    config: &'a Path,
+    until: Instant,
+    /// Keys of its configuration that are overruled, and by what.
+    off: Vec<(String, &'static str)>,
+}
+
+/// What makes a filter of git run a program; without any of it the files are as they are.
+const FILTER: [(&str, &str); 4] = [
+    ("clean", ""),
+    ("smudge", ""),
+    ("process", ""),
+    ("required", "false"),
+];
+
+impl Git<'_> {
+    /// The same, with each filter that is configured turned off. git has no setting for all of them.
+    fn without_filters(mut self) -> Result<Self, String> {
+        let question = ["config", "-z", "--name-only", "--get-regexp", "^filter\\."];
+        let output = self.run(&question)?;
+        match output.end {
+            End::Exited(status) if status.success() => {}
+            // There are none.
+            End::Exited(status) if status.code() == Some(1) => return Ok(self),
+            End::TooMuch => {
+                return Err("more filters are configured in it than are read".to_owned());
+            }
+            _ => return output_of(output).map(|_| self),
+        }
+        let names: BTreeSet<String> = String::from_utf8_lossy(&output.stdout)
+            .split('\0')
+            .filter_map(|key| Some(key.strip_prefix("filter.")?.rsplit_once('.')?.0.to_owned()))
+            .collect();
+        for name in names {
+            let keys = FILTER.map(|(key, value)| (format!("filter.{name}.{key}"), value));
+            self.off.extend(keys);
+        }
+        Ok(self)
+    }
+
+    /// Asks git something. An answer that was cut is an answer.
+    fn ask(&self, arguments: &[&str]) -> Result<Output, String> {
+        output_of(self.run(arguments)?)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<Output, String> {
+        let Self { path, config, .. } = self;
+        let mut command = Command::new("git");
+        command
+            .arg("--no-optional-locks")
+            .args(["-c", "core.fsmonitor=false"])
+            .args(["-c", "core.hooksPath=/dev/null"])
+            .args(["-c", "core.pager=cat"])
+            .args(arguments)
+            .current_dir(path)
+            .stdin(Stdio::null())
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .env("HOME", "/nonexistent")
+            .env("LC_ALL", "C")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", config)
+            .env("GIT_CEILING_DIRECTORIES", path.parent().unwrap_or(path))
+            .env("GIT_TERMINAL_PROMPT", "0")
+            // An object that is missing is not fetched: how, would be for the checkout to say.
+            .env("GIT_NO_LAZY_FETCH", "1")
+            .env("GIT_ALLOW_PROTOCOL", "none")
+            // Not by -c: a name may have a = in it.
+            .env("GIT_CONFIG_COUNT", self.off.len().to_string());
+        for (number, (key, value)) in self.off.iter().enumerate() {
+            command
+                .env(format!("GIT_CONFIG_KEY_{number}"), key)
+                .env(format!("GIT_CONFIG_VALUE_{number}"), value);
+        }
+        let limits = Limits {
+            until: Some(self.until),
+            silence: None,
+            output: ANSWER,
+        };
         run(&mut command, limits, &Untold, |_| {}).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => "there is no git in the agent's image to ask".to_owned(),
             _ => format!("cannot run git: {error}"),
-        })?;
+        })
+    }
+}
+
+/// What there is of an answer, or why there is none.
+fn output_of(output: Output) -> Result<Output, String> {
     match output.end {
         End::TooMuch => Ok(output),
         End::TimedOut => Err("git took too long to answer".to_owned()),

@@ -8,13 +8,20 @@ use std::{
     fs::File,
     io::{self, PipeReader, PipeWriter, Read as _, Write as _},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::Instant,
 };
 
-use kubeopencode_agents::{Dollars, Ended, Event, Facts, Half, Profile, Reader};
-use kubeopencode_engine::handover::{AgentReport, FailureReport, Limits, Passed, UsageReport};
+use kubeopencode_agents::{
+    Dollars, Ended, Event, Facts, Failure, FailureClass, Half, Profile, Reader,
+};
+use kubeopencode_engine::handover::{
+    AgentReport, FailureReport, Limits, Passed, UNKNOWN, UsageReport,
+};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 /// How much is taken from the pipe at once.
@@ -24,6 +31,7 @@ const ROOM: usize = 1 << 20;
 
 /// An agent that is listened to.
 pub(super) struct Hearing {
+    profile: &'static Profile,
     heard: Arc<Mutex<Heard>>,
     /// Readable once a limit was passed, and never because the thread has ended.
     passed: Arc<OwnedFd>,
@@ -41,7 +49,10 @@ struct Heard {
 impl Hearing {
     /// Begins to listen, before there is an agent: one that could not be listened to is not started. What comes back is
     /// to be its standard output, and is to be closed here once it has it.
-    pub(super) fn begin(profile: &Profile, limits: &Limits) -> io::Result<(Self, PipeWriter)> {
+    pub(super) fn begin(
+        profile: &'static Profile,
+        limits: &Limits,
+    ) -> io::Result<(Self, PipeWriter)> {
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         let (stdout, agents_end) = io::pipe()?;
         // Agents end without waiting until what they said last has gone out: what the pipe has room for is not lost.
@@ -63,6 +74,7 @@ impl Hearing {
                 drop(running);
             })?;
         let hearing = Self {
+            profile,
             heard,
             passed,
             ended,
@@ -80,10 +92,12 @@ impl Hearing {
         lock(&self.heard).passed.clone()
     }
 
-    /// Waits for the end of the stream, but no longer than that.
+    /// Waits for the end of the stream, but no longer than that: what comes then is not heard.
     pub(super) fn wait(&self, until: Instant) {
         let patience = until.saturating_duration_since(Instant::now());
-        let _ = self.ended.recv_timeout(patience);
+        if self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            lock(&self.heard).facts.note(&Event::Unread);
+        }
     }
 
     /// What the agent told, if anything.
@@ -91,12 +105,7 @@ impl Hearing {
         let heard = lock(&self.heard);
         let told = heard.facts.clone().told();
         let unread = heard.unread;
-        told.map(|facts| report(facts, unread)).or_else(|| {
-            (unread > 0).then(|| AgentReport {
-                unread,
-                ..AgentReport::default()
-            })
-        })
+        told.map(|facts| report(facts, unread, self.profile))
     }
 }
 
@@ -104,9 +113,14 @@ fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
     heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn report(facts: Facts, unread: u64) -> AgentReport {
-    let unfinished = facts.unfinished();
-    let failure = facts.failure.map(|failure| FailureReport {
+fn report(facts: Facts, unread: u64, profile: &Profile) -> AgentReport {
+    let unfinished = facts.unfinished(profile);
+    let refusal = facts.refusal.filter(|_| unfinished == Some(Half::Refused));
+    let refusal = refusal.map(|message| Failure {
+        class: FailureClass::PermissionRefused,
+        message,
+    });
+    let failure = facts.failure.or(refusal).map(|failure| FailureReport {
         class: failure.class.as_str().to_owned(),
         message: failure.message,
     });
@@ -129,6 +143,7 @@ fn report(facts: Facts, unread: u64) -> AgentReport {
             Some(Half::Failed) | None => None,
         },
         unread,
+        end_is_unread: facts.unread,
     }
 }
 
@@ -148,7 +163,10 @@ impl Copy {
             match stdout.read(&mut piece) {
                 Ok(0) => break,
                 // Nobody reads our output any more: then the agent's pipe goes too, and it hears of that as it would alone.
-                Ok(read) if pass_on(&self.out, &piece[..read]).is_err() => return,
+                Ok(read) if pass_on(&self.out, &piece[..read]).is_err() => {
+                    lock(&self.heard).facts.note(&Event::Unread);
+                    return;
+                }
                 Ok(read) => self.hear(&piece[..read]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => break,
@@ -200,6 +218,7 @@ fn passed(limits: &Limits, facts: &Facts, event: &Event) -> Option<Passed> {
             limit: limit.to_owned(),
             allowed,
             reached,
+            ended_by_itself: false,
         })
     };
     match event {
@@ -209,15 +228,55 @@ fn passed(limits: &Limits, facts: &Facts, event: &Event) -> Option<Passed> {
             }
             _ => None,
         },
-        Event::StepEnded { ended, .. } if *ended != Ended::ByItself => {
+        Event::StepEnded {
+            ended,
+            usage: of_it,
+        } if *ended != Ended::ByItself => {
             let usage = facts.usage.unwrap_or_default();
             if let Some(tokens) = limits.tokens.filter(|tokens| usage.tokens() > *tokens) {
                 return over("tokens", tokens.to_string(), usage.tokens().to_string());
             }
             let allowed: Dollars = limits.cost.as_ref()?.parse().ok()?;
+            // Of a model without a price nothing would ever be passed.
+            if of_it.cost.is_none() && of_it.tokens() > 0 {
+                return over("cost", allowed.to_string(), UNKNOWN.to_owned());
+            }
             let cost = usage.cost.filter(|cost| *cost > allowed)?;
             over("cost", allowed.to_string(), cost.to_string())
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kubeopencode_agents::Usage;
+
+    use super::*;
+
+    #[test]
+    fn a_limit_of_cost_ends_an_agent_whose_cost_is_not_known() {
+        let limits = Limits {
+            cost: Some("5".to_owned()),
+            ..Limits::default()
+        };
+        let reached = |limits: &Limits, ended, cost: Option<&str>, output| {
+            let usage = Usage {
+                output,
+                cost: cost.and_then(|cost| cost.parse().ok()),
+                ..Usage::default()
+            };
+            let event = Event::StepEnded { ended, usage };
+            let mut facts = Facts::default();
+            facts.note(&event);
+            passed(limits, &facts, &event).map(|passed| passed.reached)
+        };
+        let unknown = Some(UNKNOWN.to_owned());
+        assert_eq!(reached(&limits, Ended::ForATool, None, 1), unknown);
+        assert_eq!(reached(&limits, Ended::ForATool, Some("1"), 1), None);
+        // Nothing was used, it had ended anyway, or nobody wants to know.
+        assert_eq!(reached(&limits, Ended::ForATool, None, 0), None);
+        assert_eq!(reached(&limits, Ended::ByItself, None, 1), None);
+        assert_eq!(reached(&Limits::default(), Ended::ForATool, None, 1), None);
     }
 }

@@ -4,7 +4,7 @@
 //! cannot reach into this process. So nobody else asks, and nobody else hears the answer.
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     os::{
         fd::{AsFd as _, BorrowedFd},
         unix::net::UnixStream,
@@ -22,7 +22,10 @@ use rustix::{
     fs::inotify,
 };
 
-use super::{ENDING, Settings, Watch};
+use super::{
+    Settings,
+    watch::{ENDING, Watch},
+};
 use crate::run::timespec;
 
 /// How long `git-push` may take to listen: its container has been started before this one.
@@ -81,6 +84,14 @@ pub(super) struct Pushed {
 }
 
 impl Pushed {
+    /// Nobody was asked, for this reason.
+    pub fn nothing(why: &str) -> Self {
+        Self {
+            answers: Vec::new(),
+            otherwise: why.to_owned(),
+        }
+    }
+
     /// Enters it into the reports.
     pub fn enter(&self, records: &[CheckoutRecord], reports: &mut [CheckoutReport]) {
         for report in reports {
@@ -166,11 +177,7 @@ impl GitPush {
         // It writes all of it at once, and has nothing to wait for.
         self.0.set_read_timeout(Some(Duration::from_secs(1)))?;
         let mut answer = Vec::new();
-        let mut byte = [0];
-        let mut limited = (&mut self.0).take(ANSWER);
-        while limited.read(&mut byte)? == 1 && byte != *b"\n" {
-            answer.push(byte[0]);
-        }
+        BufReader::new((&self.0).take(ANSWER)).read_until(b'\n', &mut answer)?;
         if answer.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

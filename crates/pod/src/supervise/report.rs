@@ -3,10 +3,8 @@
 
 use std::{fs, io, path::Path};
 
-use kubeopencode_engine::handover::{CheckoutReport, MAX_TERMINATION_MESSAGE, Report};
-use serde_json::Value;
-
 use crate::scrub::Scrub;
+use kubeopencode_engine::handover::{CheckoutReport, Report};
 
 /// Longest text of an error, in bytes.
 const LONGEST_ERROR: usize = 512;
@@ -21,40 +19,49 @@ const LONGEST_FAILURE: usize = 240;
 /// The same, of a few words: a name, the subject of a commit.
 const LONGEST_WORDS: usize = 72;
 
-/// Writes the report as JSON of at most [`MAX_TERMINATION_MESSAGE`] bytes, and without the agent's secrets. They are hidden
+/// Writes the report as JSON of at most so many bytes, and without the agent's secrets. They are hidden
 /// before anything is cut: half a secret is one too, and nobody knows it any more.
-pub(super) fn write(path: &Path, report: &Report, scrub: &Scrub) -> io::Result<()> {
-    fs::write(path, fit(without_secrets(report, scrub)?)?)
+pub(super) fn write(path: &Path, report: &Report, scrub: &Scrub, most: usize) -> io::Result<()> {
+    fs::write(path, fit(without_secrets(report.clone(), scrub), most)?)
 }
 
-fn without_secrets(report: &Report, scrub: &Scrub) -> io::Result<Report> {
-    fn hide(value: &mut Value, scrub: &Scrub) {
-        match value {
-            Value::String(text) => *text = scrub.clean(text),
-            Value::Array(items) => items.iter_mut().for_each(|item| hide(item, scrub)),
-            Value::Object(fields) => fields.values_mut().for_each(|field| hide(field, scrub)),
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
-        }
+/// Only what the agent or a server wrote: what is ours and the plan's is how the operator finds things again, and hashes
+/// are git's.
+fn without_secrets(mut report: Report, scrub: &Scrub) -> Report {
+    let agent = report.agent.iter_mut().flat_map(|agent| {
+        let failure = agent.failure.as_mut().map(|failure| &mut failure.message);
+        [
+            agent.session.as_mut(),
+            agent.message.as_mut(),
+            agent.stopped.as_mut(),
+            failure,
+        ]
+    });
+    let checkouts = report.checkouts.iter_mut().flat_map(|checkout| {
+        let pushed = checkout.pushed.as_mut();
+        let subjects = checkout.newest.iter_mut().map(|commit| &mut commit.subject);
+        [
+            checkout.branch.as_mut(),
+            checkout.error.as_mut(),
+            pushed.and_then(|pushed| pushed.message.as_mut()),
+        ]
+        .into_iter()
+        .chain(subjects.map(Some))
+    });
+    let texts = agent.chain(checkouts).flatten();
+    for text in texts.chain(report.error.as_mut()) {
+        *text = scrub.clean(text);
     }
-    let mut value = serde_json::to_value(report)?;
-    hide(&mut value, scrub);
-    // A secret may be a word of our own; then there is nothing to be said of what has it.
-    Ok(serde_json::from_value(value).unwrap_or_else(|_| Report {
-        exit_code: report.exit_code,
-        duration_millis: report.duration_millis,
-        told_to_end: report.told_to_end,
-        timed_out_after_seconds: report.timed_out_after_seconds,
-        ..Report::default()
-    }))
+    report
 }
 
 /// What is least missed goes first: subjects of commits, words about checkouts, most of the agent's last message, whole
 /// checkouts, from the end, those last whose commits were not pushed. What happened to the agent stays.
-fn fit(mut report: Report) -> io::Result<Vec<u8>> {
+fn fit(mut report: Report, most: usize) -> io::Result<Vec<u8>> {
     shorten(&mut report);
     let fits = |report: &Report| {
         let json = serde_json::to_vec(report)?;
-        Ok::<_, io::Error>((json.len() <= MAX_TERMINATION_MESSAGE).then_some(json))
+        Ok::<_, io::Error>((json.len() <= most).then_some(json))
     };
     for drop_one in [drop_subject, drop_words, drop_message, drop_checkout] {
         loop {
@@ -197,6 +204,9 @@ mod tests {
 
     use super::*;
 
+    /// In the Pod with the most containers.
+    const MOST: usize = kubeopencode_engine::handover::SHORTEST_TERMINATION_MESSAGE;
+
     /// Up to so many characters, of one that JSON writes as one byte, as two to four, or as six.
     fn text(longest: usize) -> impl Strategy<Value = String> {
         let letter = prop::sample::select(vec!["a", "\u{1}", "\"", "ü", "\u{10ffff}"]);
@@ -229,6 +239,7 @@ mod tests {
                     failure,
                     stopped,
                     unread,
+                    end_is_unread: unread == 1,
                 }
             },
         )
@@ -282,7 +293,7 @@ mod tests {
         ) {
             let (exit_code, timed_out_after_seconds, duration_millis) = ended;
             let most = || u64::MAX.to_string();
-            let passed = passed.then(|| Passed { limit: "duration".to_owned(), allowed: most(), reached: most() });
+            let passed = passed.then(|| Passed { limit: "duration".to_owned(), allowed: most(), reached: most(), ended_by_itself: true });
             let report = Report {
                 exit_code,
                 signal: exit_code.is_none().then(|| "SIGVTALRM".to_owned()),
@@ -294,8 +305,8 @@ mod tests {
                 duration_millis,
                 checkouts,
             };
-            let json = fit(report.clone()).unwrap();
-            prop_assert!(json.len() <= MAX_TERMINATION_MESSAGE, "{} bytes", json.len());
+            let json = fit(report.clone(), MOST).unwrap();
+            prop_assert!(json.len() <= MOST, "{} bytes", json.len());
             let read: Report = serde_json::from_slice(&json).unwrap();
             prop_assert_eq!(read.exit_code, report.exit_code);
             prop_assert_eq!(&read.signal, &report.signal);
@@ -344,8 +355,8 @@ mod tests {
             agent: Some(agent),
             ..report
         };
-        let json = fit(report).unwrap();
-        assert!(json.len() <= MAX_TERMINATION_MESSAGE, "{}", json.len());
+        let json = fit(report, MOST).unwrap();
+        assert!(json.len() <= MOST, "{}", json.len());
         let read: Report = serde_json::from_slice(&json).unwrap();
         assert_eq!(read.agent.unwrap().steps, u64::MAX);
         assert_eq!(read.exit_code, Some(3));
@@ -364,14 +375,82 @@ mod tests {
             ],
             ..Report::default()
         };
-        let json = fit(report).unwrap();
-        assert!(json.len() <= MAX_TERMINATION_MESSAGE);
+        let json = fit(report, MOST).unwrap();
+        assert!(json.len() <= MOST);
         let read: Report = serde_json::from_slice(&json).unwrap();
         assert!(
             read.checkouts.len() > 20,
             "as many as fit: {}",
             read.checkouts.len()
         );
+    }
+
+    /// A credential may be any word, such as the directory that all of it is in.
+    #[test]
+    fn where_things_are_is_no_secret() {
+        let mut scrub = Scrub::new();
+        scrub.hide("me", "/workspace");
+        scrub.hide("me", "kubeopencode");
+        let id = "0123456789012345678901234567890123456789";
+        scrub.hide("me", id);
+        let pushed = PushReport {
+            branch: "kubeopencode/fix".to_owned(),
+            state: PushState::Refused,
+            head: Some(id.to_owned()),
+            message: Some("kubeopencode says no".to_owned()),
+        };
+        let checkout = CheckoutReport {
+            path: "/workspace/repository".to_owned(),
+            branch: Some("of-kubeopencode".to_owned()),
+            base: Some(id.to_owned()),
+            head: Some(id.to_owned()),
+            pushed: Some(pushed.clone()),
+            ..CheckoutReport::default()
+        };
+        let report = Report {
+            checkouts: vec![checkout.clone()],
+            ..Report::default()
+        };
+        let cleaned = without_secrets(report, &scrub).checkouts.remove(0);
+        let expected = CheckoutReport {
+            branch: Some("of-***".to_owned()),
+            pushed: Some(PushReport {
+                message: Some("*** says no".to_owned()),
+                ..pushed
+            }),
+            ..checkout
+        };
+        assert_eq!(cleaned, expected);
+    }
+
+    /// What an ordinary run has to say: a message, and ten commits whose subjects are as long as git likes them.
+    #[test]
+    fn ten_commits_fit_where_there_are_three_containers() {
+        let commit = |number: usize| CommitReport {
+            id: format!("012345{number}"),
+            subject: "Do one thing, and say what it is in the fifty letters".to_owned(),
+        };
+        let checkout = CheckoutReport {
+            path: "/workspace/repository".to_owned(),
+            branch: Some("work".to_owned()),
+            base: Some("0".repeat(40)),
+            head: Some("1".repeat(40)),
+            newest: (0..10).map(commit).collect(),
+            ..CheckoutReport::default()
+        };
+        let agent = AgentReport {
+            message: Some("I did it. ".repeat(30)),
+            ..AgentReport::default()
+        };
+        let report = Report {
+            exit_code: Some(0),
+            agent: Some(agent),
+            checkouts: vec![checkout],
+            ..Report::default()
+        };
+        let most = kubeopencode_engine::handover::termination_message(3);
+        let json = fit(report.clone(), most).unwrap();
+        assert_eq!(serde_json::from_slice::<Report>(&json).unwrap(), report);
     }
 
     #[test]
@@ -395,8 +474,8 @@ mod tests {
             agent: Some(agent),
             ..Report::default()
         };
-        let json = fit(report).unwrap();
-        assert!(json.len() <= MAX_TERMINATION_MESSAGE);
+        let json = fit(report, MOST).unwrap();
+        assert!(json.len() <= MOST);
         let read: Report = serde_json::from_slice(&json).unwrap();
         let subjects: Vec<usize> = read.checkouts.iter().map(|it| it.newest.len()).collect();
         assert_eq!(subjects, [4, 3]);

@@ -36,6 +36,16 @@ pub(super) fn signal_all(signal: Signal) {
     }
 }
 
+/// Kills every process below this one. As PID 1 with one call, which no fork can get away from: all that this process may
+/// signal are below it, or came in from outside of the container. Else one by one, as they are seen.
+pub(super) fn kill_all() {
+    if getpid().as_raw() == 1 {
+        let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+    } else {
+        signal_all(Signal::SIGKILL);
+    }
+}
+
 /// All processes below this one.
 fn descendants() -> Vec<Process> {
     let mut children: BTreeMap<i32, Vec<Process>> = BTreeMap::new();

@@ -65,6 +65,10 @@ fn an_agent_that_is_content_with_half_its_work_does_not_succeed() {
     assert_eq!(report["exitCode"], 0);
     assert_eq!(report["agent"]["stopped"], "after a tool call");
     assert_eq!(report["agent"]["refused"], 1);
+    let failure = &report["agent"]["failure"];
+    assert_eq!(failure["class"], "PermissionRefused");
+    let said = failure["message"].as_str().unwrap();
+    assert!(said.contains("rejected permission"), "{said}");
     // Its own exit code says more.
     let ran = run(&mut listened(
         &world,
@@ -107,8 +111,8 @@ fn a_limit_that_is_passed_ends_the_agent_as_a_stop_does() {
 #[test]
 fn a_stream_of_any_size_goes_through_in_little_memory() {
     let world = World::new();
-    // One line of 20 MB, then 200 MB of others, then an event.
-    let script = r#"head -c 20000000 /dev/zero | tr '\0' x; echo; yes '{"type":"text","part":{"text":"hello"}}' | head -c 200000000; echo; cat "$FIXTURES"/ok-write.jsonl; grep VmHWM /proc/$PPID/status >&2"#;
+    // One line that would take a hundred times the memory when it is read, one of 20 MB, then 200 MB of others, then an event.
+    let script = r#"printf '{"a":['; yes '{"":0},' | tr -d '\n' | head -c 980000; echo '{}]}'; head -c 20000000 /dev/zero | tr '\0' x; echo; yes '{"type":"text","part":{"text":"hello"}}' | head -c 200000000; echo; cat "$FIXTURES"/ok-write.jsonl; grep VmHWM /proc/$PPID/status >&2"#;
     let mut supervise = listened(&world, "{}", script);
     let mut child = supervise.stderr(Stdio::piped()).spawn().unwrap();
     let mut stdout = child.stdout.take().unwrap();
@@ -131,9 +135,9 @@ fn a_stream_of_any_size_goes_through_in_little_memory() {
     let fixture = fs::metadata(format!("{}/ok-write.jsonl", fixtures()))
         .unwrap()
         .len();
-    assert_eq!(bytes as u64, 220_000_002 + fixture);
+    assert_eq!(bytes as u64, 220_000_002 + 980_011 + fixture);
     let agent = &report(&world)["agent"];
-    assert_eq!(agent["unread"], 1, "the long line");
+    assert_eq!(agent["unread"], 2, "the first two");
     assert_eq!(agent["steps"], 2);
     let kilobytes: u64 = most.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(kilobytes < 32 * 1024, "{most}");
@@ -195,11 +199,9 @@ fn an_agent_that_passed_a_limit_and_ended_at_once_is_over_it_too() {
         let script = "cat \"$FIXTURES\"/ok-write.jsonl";
         let ran = run(&mut listened(&world, r#"{"steps":1}"#, script));
         assert_eq!(ran.code, 124, "{}", ran.stderr);
-        let report = report(&world);
-        assert_eq!(
-            report["passed"],
-            json!({"limit": "steps", "allowed": "1", "reached": "2"})
-        );
+        let passed = &report(&world)["passed"];
+        let said = ["limit", "allowed", "reached"].map(|field| &passed[field]);
+        assert_eq!(said, ["steps", "1", "2"], "{passed}");
     }
 }
 
@@ -212,6 +214,38 @@ fn a_stream_that_is_cut_is_work_that_is_not_done() {
     assert_eq!(
         report(&world)["agent"]["stopped"],
         "in the middle of a step"
+    );
+}
+
+/// What a session was about is in its last line, and can be of any length.
+#[test]
+fn an_end_that_is_too_long_to_be_read_is_no_failure() {
+    let world = World::new();
+    let mut supervise = listened(
+        &world,
+        "{}",
+        "head -n -1 \"$FIXTURES\"/claude-code-stream-json-ok.jsonl
+         printf '{\"type\":\"result\",\"result\":\"'; head -c 2000000 /dev/zero | tr '\\0' x; echo '\"}'",
+    );
+    let ran = run(supervise.env("KUBEOPENCODE_PROFILE", "ClaudeCode"));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let agent = &report(&world)["agent"];
+    assert_eq!(
+        (&agent["unread"], &agent["endIsUnread"]),
+        (&json!(1), &json!(true))
+    );
+    assert_eq!(agent["stopped"], Value::Null);
+}
+
+#[test]
+fn a_session_without_an_end_is_work_that_is_not_done() {
+    let world = World::new();
+    let script = "head -n 1 \"$FIXTURES\"/claude-code-stream-json-ok.jsonl";
+    let ran = run(listened(&world, "{}", script).env("KUBEOPENCODE_PROFILE", "ClaudeCode"));
+    assert_eq!(ran.code, 70, "{ran:?}");
+    assert_eq!(
+        report(&world)["agent"]["stopped"],
+        "before it told of its end"
     );
 }
 

@@ -2,11 +2,12 @@
 //! credentials.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{BufRead as _, BufReader, Write as _},
     os::unix::{fs::symlink, net::UnixStream},
     path::Path,
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -318,6 +319,59 @@ fn the_agents_own_failure_stays_its_own_and_its_commits_arrive() {
     let (code, checkout) = supervised(&world, "echo one >> file; git commit -qam one; exit 3");
     assert_eq!(code, 3);
     assert_eq!(checkout["pushed"]["state"], "Pushed");
+}
+
+/// It could change what is read. Needs root: a process that cannot be killed is one of another user.
+#[test]
+fn a_process_that_cannot_be_killed_keeps_everything_from_being_pushed() {
+    let world = checked_out(json!({}));
+    let sidecar = Sidecar::start(&world);
+    let inner = supervise(
+        &world,
+        "echo one >> file; git commit -qam one
+         setpriv --reuid=12345 --clear-groups sh -c 'echo ready; exec sleep 1000' | { read -r line; kill -TERM $PPID; sleep 1000; }",
+    );
+    let without_kill = ["--bounding-set=-kill", "--inh-caps=-kill"];
+    // A short grace: then it is given up soon.
+    let arguments = inner
+        .get_args()
+        .map(|it| if it == "30" { OsStr::new("2") } else { it });
+    let namespace = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+    let possible = Command::new("unshare")
+        .args(namespace)
+        .arg("setpriv")
+        .args(without_kill)
+        .args(["setpriv", "--reuid=12345", "--clear-groups", "true"])
+        .output();
+    if !possible.is_ok_and(|output| output.status.success()) {
+        eprintln!("NOT TESTED: a process that cannot be killed, because that takes root");
+        return;
+    }
+    // What is left behind ends with the namespace.
+    let mut unshare = Command::new("unshare");
+    unshare
+        .args(namespace)
+        .args(["sh", "-c", r#""$@"; exit $?"#, "sh", "setpriv"])
+        .args(without_kill)
+        .arg(inner.get_program())
+        .args(arguments)
+        .current_dir(world.path("workspace/it"))
+        .env_clear()
+        .envs(
+            inner
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .stderr(Stdio::piped());
+    let output = finish(unshare.spawn().unwrap());
+    sidecar.end(&world);
+    assert_eq!(output.status.code(), Some(143), "{output:?}");
+    let pushed: Value = serde_json::from_str(&world.read("report")).unwrap();
+    let pushed = &pushed["checkouts"][0]["pushed"];
+    assert_eq!(pushed["state"], "Failed", "{pushed}");
+    let message = pushed["message"].as_str().unwrap();
+    assert!(message.contains("could not be ended"), "{message}");
+    assert_eq!(branches(&world), AS_BEFORE);
 }
 
 #[test]
@@ -747,11 +801,15 @@ fn what_looking_at_the_checkout_may_run_is_run_after_the_push() {
     let (code, checkout) = supervised(
         &world,
         &format!(
-            "echo one >> file; git commit -qam one; git config filter.trap.clean 'touch {canary}; cat'; \
+            "git init -q module; cd module; echo one > file; git add file; git commit -qm one; \
+             git -C .. add module; git -C .. commit -qm one; git config filter.trap.clean 'touch {canary}; cat'; \
              echo '* filter=trap' > .gitattributes; touch -d '1 hour ago' file"
         ),
     );
-    assert!(world.path("canary").exists(), "git status runs it");
+    assert!(
+        world.path("canary").exists(),
+        "git status runs it in a submodule"
+    );
     assert_eq!(checkout["pushed"]["state"], "Pushed", "{code} {checkout}");
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn supervised(world: &World, grace: u32, command: &[&str]) -> Command
     supervise
 }
 
-fn script(world: &World, script: &str) -> Ran {
+pub(crate) fn script(world: &World, script: &str) -> Ran {
     run(&mut supervised(world, 30, &["sh", "-c", script]))
 }
 
@@ -442,7 +442,7 @@ fn the_agent_starts_as_it_would_without_a_supervisor() {
 }
 
 /// A world with a checkout, made by `git-init`.
-fn with_checkout() -> (World, String) {
+pub(crate) fn with_checkout() -> (World, String) {
     let world = World::new();
     let [.., base] = world.repository("source");
     world.cloned(json!({ "repository": format!("file://{}", world.text("source")) }));

@@ -30,6 +30,7 @@ pub fn to_report(result: &api::TaskResult) -> Report {
         }),
         stopped: result.stopped.clone(),
         unread: unsigned(result.unread_lines),
+        end_is_unread: false,
     };
     Report {
         exit_code: result.exit_code,
@@ -41,6 +42,7 @@ pub fn to_report(result: &api::TaskResult) -> Report {
             limit: passed.limit.clone(),
             allowed: passed.allowed.clone(),
             reached: passed.reached.clone(),
+            ended_by_itself: false,
         }),
         agent: result.steps.is_some().then_some(agent),
         duration_millis: unsigned(result.duration_millis),

@@ -1,0 +1,113 @@
+//! How `supervise` is told what to do, and how long each part of the end may take.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use kubeopencode_agents::Profile;
+use kubeopencode_engine::handover::{
+    GRACE_VARIABLE, LIMITS_VARIABLE, LONGEST_TERMINATION_MESSAGE, Limits, PROFILE_VARIABLE,
+    PUSH_VARIABLE, Passed, REPORT_BYTES_VARIABLE, SECRETS_VARIABLE, SHORTEST_TERMINATION_MESSAGE,
+    Secrets, TERMINATION_LOG, TIMEOUT_VARIABLE, TOOLS_DIR,
+};
+
+use super::watch::Over;
+
+/// Kubernetes' `terminationGracePeriodSeconds` where nobody said another.
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+
+/// Where things are, and how long the end may take.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The Pod's grace period: after it the kubelet kills the container, so everything has to be over a little earlier.
+    pub grace: Duration,
+    /// How long the agent may run before it is told to end; `None` is for ever. Whole seconds.
+    pub timeout: Option<Duration>,
+    /// Where the report goes.
+    pub termination_log: PathBuf,
+    /// How many bytes it may have at most.
+    pub report_bytes: usize,
+    /// Where `git-init` left its records.
+    pub tools_dir: PathBuf,
+    /// Where `git-push` listens; `None`: nothing is pushed.
+    pub push_socket: Option<PathBuf>,
+    /// The agent, where its events are to be read.
+    pub profile: Option<&'static Profile>,
+    /// How much it may do.
+    pub limits: Limits,
+    /// Where it has its secrets.
+    pub secrets: Secrets,
+}
+
+impl Settings {
+    /// The constants of the handover, and what its environment variables say. What they say and cannot be read is taken as
+    /// not said.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let seconds = |variable| {
+            let seconds = std::env::var(variable).ok()?.parse().ok()?;
+            Some(Duration::from_secs(seconds))
+        };
+        let secrets = std::env::var(SECRETS_VARIABLE).ok();
+        Self {
+            grace: seconds(GRACE_VARIABLE).unwrap_or(DEFAULT_GRACE),
+            timeout: seconds(TIMEOUT_VARIABLE),
+            termination_log: TERMINATION_LOG.into(),
+            report_bytes: std::env::var(REPORT_BYTES_VARIABLE)
+                .ok()
+                .and_then(|bytes| bytes.parse().ok())
+                .unwrap_or(SHORTEST_TERMINATION_MESSAGE)
+                .clamp(SHORTEST_TERMINATION_MESSAGE, LONGEST_TERMINATION_MESSAGE),
+            tools_dir: TOOLS_DIR.into(),
+            push_socket: std::env::var_os(PUSH_VARIABLE).map(PathBuf::from),
+            profile: std::env::var(PROFILE_VARIABLE)
+                .ok()
+                .and_then(|name| Profile::named(&name)),
+            limits: std::env::var(LIMITS_VARIABLE)
+                .ok()
+                .and_then(|limits| serde_json::from_str(&limits).ok())
+                .unwrap_or_default(),
+            secrets: secrets
+                .and_then(|secrets| serde_json::from_str(&secrets).ok())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// How long before the end of the grace the killing begins.
+    fn margin(&self) -> Duration {
+        (self.grace / 4).min(Duration::from_secs(3))
+    }
+
+    /// For how long the agent may go on after it was told to end: the grace, less what the killing and the report take.
+    pub(super) fn patience(&self) -> Duration {
+        self.grace.saturating_sub(self.margin())
+    }
+
+    /// When the agent's time is over, counted from its start, and what that is then.
+    pub(super) fn deadline(&self, began: Instant) -> Option<(Instant, Over)> {
+        // Too far to be a point in time is never.
+        let timeout = self.timeout.and_then(|timeout| {
+            Some((
+                began.checked_add(timeout)?,
+                Over::Timeout(timeout.as_secs()),
+            ))
+        });
+        let limit = self.limits.seconds.and_then(|seconds| {
+            let passed = Passed {
+                limit: "duration".to_owned(),
+                allowed: format!("{seconds} s"),
+                reached: format!("{seconds} s"),
+                ended_by_itself: false,
+            };
+            let at = began.checked_add(Duration::from_secs(seconds))?;
+            Some((at, Over::Limit(passed)))
+        });
+        timeout.into_iter().chain(limit).min_by_key(|(at, _)| *at)
+    }
+
+    /// Until when git may be asked after that: what is left then is for writing the report.
+    pub(super) fn asking(&self) -> Duration {
+        self.grace.saturating_sub(self.margin() / 3)
+    }
+}

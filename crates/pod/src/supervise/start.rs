@@ -1,0 +1,166 @@
+//! Starting the agent: with the streams and the terminal that it would have without us, or with words for why it cannot be.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::{
+        fd::AsFd as _,
+        unix::{net::UnixStream, process::CommandExt as _},
+    },
+    path::Path,
+    process::Command,
+};
+
+use kubeopencode_engine::handover::{
+    GRACE_VARIABLE, LIMITS_VARIABLE, NOT_PUSHED, PROFILE_VARIABLE, PUSH_VARIABLE,
+    REPORT_BYTES_VARIABLE, SECRETS_VARIABLE, TIMEOUT_VARIABLE,
+};
+use nix::sys::{
+    prctl,
+    signal::{SigSet, Signal},
+};
+use rustix::process::Pid;
+use signal_hook::iterator::{backend::SignalDelivery, exfiltrator::SignalOnly};
+
+use super::{
+    Settings,
+    hearing::Hearing,
+    push::{self, GitPush},
+    watch::{PASSED_ON, Signals},
+};
+
+/// Exit code of a shell for a command that is there and cannot be run.
+const NOT_EXECUTABLE: u8 = 126;
+/// Exit code of a shell for a command that is not there.
+const NOT_FOUND: u8 = 127;
+
+/// An agent that has been started, and what listens to it.
+pub(super) struct Begun {
+    pub signals: Signals,
+    pub agent: Pid,
+    pub hearing: Option<Hearing>,
+}
+
+/// Gets everything ready, `git-push` too where there is one, and starts the agent; or answers exit code and words for why not.
+pub(super) fn begin(
+    command: &[OsString],
+    settings: &Settings,
+) -> Result<(Begun, Option<GitPush>), (u8, String)> {
+    let signals = listen().map_err(|error| cannot_start(command, &error))?;
+    let git_push = settings
+        .push_socket
+        .as_ref()
+        .map(|socket| push::connect(socket, signals.get_read().as_fd()))
+        .transpose()
+        .map_err(|error| {
+            let text =
+                format!("git-push, which is to push its commits, cannot be reached: {error}");
+            (NOT_PUSHED, text)
+        })?;
+    let started = start(command, settings).map_err(|error| cannot_start(command, &error))?;
+    let (agent, hearing) = started;
+    let begun = Begun {
+        signals,
+        agent,
+        hearing,
+    };
+    Ok((begun, git_push))
+}
+
+/// Listens for the signals that matter. By handlers and not by blocking them: handlers end at exec, a mask would be the
+/// agent's too. For the same reason a mask that came from outside is taken away.
+fn listen() -> io::Result<Signals> {
+    let (read, write) = UnixStream::pair()?;
+    let numbers = PASSED_ON
+        .into_iter()
+        .chain([Signal::SIGCHLD])
+        .map(|signal| signal as i32);
+    let signals = SignalDelivery::with_pipe(read, write, SignalOnly, numbers)?;
+    SigSet::empty().thread_set_mask()?;
+    // Below another PID 1, orphans would go there.
+    prctl::set_child_subreaper(true)?;
+    Ok(signals)
+}
+
+/// Starts the agent in a process group of its own, which is what a signal from a terminal or a shell goes to.
+fn start(command: &[OsString], settings: &Settings) -> io::Result<(Pid, Option<Hearing>)> {
+    let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    // On a terminal the agent shows something for people.
+    let heard = settings
+        .profile
+        .filter(|_| !rustix::termios::isatty(rustix::stdio::stdout()));
+    let mut command = Command::new(program);
+    command.args(arguments).process_group(0);
+    for ours in [
+        GRACE_VARIABLE,
+        TIMEOUT_VARIABLE,
+        PUSH_VARIABLE,
+        PROFILE_VARIABLE,
+        LIMITS_VARIABLE,
+        REPORT_BYTES_VARIABLE,
+        SECRETS_VARIABLE,
+    ] {
+        command.env_remove(ours);
+    }
+    let hearing = heard
+        .map(|profile| Hearing::begin(profile, &settings.limits))
+        .transpose()?
+        .map(|(hearing, stdout)| {
+            command.stdout(stdout);
+            hearing
+        });
+    let agent = Pid::from_child(&command.spawn()?);
+    // With a terminal, only the group in front may read from it. It may have tried already, and have been stopped.
+    let terminal = rustix::stdio::stdin();
+    if rustix::termios::isatty(terminal) {
+        let mut background = SigSet::empty();
+        background.add(Signal::SIGTTOU);
+        background.thread_block()?;
+        if rustix::termios::tcsetpgrp(terminal, agent).is_ok() {
+            let _ = rustix::process::kill_process_group(agent, rustix::process::Signal::CONT);
+        }
+        background.thread_unblock()?;
+    }
+    Ok((agent, hearing))
+}
+
+/// Exit code and words for an agent that never ran. The arguments are not repeated: they may hold a secret.
+fn cannot_start(command: &[OsString], error: &io::Error) -> (u8, String) {
+    let program = command
+        .first()
+        .map(|program| Path::new(program).display().to_string())
+        .unwrap_or_default();
+    let missing = match error.kind() {
+        io::ErrorKind::NotFound => true,
+        // A directory of PATH that may not be looked into hides that the others have nothing.
+        io::ErrorKind::PermissionDenied => !program.contains('/') && !on_path(&program),
+        _ => false,
+    };
+    let (code, why) = match error.kind() {
+        io::ErrorKind::NotFound if Path::new(&program).exists() => (
+            NOT_FOUND,
+            "the interpreter or loader that it names is not there".to_owned(),
+        ),
+        _ if missing => (
+            NOT_FOUND,
+            "no such program in the agent's image (or on its PATH)".to_owned(),
+        ),
+        io::ErrorKind::PermissionDenied => (NOT_EXECUTABLE, "it is not executable".to_owned()),
+        io::ErrorKind::ArgumentListTooLong => (
+            NOT_EXECUTABLE,
+            "its arguments and environment are too long".to_owned(),
+        ),
+        _ if error.raw_os_error() == Some(nix::libc::ENOEXEC) => (
+            NOT_EXECUTABLE,
+            "it is neither a program for this machine nor a script that begins with #!".to_owned(),
+        ),
+        _ => (NOT_EXECUTABLE, error.to_string()),
+    };
+    (code, format!("cannot start {program}: {why}"))
+}
+
+/// Whether a directory of `PATH` has a file of this name.
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
