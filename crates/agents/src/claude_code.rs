@@ -22,6 +22,10 @@ pub(crate) const PROFILE: Profile = Profile {
         "--verbose",
         "--dangerously-skip-permissions",
     ],
+    asks_for_events: &[
+        &["--output-format", "stream-json"],
+        &["--output-format=stream-json"],
+    ],
     variables: &[
         ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
         ("DISABLE_AUTOUPDATER", "1"),

@@ -22,6 +22,7 @@ pub(crate) const PROFILE: Profile = Profile {
         "--skip-git-repo-check",
         "-",
     ],
+    asks_for_events: &[&["--json"]],
     variables: &[],
     configuration: &[],
     holds: &["steps"],

@@ -13,6 +13,7 @@
 
 mod claude_code;
 mod codex;
+mod command;
 mod event;
 mod facts;
 mod failure;

@@ -18,6 +18,7 @@ pub(crate) const PROFILE: Profile = Profile {
     program: "opencode",
     // The prompt on standard input: an argument would be re-quoted, and ends at 128 KiB.
     arguments: &["run", "--format", "json"],
+    asks_for_events: &[&["--format", "json"], &["--format=json"]],
     variables: &[
         // Asked for a permission, it would give up half-way, with exit code 0.
         ("OPENCODE_PERMISSION", r#"{"*":"allow"}"#),
