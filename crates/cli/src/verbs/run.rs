@@ -131,7 +131,6 @@ pub(crate) async fn run(arguments: &RunArgs, printer: &Printer) -> Result<ExitCo
                     printer.line(&format!("{} {}", manifest.title(), written.word()));
                 }
             }
-            create::made_for(&target.client, &manifests).await?;
             session
                 .see_through(&target.client, target.data_dir, &mut interrupts)
                 .await
