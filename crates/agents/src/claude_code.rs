@@ -21,6 +21,12 @@ pub(crate) const PROFILE: Profile = Profile {
         "stream-json",
         "--verbose",
         "--dangerously-skip-permissions",
+        // A repository's .claude/settings.json could send the key to a server of its own, and its hooks and MCP servers are
+        // run with all the variables. What it has to say to a model comes in by the variable below.
+        "--setting-sources",
+        "user",
+        "--add-dir",
+        ".",
     ],
     asks_for_events: &[
         &["--output-format", "stream-json"],
@@ -28,6 +34,7 @@ pub(crate) const PROFILE: Profile = Profile {
     ],
     variables: &[
         ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
+        ("CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD", "1"),
         ("DISABLE_AUTOUPDATER", "1"),
         // As root it refuses to work without questions, unless told that it is in a sandbox.
         ("IS_SANDBOX", "1"),

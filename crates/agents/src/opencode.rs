@@ -25,10 +25,14 @@ pub(crate) const PROFILE: Profile = Profile {
         ("OPENCODE_DISABLE_AUTOUPDATE", "1"),
         ("OPENCODE_DISABLE_MODELS_FETCH", "1"),
         ("OPENCODE_DISABLE_SHARE", "1"),
+        // A repository's opencode.json could send the key of a provider to a server of its own, and its plugins are run
+        // with all the variables.
+        ("OPENCODE_DISABLE_PROJECT_CONFIG", "1"),
     ],
     configuration: &[(
         "OPENCODE_CONFIG_CONTENT",
-        r#"{"autoupdate":false,"share":"disabled"}"#,
+        // What a repository has to say to a model it would not look for either, without its configuration.
+        r#"{"autoupdate":false,"share":"disabled","instructions":["{env:WORKSPACE_DIR}/AGENTS.md","{env:WORKSPACE_DIR}/CLAUDE.md"]}"#,
     )],
     holds: &["steps", "tokens", "cost"],
     install: "npm install -g opencode-ai",

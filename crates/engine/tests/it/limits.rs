@@ -138,7 +138,7 @@ fn a_limit_that_cannot_be_held_is_refused() {
     insta::assert_snapshot!(cluster("command: [sh, -c, ./agent]", "limits: {steps: 5}").error(), @"Task fix: limits.steps: cannot be held: nothing is known of what Agent default runs; its profile has to be one that tells of its steps, or the limit has to go");
     insta::assert_snapshot!(cluster("command: [opencode, run, hello]", "limits: {cost: '1'}").error(), @"Task fix: limits.cost: cannot be held: the command of Agent default does not make OpenCode print its events as JSON, as in `opencode run --format json`");
     // A word of the prompt makes no agent tell.
-    insta::assert_snapshot!(cluster("command: [sh, -c, \"claude -p 'fix package.json'\"]", "limits: {steps: 5}").error(), @"Task fix: limits.steps: cannot be held: the command of Agent default does not make ClaudeCode print its events as JSON, as in `claude --print --output-format stream-json --verbose --dangerously-skip-permissions`");
+    insta::assert_snapshot!(cluster("command: [sh, -c, \"claude -p 'fix package.json'\"]", "limits: {steps: 5}").error(), @"Task fix: limits.steps: cannot be held: the command of Agent default does not make ClaudeCode print its events as JSON, as in `claude --print --output-format stream-json --verbose --dangerously-skip-permissions --setting-sources user --add-dir .`");
     // Whose limit has to change: the one that holds.
     let whose = |agent: &str, task: &str| {
         let error = cluster(&format!("profile: Codex, {agent}"), task).error();
