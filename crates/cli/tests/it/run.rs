@@ -227,6 +227,43 @@ fn commits_come_back_as_a_branch_and_nothing_else_is_touched() {
     assert_eq!(sandbox.leftovers(), Vec::<String>::new());
 }
 
+/// A link leads out of the workspace, so nobody follows it; the commits are still below it.
+#[test]
+fn commits_that_cannot_be_brought_back_stay_and_that_is_said() {
+    if !can_run_pods("run -f with a repository") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("repo");
+    let work = "cd repo && git commit --quiet --allow-empty --message three && cd .. && mv repo moved && ln -s /workspace/moved repo";
+    let objects = [
+        serde_json::json!({
+            "apiVersion": "kubeopencode.io/v1alpha1", "kind": "Agent", "metadata": {"name": "default"},
+            "spec": {"serviceAccountName": "default", "command": ["sh", "-c", work]},
+        }),
+        serde_json::json!({
+            "apiVersion": "kubeopencode.io/v1alpha1", "kind": "Task", "metadata": {"name": "it"},
+            "spec": {"description": "Do it", "contexts": [
+                {"type": "Git", "mountPath": "repo", "git": {"repository": "./repo"}},
+            ]},
+        }),
+    ];
+    sandbox.write("it.yaml", &objects.map(|it| it.to_string()).join("\n---\n"));
+    let outcome = sandbox
+        .run(&["run", "-f", "it.yaml", "-o", "json"])
+        .expect_code(0);
+    let warning = "warning: the new commits of /workspace/repo could not be brought back to ";
+    assert!(outcome.stderr.contains(warning), "{}", outcome.stderr);
+    assert_eq!(
+        git(&repository, &["branch", "--format=%(refname:short)"]),
+        "main"
+    );
+    let summary: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    let workspace = summary["tasks"][0]["workspace"].as_str().expect("a place");
+    let moved = std::path::Path::new(workspace).join("moved");
+    assert_eq!(git(&moved, &["log", "-1", "--format=%s"]), "three");
+}
+
 #[test]
 fn the_repository_is_visible_to_the_clone_alone() {
     if !can_run_pods("run --repo") {
