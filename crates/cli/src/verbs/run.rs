@@ -8,7 +8,6 @@ mod workspace;
 
 use std::process::ExitCode;
 
-use kubeopencode_agents::Profile;
 use kubeopencode_engine::run::Run;
 
 use crate::{
@@ -40,7 +39,7 @@ enum Place {
 pub(crate) async fn run(arguments: &RunArgs, printer: &Printer) -> Result<ExitCode, Failure> {
     let place = place(arguments).await?;
     let (manifests, local_repositories) = manifests(arguments, &place)?;
-    let runs = runs(&manifests, &place).await?;
+    let runs = runs(&manifests, &place, printer).await?;
     warn_of_changes(&local_repositories, printer);
     let session = Session {
         arguments,
@@ -128,7 +127,11 @@ fn ours(arguments: &RunArgs, manifests: &[Manifest]) -> Result<Vec<Ours>, Failur
 }
 
 /// What the Tasks come down to; an error where one can never work.
-async fn runs(manifests: &[Manifest], place: &Place) -> Result<Vec<Run>, Failure> {
+async fn runs(
+    manifests: &[Manifest],
+    place: &Place,
+    printer: &Printer,
+) -> Result<Vec<Run>, Failure> {
     let (client, on_this_machine) = match place {
         Place::Own => (None, true),
         Place::There(target) => (Some(&target.client), target.data_dir.is_some()),
@@ -137,7 +140,7 @@ async fn runs(manifests: &[Manifest], place: &Place) -> Result<Vec<Run>, Failure
     let settings = create::settings(on_this_machine);
     let runs = create::check(manifests, &sources, &settings, create::Missing::Fails).await?;
     if on_this_machine {
-        need_agents(&runs)?;
+        need_agents(&runs, printer)?;
     }
     Ok(runs)
 }
@@ -154,30 +157,14 @@ fn warn_of_changes(repositories: &[LocalRepository], printer: &Printer) {
     }
 }
 
-/// Fails early where a Task is started by its profile alone and this machine has no program for it.
-fn need_agents(runs: &[Run]) -> Result<(), Failure> {
-    for run in runs {
-        let Some(profile) = run.profile.filter(|profile| is_started_by(run, profile)) else {
-            continue;
-        };
-        if machine::find_agent(profile).is_none() {
-            return Err(Problem::new(format!(
-                "the Task {} runs {}, which is not installed on this machine",
-                run.owner.name, profile.name
-            ))
-            .hint(format!(
-                "`{}` installs it; --command, or an Agent with a command, runs something else",
-                profile.install
-            ))
-            .failed());
+/// Fails early where this machine has no program for an agent that a Task is sure to start, and warns where it may.
+fn need_agents(runs: &[Run], printer: &Printer) -> Result<(), Failure> {
+    for lacking in runs.iter().filter_map(machine::lacking) {
+        let problem = lacking.problem();
+        if lacking.for_certain {
+            return Err(problem.failed());
         }
+        printer.warn_of(&problem);
     }
     Ok(())
-}
-
-/// Whether its command is the profile's, or needs the image that brings it.
-fn is_started_by(run: &Run, profile: &Profile) -> bool {
-    let script = run.command.as_ref().and_then(|command| command.last());
-    let begin = format!("exec {} ", profile.program);
-    run.images.opencode.is_some() || script.is_some_and(|script| script.starts_with(&begin))
 }

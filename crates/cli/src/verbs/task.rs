@@ -18,7 +18,7 @@ use crate::{
     failure::{Failure, Problem},
     follow::{self, Output, Show, Talk},
     lowering::Sources,
-    manifest,
+    machine, manifest,
     printer::Printer,
     table,
     target::{self, Target},
@@ -45,13 +45,18 @@ async fn create_all(arguments: &CreateArgs, printer: &Printer) -> Result<(), Fai
         manifests: &manifests,
         client: Some(&target.client),
     };
-    create::check(
+    let runs = create::check(
         &manifests,
         &sources,
         &create::settings(target.data_dir.is_some()),
         create::Missing::Waits,
     )
     .await?;
+    // It may be installed before the Task begins.
+    let on_this_machine = runs.iter().filter(|_| target.data_dir.is_some());
+    for lacking in on_this_machine.filter_map(machine::lacking) {
+        printer.warn_of(&lacking.problem());
+    }
     let written = create::create(&target.client, &manifests, create::Namespaces::Expected).await?;
     for (manifest, written) in manifests.iter().zip(written) {
         printer.text(&format!(

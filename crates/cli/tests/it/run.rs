@@ -569,24 +569,76 @@ fn what_is_kept_is_named() {
     );
 }
 
+/// What is said where the `PATH` has nothing at all.
+fn without_agents(sandbox: &Sandbox, arguments: &[&str]) -> Outcome {
+    let bin = sandbox.work().join("bin");
+    std::fs::create_dir_all(&bin).expect("a folder");
+    let output = sandbox.command(arguments).env("PATH", &bin).output();
+    Outcome::of(&output.expect("the binary starts"))
+}
+
 #[test]
 fn without_opencode_it_says_how_to_get_it() {
-    let sandbox = Sandbox::new();
-    let mut command = sandbox.command(&["run", "Do it"]);
-    // A PATH with nothing but git.
-    let bin = sandbox.work().join("bin");
-    std::fs::create_dir(&bin).expect("a folder");
-    let outcome = Outcome::of(
-        &command
-            .env("PATH", &bin)
-            .output()
-            .expect("the binary starts"),
-    )
-    .expect_code(1);
+    let outcome = without_agents(&Sandbox::new(), &["run", "Do it"]).expect_code(1);
     insta::assert_snapshot!(outcome.stderr, @"
     error: the Task do-it runs OpenCode, which is not installed on this machine
     hint: `npm install -g opencode-ai` installs it; --command, or an Agent with a command, runs something else
     ");
+}
+
+#[test]
+fn without_an_agent_it_says_how_to_get_it_whoever_starts_it() {
+    let sandbox = Sandbox::new();
+    for (profile, package, commands) in [
+        (
+            "OpenCode",
+            "opencode-ai",
+            ["opencode run --format json", "exec /tools/opencode run"],
+        ),
+        (
+            "ClaudeCode",
+            "@anthropic-ai/claude-code",
+            ["claude -p < task.md", "exec claude -p < task.md"],
+        ),
+        (
+            "Codex",
+            "@openai/codex",
+            ["codex exec --json - < task.md", "exec codex exec -"],
+        ),
+    ] {
+        let said = [
+            format!("runs {profile}, which is not installed on this machine"),
+            format!("`npm install -g {package}` installs it"),
+        ];
+        let agent = serde_json::json!({
+            "apiVersion": "kubeopencode.io/v1alpha1", "kind": "Agent", "metadata": {"name": "default"},
+            "spec": {"serviceAccountName": "default", "profile": profile},
+        });
+        let file = sandbox.write("agent.yaml", &agent.to_string());
+        let file = file.to_string_lossy();
+        let by_profile = vec!["run", "Do it", "--agent", "default", "-f", &file];
+        let by_command = commands.map(|command| vec!["run", "Do it", "--command", command]);
+        for arguments in by_command.into_iter().chain([by_profile]) {
+            let outcome = without_agents(&sandbox, &arguments).expect_code(1);
+            for said in &said {
+                assert!(outcome.stderr.contains(said), "{said}: {}", outcome.stderr);
+            }
+        }
+    }
+}
+
+/// Another command may do without it, or bring it.
+#[test]
+fn a_command_that_only_names_an_agent_is_run_with_a_warning() {
+    if !can_run_pods("run --command") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let arguments = ["run", "Do it", "--command", "command -v codex || echo none"];
+    let outcome = without_agents(&sandbox, &arguments).expect_code(0);
+    assert_eq!(outcome.stdout, "none\n");
+    let said = "warning: the command of the Task do-it names Codex, which is not installed on this machine";
+    assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
 }
 
 /// The manifests that the design document prints, except those that clone from the network or need Secrets. What they
