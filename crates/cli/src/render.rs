@@ -325,6 +325,16 @@ mod tests {
         );
     }
 
+    /// Neither hides what came before.
+    #[test]
+    fn a_line_that_is_no_event_hides_nothing() {
+        let shown = rendered("OpenCode", b"evil\rgood\n10%\r20%\r\nof Windows\r\n");
+        assert!(
+            shown.starts_with("evil\ngood\n10%\n20%\nof Windows\r\n"),
+            "{shown:?}"
+        );
+    }
+
     /// What an agent says comes from a model, which read it somewhere: it does not get hold of the terminal.
     #[test]
     fn an_event_has_no_power_over_the_terminal() {

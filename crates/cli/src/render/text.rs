@@ -17,14 +17,16 @@ pub(super) fn tame(text: &str) -> String {
 }
 
 /// A line that is no event, as it is, unless there is more in it than colours: those leave the cursor and the terminal's
-/// settings alone.
+/// settings alone. One that is written over itself becomes several.
 pub(super) fn harmless(line: &[u8]) -> Cow<'_, [u8]> {
-    let text = String::from_utf8_lossy(line);
+    let whole = String::from_utf8_lossy(line);
+    // The end of a line as Windows has it.
+    let text = whole.strip_suffix('\r').unwrap_or(&whole);
     let mut parts = text.split("\x1b[");
     let first = parts.next().unwrap_or_default();
     let plain = |part: &str| {
         let mut characters = part.chars();
-        !characters.any(|character| character.is_control() && !matches!(character, '\t' | '\r'))
+        !characters.any(|character| character.is_control() && character != '\t')
     };
     let colored = |part: &str| {
         let end = part.find(|character: char| !matches!(character, '0'..='9' | ';' | ':'));
@@ -33,7 +35,8 @@ pub(super) fn harmless(line: &[u8]) -> Cow<'_, [u8]> {
     if plain(first) && parts.all(colored) {
         Cow::Borrowed(line)
     } else {
-        Cow::Owned(tame(&text).into_bytes())
+        // What a carriage return would write over is shown as well.
+        Cow::Owned(tame(&text.replace('\r', "\n")).into_bytes())
     }
 }
 
