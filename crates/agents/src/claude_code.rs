@@ -15,6 +15,7 @@ use crate::{
 pub(crate) const PROFILE: Profile = Profile {
     name: "ClaudeCode",
     program: "claude",
+    in_tools: false,
     arguments: &[
         "--print",
         "--output-format",

@@ -15,6 +15,7 @@ use crate::{
 pub(crate) const PROFILE: Profile = Profile {
     name: "Codex",
     program: "codex",
+    in_tools: false,
     arguments: &[
         "exec",
         "--json",

@@ -16,6 +16,7 @@ use crate::{
 pub(crate) const PROFILE: Profile = Profile {
     name: "OpenCode",
     program: "opencode",
+    in_tools: true,
     // The prompt on standard input: an argument would be re-quoted, and ends at 128 KiB.
     arguments: &["run", "--format", "json"],
     asks_for_events: &[&["--format", "json"], &["--format=json"]],

@@ -11,6 +11,8 @@ pub struct Profile {
     pub name: &'static str,
     /// Its program's name, by which a command is recognised.
     pub program: &'static str,
+    /// Whether the image that brings the tools brings it, too. Otherwise it is in the agent's image.
+    pub in_tools: bool,
     /// The arguments with which it reads its prompt from standard input, asks nobody, and prints events.
     pub arguments: &'static [&'static str],
     /// What makes it print events: one of these, as words of its command in this order.
@@ -59,6 +61,16 @@ impl Profile {
         self.asks_for_events
             .iter()
             .any(|asked| words.windows(asked.len()).any(|said| said == *asked))
+    }
+
+    /// The agent of which a recording is, by the name of its file: it begins with the program's name. Those of the usual
+    /// one need not.
+    #[must_use]
+    pub fn of_recording(file: &str) -> &'static Self {
+        let mut others = Self::ALL.iter();
+        let found = others.find(|profile| file.starts_with(profile.program));
+        let found = found.and_then(|profile| Self::named(profile.name));
+        found.unwrap_or_else(Self::usual)
     }
 
     /// The agent that a command starts, as far as its words show: one of them, or of the words of a script among them,

@@ -24,17 +24,6 @@ fn fixtures() -> Vec<(String, Vec<u8>)> {
     found
 }
 
-fn profile(name: &str) -> &'static Profile {
-    let named = if name.starts_with("claude-code") {
-        "ClaudeCode"
-    } else if name.starts_with("codex") {
-        "Codex"
-    } else {
-        "OpenCode"
-    };
-    Profile::named(named).unwrap()
-}
-
 fn read(profile: &Profile, pieces: &[&[u8]]) -> (Vec<Event>, Facts) {
     let (mut events, mut facts) = (Vec::new(), Facts::default());
     let mut reader = Reader::new(profile);
@@ -52,7 +41,7 @@ fn read(profile: &Profile, pieces: &[&[u8]]) -> (Vec<Event>, Facts) {
 #[test]
 fn recorded_streams_say_what_happened() {
     for (name, bytes) in fixtures() {
-        let (events, facts) = read(profile(&name), &[&bytes]);
+        let (events, facts) = read(Profile::of_recording(&name), &[&bytes]);
         let mut text = String::new();
         for event in events {
             writeln!(text, "{event:?}").unwrap();
@@ -65,7 +54,7 @@ fn recorded_streams_say_what_happened() {
 #[test]
 fn a_stream_that_is_cut_never_says_that_the_work_is_done() {
     for (name, bytes) in fixtures() {
-        let (_, whole) = read(profile(&name), &[&bytes]);
+        let (_, whole) = read(Profile::of_recording(&name), &[&bytes]);
         if whole.unfinished().is_some() {
             continue;
         }
@@ -76,7 +65,7 @@ fn a_stream_that_is_cut_never_says_that_the_work_is_done() {
             .rposition(|byte| *byte == b'\n')
             .unwrap();
         for cut in (0..last).step_by(97) {
-            let (events, facts) = read(profile(&name), &[&bytes[..cut]]);
+            let (events, facts) = read(Profile::of_recording(&name), &[&bytes[..cut]]);
             let begun = events.contains(&Event::StepBegan);
             if begun && !name.starts_with("codex") {
                 assert!(facts.unfinished().is_some(), "{name} cut at {cut}");
@@ -110,7 +99,7 @@ proptest! {
     ) {
         let fixtures = fixtures();
         let (name, bytes) = &fixtures[index % fixtures.len()];
-        let expected = read(profile(name), &[bytes]);
+        let expected = read(Profile::of_recording(name), &[bytes]);
         let mut noisy = Vec::new();
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             noisy.extend_from_slice(b"\xff{");
@@ -119,7 +108,7 @@ proptest! {
             noisy.extend_from_slice(line);
         }
         let pieces: Vec<&[u8]> = noisy.chunks(size).collect();
-        prop_assert_eq!(read(profile(name), &pieces), expected);
+        prop_assert_eq!(read(Profile::of_recording(name), &pieces), expected);
     }
 
     #[test]
@@ -131,6 +120,6 @@ proptest! {
         let place = within(&mut value, &path);
         *place = [json!(null), json!(-1), json!("x"), json!([1]), json!({"a": 1e300})][with].clone();
         let changed = value.to_string();
-        let _ = read(profile(name), &[changed.as_bytes()]);
+        let _ = read(Profile::of_recording(name), &[changed.as_bytes()]);
     }
 }

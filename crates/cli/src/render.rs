@@ -290,11 +290,7 @@ mod tests {
                 .expect("a name")
                 .to_string_lossy()
                 .into_owned();
-            let profile = match name.split('-').next() {
-                Some("claude") => "ClaudeCode",
-                Some("codex") => "Codex",
-                _ => "OpenCode",
-            };
+            let profile = Profile::of_recording(&name).name;
             let bytes = fs::read(&path).expect("it can be read");
             insta::assert_snapshot!(format!("render-{name}"), rendered(profile, &bytes));
             seen += 1;

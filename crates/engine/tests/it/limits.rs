@@ -1,5 +1,6 @@
 //! Profiles and limits: which agent it is, and how much it may do.
 
+use kubeopencode_agents::Profile;
 use kubeopencode_engine::{handover::Limits, render::render};
 
 use super::fixture::Cluster;
@@ -43,6 +44,32 @@ fn a_profile_says_how_its_agent_is_started() {
         started("profile: Command, command: [sh, -c, 'codex exec --json - < task.md']");
     assert_eq!(profile, None);
     insta::assert_snapshot!(cluster("profile: Command", "").error(), @"Agent default: command: has to be there for the profile Command");
+}
+
+/// Otherwise an Agent that says the word would be as one whose output is not read.
+#[test]
+fn every_profile_of_the_api_is_known_and_the_other_way_round() {
+    let definitions = kubeopencode_api::crds();
+    let agent = definitions
+        .iter()
+        .find(|definition| definition.spec.names.kind == "Agent");
+    let agent = serde_json::to_value(agent).expect("JSON");
+    let spec = &agent["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let words = spec["properties"]["profile"]["enum"].as_array();
+    let mut words: Vec<&str> = words
+        .expect("a list")
+        .iter()
+        .filter_map(serde_json::Value::as_str)
+        .collect();
+    words.retain(|word| *word != "Command");
+    words.sort_unstable();
+    let mut known = Profile::ALL.map(|profile| profile.name).to_vec();
+    known.sort_unstable();
+    assert_eq!(words, known);
+    for word in words {
+        let run = cluster(&format!("profile: {word}"), "").run();
+        assert_eq!(run.profile.map(|profile| profile.name), Some(word));
+    }
 }
 
 #[test]
