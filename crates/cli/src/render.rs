@@ -13,6 +13,8 @@ use kubeopencode_agents::{
 };
 use owo_colors::{OwoColorize as _, Style};
 
+use crate::used::{Used, count};
+
 use text::{harmless, message, one_line, tame};
 
 /// Calls that are remembered until they end. An agent has as many at the same time as it has subagents.
@@ -72,22 +74,13 @@ impl Rendering {
 
     /// What all of it came to, in one line; nothing where it told nothing of that.
     pub(crate) fn total(&self) -> Option<String> {
-        let facts = &self.telling.facts;
-        if facts.steps == 0 && facts.usage.is_none() {
-            return None;
-        }
-        let mut parts = vec![count(facts.steps, "step"), count(facts.tools, "tool call")];
-        parts.extend(facts.usage.as_ref().map(used));
-        Some(parts.join(", "))
+        Used::of_facts(&self.telling.facts).map(|used| used.line())
     }
 }
 
-fn count(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
+/// What it has used so far, in short.
 fn used(usage: &Usage) -> String {
-    let mut text = format!("{} tokens", usage.tokens());
+    let mut text = count(usage.tokens(), "token");
     if let Some(cost) = &usage.cost {
         let _ = write!(text, ", {cost} dollars");
     }

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use kube::{Client, ResourceExt as _};
 use kubeopencode_api::{names::container::AGENT, v1alpha1::Task};
 use kubeopencode_engine::run::Run;
 
@@ -15,6 +15,7 @@ use super::session::Session;
 use crate::{
     git, machine,
     manifest::repository::LocalRepository,
+    pods,
     summary::{BroughtBack, TaskSummary},
 };
 
@@ -27,7 +28,7 @@ pub(super) async fn collect(
     session: &Session<'_>,
     summary: &mut TaskSummary,
 ) -> bool {
-    let pod = pod_of(client, task).await;
+    let pod = pods::of_task(client, task).await.ok().flatten();
     let place = |path: &str| place_of(data_dir, pod.as_ref()?, path);
     let run = session.runs.iter().find(|run| {
         run.owner.name == task.name_any() && Some(&run.owner.namespace) == task.namespace().as_ref()
@@ -77,13 +78,6 @@ fn origin<'a>(session: &'a Session<'_>, run: &Run, path: &str) -> Option<&'a Loc
     let planned = planned.find(|planned| planned.path == path)?;
     let mut local = session.local_repositories.iter();
     local.find(|local| local.url == planned.repository)
-}
-
-async fn pod_of(client: &Client, task: &Task) -> Option<Pod> {
-    let job = task.status.as_ref()?.job_name.clone()?;
-    let pods: Api<Pod> = Api::namespaced(client.clone(), &task.namespace()?);
-    let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
-    pods.list(&of_job).await.ok()?.items.into_iter().next()
 }
 
 /// Where a path of the agent's container is on this machine: in the volume that is mounted closest to it.
