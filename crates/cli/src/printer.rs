@@ -73,6 +73,21 @@ impl Printer {
         }
     }
 
+    /// How many columns the terminal has that is standard output, or standard error; None where that is none.
+    #[expect(
+        clippy::unused_self,
+        reason = "whatever is printed goes through a printer"
+    )]
+    pub(crate) fn width(&self, aside: bool) -> Option<usize> {
+        let terminal = if aside {
+            console::Term::stderr()
+        } else {
+            console::Term::stdout()
+        };
+        let (_rows, columns) = terminal.size_checked()?;
+        Some(usize::from(columns)).filter(|columns| *columns > 0)
+    }
+
     /// Data, as it is, to standard output.
     pub(crate) fn data(&self, bytes: &[u8]) {
         self.begins(bytes);

@@ -398,8 +398,8 @@ fn logs_are_for_people_and_without_secrets_unless_the_bytes_are_asked_for() {
         .run(&["task", "create", "-f", "all.yaml"])
         .expect_code(0);
 
-    let readable =
-        "> bash env\n  exit code 3\n    KEY=***\n*** \nThe key is ***.\n1 step, 1 tool call\n";
+    let readable = "── step 1\n> bash env\n  exit code 3\n    KEY=***\n*** \nThe key is ***.\n\
+                    1 step, 1 tool call\n";
     for arguments in [
         &["task", "logs", "--follow", "tells"][..],
         &["task", "logs", "tells"],

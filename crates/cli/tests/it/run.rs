@@ -120,8 +120,8 @@ fn what_an_agent_tells_of_its_work_is_readable_and_said_at_the_end() {
         "run", "Say it", "--repo", "repo", "--agent", "default", "--file", &file,
     ];
     let outcome = sandbox.run(&arguments).expect_code(0);
-    let readable =
-        "> write hello.txt (+1 -0)\n    + hello from the scripted model\nCreated hello.txt.\n";
+    let readable = "── step 1\n> write hello.txt (+1 -0)\n    + hello from the scripted model\n\
+                    ── step 2 · 127 tokens, 0.000098 dollars so far\nCreated hello.txt.\n";
     assert_eq!(outcome.stdout, readable);
     let used = "2 steps, 1 tool call, 260 tokens in (80 from a cache), 14 out, 0.000216 dollars";
     for words in ["Completed", used, "1 new commit", " Say hello\n"] {
