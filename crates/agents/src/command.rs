@@ -45,7 +45,7 @@ fn split(script: &str) -> Vec<String> {
             }
             '\\' => word.get_or_insert_default().extend(characters.next()),
             _ if character.is_whitespace() || ";|&()<>`".contains(character) => {
-                words.extend(word.take())
+                words.extend(word.take());
             }
             _ => word.get_or_insert_default().push(character),
         }

@@ -23,7 +23,7 @@ pub(super) async fn logs(arguments: &LogsArgs, printer: &Printer) -> Result<(), 
         ..Show::default()
     };
     let output = Output::new(printer, &arguments.name, show);
-    let printed = if arguments.follow && arguments.container == AGENT {
+    let ended = if arguments.follow && arguments.container == AGENT {
         to_the_end(&target, &task, &output, printer).await
     } else {
         of_container(&target, &task, arguments, &output, printer).await
@@ -31,7 +31,7 @@ pub(super) async fn logs(arguments: &LogsArgs, printer: &Printer) -> Result<(), 
     if let Some(total) = output.total() {
         printer.text(&total);
     }
-    printed
+    ended
 }
 
 /// What the agent prints, in whichever attempt.
