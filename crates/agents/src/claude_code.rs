@@ -16,15 +16,27 @@ use crate::{
 pub(crate) const PROFILE: Profile = Profile {
     name: "ClaudeCode",
     program: "claude",
+    in_tools: false,
     arguments: &[
         "--print",
         "--output-format",
         "stream-json",
         "--verbose",
         "--dangerously-skip-permissions",
+        // A repository's .claude/settings.json could send the key to a server of its own, and its hooks and MCP servers are
+        // run with all the variables. What it has to say to a model comes in by the variable below.
+        "--setting-sources",
+        "user",
+        "--add-dir",
+        ".",
+    ],
+    asks_for_events: &[
+        &["--output-format", "stream-json"],
+        &["--output-format=stream-json"],
     ],
     variables: &[
         ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
+        ("CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD", "1"),
         ("DISABLE_AUTOUPDATER", "1"),
         // As root it refuses to work without questions, unless told that it is in a sandbox.
         ("IS_SANDBOX", "1"),

@@ -15,6 +15,7 @@ use crate::{
 pub(crate) const PROFILE: Profile = Profile {
     name: "Codex",
     program: "codex",
+    in_tools: false,
     arguments: &[
         "exec",
         "--json",
@@ -22,6 +23,7 @@ pub(crate) const PROFILE: Profile = Profile {
         "--skip-git-repo-check",
         "-",
     ],
+    asks_for_events: &[&["--json"]],
     variables: &[],
     configuration: &[],
     holds: &["steps"],

@@ -16,18 +16,24 @@ use crate::{
 pub(crate) const PROFILE: Profile = Profile {
     name: "OpenCode",
     program: "opencode",
+    in_tools: true,
     // The prompt on standard input: an argument would be re-quoted, and ends at 128 KiB.
     arguments: &["run", "--format", "json"],
+    asks_for_events: &[&["--format", "json"], &["--format=json"]],
     variables: &[
         // Asked for a permission, it would give up half-way, with exit code 0.
         ("OPENCODE_PERMISSION", r#"{"*":"allow"}"#),
         ("OPENCODE_DISABLE_AUTOUPDATE", "1"),
         ("OPENCODE_DISABLE_MODELS_FETCH", "1"),
         ("OPENCODE_DISABLE_SHARE", "1"),
+        // A repository's opencode.json could send the key of a provider to a server of its own, and its plugins are run
+        // with all the variables.
+        ("OPENCODE_DISABLE_PROJECT_CONFIG", "1"),
     ],
     configuration: &[(
         "OPENCODE_CONFIG_CONTENT",
-        r#"{"autoupdate":false,"share":"disabled"}"#,
+        // What a repository has to say to a model it would not look for either, without its configuration.
+        r#"{"autoupdate":false,"share":"disabled","instructions":["{env:WORKSPACE_DIR}/AGENTS.md","{env:WORKSPACE_DIR}/CLAUDE.md"]}"#,
     )],
     holds: &["steps", "tokens", "cost"],
     tells_its_end: false,

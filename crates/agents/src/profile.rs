@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{claude_code, codex, opencode, reader::ReadLine};
+use crate::{claude_code, codex, command, opencode, reader::ReadLine};
 
 /// One agent: how it is started without a person, how it is read, how a machine gets it.
 #[derive(Clone, Copy)]
@@ -11,8 +11,12 @@ pub struct Profile {
     pub name: &'static str,
     /// Its program's name, by which a command is recognised.
     pub program: &'static str,
+    /// Whether the image that brings the tools brings it, too. Otherwise it is in the agent's image.
+    pub in_tools: bool,
     /// The arguments with which it reads its prompt from standard input, asks nobody, and prints events.
     pub arguments: &'static [&'static str],
+    /// What makes it print events: one of these, as words of its command in this order.
+    pub(crate) asks_for_events: &'static [&'static [&'static str]],
     /// Variables that it needs where nobody is there to answer: no questions, no updates of itself, no fetching of
     /// catalogues. Name and value.
     pub variables: &'static [(&'static str, &'static str)],
@@ -49,6 +53,26 @@ impl Profile {
     pub fn usual() -> &'static Self {
         static USUAL: Profile = opencode::PROFILE;
         &USUAL
+    }
+
+    /// Whether this command, which starts it, makes it print events, as far as its words show. Words of a prompt are none
+    /// of the command.
+    #[must_use]
+    pub fn is_asked_for_events(&self, command: &[String]) -> bool {
+        let words = command::words(command);
+        self.asks_for_events
+            .iter()
+            .any(|asked| words.windows(asked.len()).any(|said| said == *asked))
+    }
+
+    /// The agent of which a recording is, by the name of its file: it begins with the program's name. Those of the usual
+    /// one need not.
+    #[must_use]
+    pub fn of_recording(file: &str) -> &'static Self {
+        let mut others = Self::ALL.iter();
+        let found = others.find(|profile| file.starts_with(profile.program));
+        let found = found.and_then(|profile| Self::named(profile.name));
+        found.unwrap_or_else(Self::usual)
     }
 
     /// The agent that a command starts, as far as its words show: one of them, or of the words of a script among them,
@@ -116,6 +140,49 @@ mod tests {
         assert_eq!(
             guessed(&["sh", "-c", "/opt/opencode-wrapper run; ./claude.sh"]),
             None
+        );
+    }
+
+    #[test]
+    fn what_it_prints_can_be_read_where_its_command_asks_for_events() {
+        let asked = |profile: &str, command: &[&str]| {
+            let command: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
+            Profile::named(profile).map(|profile| profile.is_asked_for_events(&command))
+        };
+        for profile in Profile::ALL {
+            let script = format!(
+                "exec {} {} < task.md",
+                profile.program,
+                profile.arguments.join(" ")
+            );
+            assert_eq!(asked(profile.name, &["sh", "-c", &script]), Some(true));
+            let direct = [&[profile.program], profile.arguments].concat();
+            assert_eq!(asked(profile.name, &direct), Some(true));
+        }
+        let of_000 = r#"/tools/opencode run --format json "$(cat /workspace/task.md)""#;
+        assert_eq!(asked("OpenCode", &["sh", "-c", of_000]), Some(true));
+        assert_eq!(
+            asked("OpenCode", &["opencode", "run", "--format=json"]),
+            Some(true)
+        );
+        let others = [
+            ("OpenCode", "opencode run 'read package.json'"),
+            ("OpenCode", "opencode run --format default json"),
+            ("ClaudeCode", "claude -p 'fix package.json'"),
+            // One object at its end.
+            ("ClaudeCode", "claude -p --output-format json < task.md"),
+            ("Codex", "codex exec 'add a flag --json'"),
+        ];
+        for (profile, script) in others {
+            assert_eq!(
+                asked(profile, &["sh", "-c", script]),
+                Some(false),
+                "{script}"
+            );
+        }
+        assert_eq!(
+            asked("Codex", &["codex", "exec", "add a flag --json"]),
+            Some(false)
         );
     }
 

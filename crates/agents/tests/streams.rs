@@ -24,17 +24,6 @@ fn fixtures() -> Vec<(String, Vec<u8>)> {
     found
 }
 
-fn profile(name: &str) -> &'static Profile {
-    let named = if name.starts_with("claude-code") {
-        "ClaudeCode"
-    } else if name.starts_with("codex") {
-        "Codex"
-    } else {
-        "OpenCode"
-    };
-    Profile::named(named).unwrap()
-}
-
 fn read(profile: &Profile, pieces: &[&[u8]]) -> (Vec<Event>, Facts) {
     let (mut events, mut facts) = (Vec::new(), Facts::default());
     let mut reader = Reader::new(profile);
@@ -52,7 +41,7 @@ fn read(profile: &Profile, pieces: &[&[u8]]) -> (Vec<Event>, Facts) {
 #[test]
 fn recorded_streams_say_what_happened() {
     for (name, bytes) in fixtures() {
-        let agent = profile(&name);
+        let agent = Profile::of_recording(&name);
         let (events, facts) = read(agent, &[&bytes]);
         let mut text = String::new();
         for event in events {
@@ -71,7 +60,7 @@ fn recorded_streams_say_what_happened() {
 #[test]
 fn a_stream_that_is_cut_never_says_that_the_work_is_done() {
     for (name, bytes) in fixtures() {
-        let agent = profile(&name);
+        let agent = Profile::of_recording(&name);
         let (_, whole) = read(agent, &[&bytes]);
         if whole.unfinished(agent).is_some() {
             continue;
@@ -120,7 +109,7 @@ proptest! {
     ) {
         let fixtures = fixtures();
         let (name, bytes) = &fixtures[index % fixtures.len()];
-        let expected = read(profile(name), &[bytes]);
+        let expected = read(Profile::of_recording(name), &[bytes]);
         let mut noisy = Vec::new();
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             noisy.extend_from_slice(b"\xff{");
@@ -129,7 +118,7 @@ proptest! {
             noisy.extend_from_slice(line);
         }
         let pieces: Vec<&[u8]> = noisy.chunks(size).collect();
-        prop_assert_eq!(read(profile(name), &pieces), expected);
+        prop_assert_eq!(read(Profile::of_recording(name), &pieces), expected);
     }
 
     #[test]
@@ -141,6 +130,6 @@ proptest! {
         let place = within(&mut value, &path);
         *place = [json!(null), json!(-1), json!("x"), json!([1]), json!({"a": 1e300})][with].clone();
         let changed = value.to_string();
-        let _ = read(profile(name), &[changed.as_bytes()]);
+        let _ = read(Profile::of_recording(name), &[changed.as_bytes()]);
     }
 }

@@ -1,4 +1,8 @@
 //! From manifests to objects in a cluster: first everything that can be found wrong, then the writes.
+//!
+//! What stands in files is applied, but for Tasks; [`made`] is for what the command line itself makes.
+
+mod made;
 
 use std::collections::BTreeSet;
 
@@ -153,7 +157,8 @@ impl Written {
 /// Creates everything: namespaces first, Tasks last; answers what became of each, in the order of the manifests.
 ///
 /// What is not a Task is applied, so that it may be there already, unless somebody else owns it with other content. A
-/// Task is created. Whatever is in the way is an error that is found before anything is written.
+/// Task is created, and so is what was made for one that was said in words. Whatever is in the way is an error that is
+/// found before anything is written.
 pub(crate) async fn create(
     client: &Client,
     manifests: &[Manifest],
@@ -176,21 +181,15 @@ pub(crate) async fn create(
     let before = present(client, manifests).await?;
     make(client, missing).await?;
     let mut outcomes = vec![Written::Created; manifests.len()];
-    let mut ordered: Vec<usize> = (0..manifests.len()).collect();
+    let mut ordered: Vec<usize> = (0..manifests.len())
+        .filter(|index| !manifests[*index].source.is_command_line())
+        .collect();
     ordered.sort_by_key(|index| rank(&manifests[*index]));
     for index in ordered {
         let manifest = &manifests[index];
         let api = api(client, manifest);
         if manifest.is_task() {
-            let object: DynamicObject =
-                serde_json::from_value(manifest.object.clone()).map_err(|error| {
-                    manifest
-                        .problem("", format!("this is no object: {error}"))
-                        .input()
-                })?;
-            api.create(&PostParams::default(), &object)
-                .await
-                .map_err(|error| refused(manifest, error))?;
+            post(client, manifest, manifest.object.clone()).await?;
             continue;
         }
         let written = api
@@ -209,39 +208,28 @@ pub(crate) async fn create(
             };
         }
     }
+    match namespaces_are {
+        Namespaces::Made => made::create_alone(client, manifests).await?,
+        Namespaces::Expected => made::create_among_others(client, manifests).await?,
+    }
     Ok(outcomes)
 }
 
-/// What was made for a Task that was said in words goes with it: its Agent, and the Secret with its variables.
-pub(crate) async fn made_for(client: &Client, manifests: &[Manifest]) -> Result<(), Failure> {
-    let said = |manifest: &&Manifest| manifest.source.is_command_line();
-    let mut tasks = manifests
-        .iter()
-        .filter(said)
-        .filter(|manifest| manifest.is_task());
-    let Some(task) = tasks.next() else {
-        return Ok(());
-    };
-    let uid = api(client, task).get_metadata(task.name()).await?.uid();
-    let owner = json!({"metadata": {"ownerReferences": [{
-        "apiVersion": format!("{}/{}", task.kind.group, task.kind.version),
-        "kind": task.kind.kind, "name": task.name(), "uid": uid,
-    }]}});
-    for manifest in manifests
-        .iter()
-        .filter(said)
-        .filter(|manifest| !manifest.is_task())
-    {
-        api(client, manifest)
-            .patch_metadata(
-                manifest.name(),
-                &PatchParams::default(),
-                &Patch::Merge(&owner),
-            )
-            .await
-            .map_err(|error| refused(manifest, error))?;
-    }
-    Ok(())
+/// Creates one; answers what it is now.
+async fn post(
+    client: &Client,
+    manifest: &Manifest,
+    object: serde_json::Value,
+) -> Result<DynamicObject, Failure> {
+    let object: DynamicObject = serde_json::from_value(object).map_err(|error| {
+        manifest
+            .problem("", format!("this is no object: {error}"))
+            .input()
+    })?;
+    api(client, manifest)
+        .create(&PostParams::default(), &object)
+        .await
+        .map_err(|error| refused(manifest, error))
 }
 
 /// The versions of what is in the cluster already. It is tried whether each can be applied, and nothing is written.
@@ -259,6 +247,9 @@ async fn present(client: &Client, manifests: &[Manifest]) -> Result<Vec<Option<S
                 Err(error) => return Err(refused(manifest, error)),
             }
         };
+        if found.is_some() && manifest.source.is_command_line() {
+            return Err(made::taken(manifest));
+        }
         if found.is_some() {
             let parameters = PatchParams {
                 dry_run: true,
@@ -279,6 +270,13 @@ async fn present(client: &Client, manifests: &[Manifest]) -> Result<Vec<Option<S
 
 fn refused(manifest: &Manifest, error: kube::Error) -> Failure {
     match error {
+        kube::Error::Api(status)
+            if status.code == 409
+                && status.reason == "AlreadyExists"
+                && manifest.source.is_command_line() =>
+        {
+            made::taken(manifest)
+        }
         kube::Error::Api(status) if status.code == 409 && !manifest.is_task() => manifest
             .problem(
                 "metadata.name",

@@ -15,12 +15,11 @@ use std::{
 };
 
 use futures::future::OptionFuture;
-use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use kube::{Client, ResourceExt as _};
 use kubeopencode_api::v1alpha1::{Task, TaskPhase};
 use tokio::task::JoinHandle;
 
-use crate::{failure::Failure, printer::Printer};
+use crate::{failure::Failure, pods, printer::Printer};
 
 use changes::Changes;
 pub(crate) use logs::{container_state, copy};
@@ -153,15 +152,13 @@ async fn finish_logs(
         .as_ref()
         .and_then(|status| status.job_name.clone())
         .unwrap_or_default();
-    let pods: Api<Pod> = Api::namespaced(client.clone(), &task.namespace().unwrap_or_default());
-    let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
-    let ran = match pods.list(&of_job).await {
-        Ok(pods) => pods
-            .items
-            .iter()
-            .any(|pod| logs::has_ended(pod) || logs::has_started(pod)),
-        Err(_) => false,
-    };
+    let namespace = task.namespace().unwrap_or_default();
+    let ran = pods::of_job(client, &namespace, &job)
+        .await
+        .is_ok_and(|pods| {
+            pods.iter()
+                .any(|pod| logs::has_ended(pod) || logs::has_started(pod))
+        });
     if !ran {
         logs.abort();
         return;

@@ -11,12 +11,11 @@ use std::{
 };
 
 use kube::Client;
-use kubeopencode_agents::Profile;
 use kubeopencode_embedded::{
     cluster::{Cluster, ClusterError, Options},
     lock::{DirectoryLock, LockError},
     logs::LogStore,
-    node::{HostImage, NodeOptions, sandbox},
+    node::{LookUp, NodeOptions, sandbox},
 };
 use kubeopencode_engine::handover;
 use kubeopencode_operator::{Operator, OperatorOptions};
@@ -28,7 +27,7 @@ use crate::{
     failure::{Failure, Problem},
 };
 
-pub(crate) use agents::find as find_agent;
+pub(crate) use agents::lacking;
 
 /// The program that the node starts again for each container: this one.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -151,48 +150,14 @@ pub(crate) fn volume(directory: &Path, pod_uid: &str, volume: &str) -> PathBuf {
 }
 
 fn node(directory: &Path, logs: LogStore) -> Result<NodeOptions, Failure> {
-    let settings = create::settings(true);
-    let name = |image: &kubeopencode_engine::run::Image| {
-        image
-            .reference
-            .rsplit_once(':')
-            .map_or(image.reference.clone(), |(name, _)| name.to_owned())
-    };
     let this = std::env::current_exe()?;
-    let opencode = HostImage {
-        name: name(&settings.opencode_image),
-        ..HostImage::default()
-    };
-    let opencode = match agents::find(Profile::usual()) {
-        Some(program) => HostImage {
-            files: vec![(PathBuf::from(handover::OPENCODE_PROGRAM), program)],
-            ..opencode
-        },
-        None => HostImage {
-            missing: Some(format!(
-                "OpenCode is not installed on this machine: install it with `{}`",
-                Profile::usual().install
-            )),
-            ..opencode
-        },
-    };
     let mut options = NodeOptions::new(
         "local",
         directory.to_owned(),
         PathBuf::from(THIS_PROGRAM),
         logs,
     );
-    options.images = vec![opencode];
-    options.everywhere = vec![(PathBuf::from(handover::PROGRAM), this)];
-    // What an image would have to bring: every image here is this machine, less what is outside the system's folders.
-    let agents = Profile::ALL
-        .iter()
-        .filter(|profile| **profile != *Profile::usual());
-    let agents = agents.filter_map(|profile| {
-        let program = agents::find(profile)?;
-        Some((Path::new(AGENTS_DIR).join(profile.program), program))
-    });
-    options.everywhere.extend(agents);
+    options.files = LookUp::new(move || agents::host_files(&this));
     options.env = vec![
         (
             handover::PROGRAM_EVERYWHERE.to_owned(),

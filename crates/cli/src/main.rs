@@ -12,12 +12,14 @@ mod lowering;
 mod machine;
 mod manifest;
 mod mask;
+mod pods;
 mod printer;
 mod render;
 mod summary;
 mod table;
 mod target;
 mod tell;
+mod used;
 mod verbs;
 
 use std::process::ExitCode;

@@ -73,6 +73,21 @@ impl Printer {
         }
     }
 
+    /// How many columns the terminal has that is standard output, or standard error; None where that is none.
+    #[expect(
+        clippy::unused_self,
+        reason = "whatever is printed goes through a printer"
+    )]
+    pub(crate) fn width(&self, aside: bool) -> Option<usize> {
+        let terminal = if aside {
+            console::Term::stderr()
+        } else {
+            console::Term::stdout()
+        };
+        let (_rows, columns) = terminal.size_checked()?;
+        Some(usize::from(columns)).filter(|columns| *columns > 0)
+    }
+
     /// Data, as it is, to standard output.
     pub(crate) fn data(&self, bytes: &[u8]) {
         self.begins(bytes);
@@ -146,6 +161,12 @@ impl Printer {
         ));
     }
 
+    /// A problem that nobody has to stop for.
+    pub(crate) fn warn_of(&self, problem: &Problem) {
+        self.warn(&problem.message);
+        self.hint(problem);
+    }
+
     /// Good and bad ends.
     pub(crate) fn good(&self, text: &str) -> String {
         self.paint(text, Style::new().green())
@@ -168,11 +189,7 @@ impl Printer {
     }
 
     fn problem(&self, problem: &Problem, with_hint: bool) {
-        let Problem {
-            place,
-            message,
-            hint,
-        } = problem;
+        let Problem { place, message, .. } = problem;
         let label = self.paint("error:", Style::new().red().bold());
         let place = if place.is_empty() {
             String::new()
@@ -180,11 +197,15 @@ impl Printer {
             format!("{}: ", self.paint(place, Style::new().bold()))
         };
         self.line(&format!("{label} {place}{message}"));
-        if let Some(hint) = hint.as_ref().filter(|_| with_hint) {
-            self.line(&format!(
-                "{} {hint}",
-                self.paint("hint:", Style::new().cyan().bold())
-            ));
+        if with_hint {
+            self.hint(problem);
+        }
+    }
+
+    fn hint(&self, problem: &Problem) {
+        if let Some(hint) = &problem.hint {
+            let label = self.paint("hint:", Style::new().cyan().bold());
+            self.line(&format!("{label} {hint}"));
         }
     }
 

@@ -13,10 +13,15 @@ use kubeopencode_agents::{
 };
 use owo_colors::{OwoColorize as _, Style};
 
+use crate::used::{Used, count};
+
 use text::{harmless, message, one_line, tame};
 
 /// Calls that are remembered until they end. An agent has as many at the same time as it has subagents.
 const MOST_CALLS: usize = 256;
+
+/// Columns before what belongs to a call.
+const INDENT: usize = 4;
 
 /// Lines of the output of a tool that failed.
 const OUTPUT_LINES: usize = 5;
@@ -28,8 +33,8 @@ pub(crate) struct Rendering {
 }
 
 impl Rendering {
-    /// For what this agent prints, with colours or without.
-    pub(crate) fn new(profile: &Profile, color: bool) -> Self {
+    /// For what this agent prints, with colours or without, in lines of this width, where one is known.
+    pub(crate) fn new(profile: &Profile, color: bool, width: Option<usize>) -> Self {
         Self {
             lines: Lines::default(),
             telling: Telling {
@@ -38,7 +43,11 @@ impl Rendering {
                 calls: HashMap::new(),
                 last: String::new(),
                 doing: String::new(),
+                // Codex tells of its tokens at its end alone, and makes a step of each thing that it does.
+                shows_steps: profile.holds.contains(&"tokens"),
+                begun: None,
                 color,
+                width: width.unwrap_or(text::USUAL_WIDTH),
                 out: Vec::new(),
             },
         }
@@ -66,28 +75,19 @@ impl Rendering {
         if !self.telling.doing.is_empty() {
             parts.push(self.telling.doing.clone());
         }
-        parts.extend(facts.usage.as_ref().map(used));
+        parts.extend(facts.usage.as_ref().map(used_words));
         parts.join(" · ")
     }
 
     /// What all of it came to, in one line; nothing where it told nothing of that.
     pub(crate) fn total(&self) -> Option<String> {
-        let facts = &self.telling.facts;
-        if facts.steps == 0 && facts.usage.is_none() {
-            return None;
-        }
-        let mut parts = vec![count(facts.steps, "step"), count(facts.tools, "tool call")];
-        parts.extend(facts.usage.as_ref().map(used));
-        Some(parts.join(", "))
+        Used::of_facts(&self.telling.facts).map(|used| used.line())
     }
 }
 
-fn count(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
-fn used(usage: &Usage) -> String {
-    let mut text = format!("{} tokens", usage.tokens());
+/// What it has used so far, in short.
+fn used_words(usage: &Usage) -> String {
+    let mut text = count(usage.tokens(), "token");
     if let Some(cost) = &usage.cost {
         let _ = write!(text, ", {cost} dollars");
     }
@@ -103,7 +103,13 @@ struct Telling {
     last: String,
     /// The call that was made last, while it has not ended.
     doing: String,
+    /// Whether it is shown where a step begins.
+    shows_steps: bool,
+    /// The number of the step that has begun, while nothing of it was shown.
+    begun: Option<u64>,
     color: bool,
+    /// Of a line, in columns.
+    width: usize,
     out: Vec<u8>,
 }
 
@@ -141,7 +147,7 @@ impl Telling {
                 }
             }
             Event::Thought(text) => {
-                let text = one_line(&text);
+                let text = one_line(&text, self.width.saturating_sub(2));
                 if !text.is_empty() {
                     self.last.clear();
                     self.say(&self.paint(&format!("({text})"), Style::new().dimmed()));
@@ -173,19 +179,19 @@ impl Telling {
                 "(a line with too many parts to be read is left out; --raw shows it)",
                 Style::new().dimmed(),
             )),
-            Event::Session(_)
-            | Event::StepBegan
-            | Event::StepEnded { .. }
-            | Event::Finished { .. } => {}
+            Event::StepBegan => self.begun = self.shows_steps.then_some(self.facts.steps),
+            Event::Session(_) | Event::StepEnded { .. } | Event::Finished { .. } => {}
         }
     }
 
     fn called(&mut self, id: String, tool: &str, about: &str, change: Option<&Change>) {
-        let (tool, about) = (one_line(tool), one_line(about));
-        let diff = change.map(diff::of);
+        let tool = one_line(tool, self.width);
+        let diff = change.map(|change| diff::of(change, self.width.saturating_sub(INDENT)));
         let size = diff.as_ref().map_or_else(String::new, |diff| {
             format!(" (+{} -{})", diff.added, diff.removed)
         });
+        let around = "> ".len() + tool.chars().count() + " ".len() + size.len();
+        let about = one_line(about, self.width.saturating_sub(around));
         let mark = self.paint(">", Style::new().cyan());
         let name = self.paint(&tool, Style::new().bold());
         self.say(format!("{mark} {name} {about}{size}").trim_end());
@@ -233,12 +239,24 @@ impl Telling {
         for line in &shown[shown.len().saturating_sub(lines)..] {
             self.say(&format!(
                 "    {}",
-                self.paint(&text::cut(line), Style::new().dimmed())
+                self.paint(
+                    &text::cut(line, self.width.saturating_sub(INDENT)),
+                    Style::new().dimmed()
+                )
             ));
         }
     }
 
     fn say(&mut self, text: &str) {
+        if let Some(step) = self.begun.take() {
+            let used = self.facts.usage.as_ref();
+            let used = used.map_or_else(String::new, |usage| {
+                format!(" · {} so far", used_words(usage))
+            });
+            let line = self.paint(&format!("── step {step}{used}"), Style::new().dimmed());
+            self.out.extend_from_slice(line.as_bytes());
+            self.out.push(b'\n');
+        }
         self.out.extend_from_slice(text.as_bytes());
         self.out.push(b'\n');
     }
@@ -266,7 +284,12 @@ mod tests {
     use super::*;
 
     fn rendered(profile: &str, bytes: &[u8]) -> String {
-        let mut rendering = Rendering::new(Profile::named(profile).expect("a profile"), false);
+        rendered_in(profile, bytes, None)
+    }
+
+    fn rendered_in(profile: &str, bytes: &[u8], width: Option<usize>) -> String {
+        let profile = Profile::named(profile).expect("a profile");
+        let mut rendering = Rendering::new(profile, false, width);
         let mut out = Vec::new();
         for piece in bytes.chunks(7) {
             out.extend(rendering.feed(piece));
@@ -294,11 +317,7 @@ mod tests {
                 .expect("a name")
                 .to_string_lossy()
                 .into_owned();
-            let profile = match name.split('-').next() {
-                Some("claude") => "ClaudeCode",
-                Some("codex") => "Codex",
-                _ => "OpenCode",
-            };
+            let profile = Profile::of_recording(&name).name;
             let bytes = fs::read(&path).expect("it can be read");
             insta::assert_snapshot!(format!("render-{name}"), rendered(profile, &bytes));
             seen += 1;
@@ -329,12 +348,39 @@ mod tests {
         );
     }
 
+    /// Neither hides what came before.
+    #[test]
+    fn a_line_that_is_no_event_hides_nothing() {
+        let shown = rendered("OpenCode", b"evil\rgood\n10%\r20%\r\nof Windows\r\n");
+        assert!(
+            shown.starts_with("evil\ngood\n10%\n20%\nof Windows\r\n"),
+            "{shown:?}"
+        );
+    }
+
     /// What an agent says comes from a model, which read it somewhere: it does not get hold of the terminal.
     #[test]
     fn an_event_has_no_power_over_the_terminal() {
         let line = r#"{"type":"text","sessionID":"s","part":{"text":"a\u001b]0;title\u0007b\u001b[2Jc\rd\u0008"}}"#;
         let shown = rendered("OpenCode", line.as_bytes());
         assert!(shown.starts_with("abcd\n"), "{shown:?}");
+    }
+
+    #[test]
+    fn lines_are_as_wide_as_the_terminal() {
+        let event = |command: &str| {
+            let part = serde_json::json!({
+                "tool": "bash", "callID": "c",
+                "state": {"status": "completed", "input": {"command": command}, "output": command, "metadata": {"exit": 1}},
+            });
+            serde_json::json!({"type": "tool_use", "sessionID": "s", "part": part}).to_string()
+        };
+        let long = event(&"word ".repeat(100));
+        for width in [60, 100, 200] {
+            let shown = rendered_in("OpenCode", long.as_bytes(), Some(width));
+            let widths = shown.lines().take(3).map(|line| line.chars().count());
+            assert_eq!(widths.max(), Some(width), "{shown}");
+        }
     }
 
     #[test]

@@ -8,7 +8,10 @@ use kubeopencode_api::v1alpha1::{
 };
 use serde::Serialize;
 
-use crate::printer::Printer;
+use crate::{
+    printer::Printer,
+    used::{Used, count},
+};
 
 /// How a Task ended.
 #[derive(Debug, Clone, Serialize)]
@@ -121,8 +124,8 @@ impl TaskSummary {
             text.push_str(", and nothing was changed");
         }
         printer.about(&self.name, &text);
-        if let Some(used) = used(&self.result) {
-            printer.line(&format!("  {used}"));
+        if let Some(used) = Used::of_result(&self.result) {
+            printer.line(&format!("  {}", used.line()));
         }
         for summary in &self.checkouts {
             printer.line(&format!(
@@ -156,27 +159,6 @@ impl TaskSummary {
     }
 }
 
-/// What an agent that tells of it has used, in one line.
-fn used(result: &TaskResult) -> Option<String> {
-    let count =
-        |number: i64, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-    let mut tools = count(result.tool_calls.unwrap_or_default(), "tool call");
-    if let Some(refused) = result.refused_tool_calls {
-        let _ = write!(tools, " ({refused} refused)");
-    }
-    let mut parts = vec![count(result.steps?, "step"), tools];
-    if let Some(usage) = &result.usage {
-        parts.push(format!(
-            "{} tokens in ({} from a cache), {} out",
-            usage.input_tokens.saturating_add(usage.cached_tokens),
-            usage.cached_tokens,
-            usage.output_tokens
-        ));
-        parts.extend(usage.cost.as_ref().map(|cost| format!("{cost} dollars")));
-    }
-    Some(parts.join(", "))
-}
-
 /// A checkout in one line.
 pub(crate) fn checkout(checkout: &CheckoutResult) -> String {
     if let Some(error) = &checkout.error {
@@ -188,8 +170,7 @@ pub(crate) fn checkout(checkout: &CheckoutResult) -> String {
     };
     let commits = match checkout.commits.unwrap_or_default() {
         0 => "no new commits".to_owned(),
-        1 => "1 new commit".to_owned(),
-        count => format!("{count} new commits"),
+        number => count(u64::try_from(number).unwrap_or_default(), "new commit"),
     };
     let dirty = if checkout.dirty == Some(true) {
         ", and changes that are not committed"

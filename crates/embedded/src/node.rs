@@ -40,7 +40,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use self::image::HostImage;
+pub use self::image::{HostFiles, HostImage, LookUp};
 use self::pod::{Update, Worker};
 pub use self::refuse::REASON as UNSUPPORTED;
 use crate::clock::Clock;
@@ -55,10 +55,8 @@ pub struct NodeOptions {
     pub data_dir: PathBuf,
     /// A binary that calls [`sandbox::helper_main`] first thing; `/proc/self/exe` for one's own.
     pub helper: PathBuf,
-    /// Images whose files this host has itself.
-    pub images: Vec<HostImage>,
-    /// Files of the host that every container sees, whatever its image: path in the container, file of the host.
-    pub everywhere: Vec<(PathBuf, PathBuf)>,
+    /// What the host has in place of images.
+    pub files: LookUp,
     /// Further directories of the host that Pods may see, read-only.
     pub visible: Vec<PathBuf>,
     /// Paths of the host that look empty to Pods, besides homes and the data directory.
@@ -81,8 +79,7 @@ impl NodeOptions {
             name: name.to_owned(),
             data_dir,
             helper,
-            images: Vec::new(),
-            everywhere: Vec::new(),
+            files: LookUp::default(),
             visible: Vec::new(),
             hidden: Vec::new(),
             env: Vec::new(),
@@ -116,8 +113,7 @@ impl Shared {
 
     fn offer(&self) -> refuse::Offer<'_> {
         refuse::Offer {
-            images: &self.options.images,
-            everywhere: &self.options.everywhere,
+            files: self.options.files.now(),
             visible: &self.options.visible,
         }
     }

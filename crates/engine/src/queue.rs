@@ -182,46 +182,32 @@ impl Rest {
         let mut something = false;
         let mut again: Option<Duration> = None;
         for pod in &pods {
-            let Some(left) = left_of(pod, now) else {
-                continue;
-            };
             let job = jobs
                 .iter()
                 .find(|job| pod.job_uid.as_ref() == Some(&job.uid));
-            if left == Some(Duration::ZERO)
-                && let Some(action) = end_stalled(pod, job.copied())
-            {
-                return Self::Act(Box::new(action));
-            }
+            let left = match Life::of_pod(pod, now) {
+                Life::Over => continue,
+                Life::Lasts(left) => left,
+                Life::NeverBegins => match end_stalled(pod, job.copied()) {
+                    Some(action) => return Self::Act(Box::new(action)),
+                    None => None,
+                },
+            };
             something = true;
-            let left = left.filter(|left| !left.is_zero());
             again = [again, left].into_iter().flatten().min();
         }
         for job in jobs {
-            // With one completion and no second try, the Pod that ended was its last. Its controller takes a second to say
-            // so, and that second would be one in which nobody uses the slot.
-            let had_its_pod = pods
-                .iter()
-                .any(|pod| left_of(pod, now).is_none() && pod.job_uid.as_deref() == Some(&job.uid));
-            if job.end.is_some() || had_its_pod {
-                continue;
-            }
-            if let Some(deletion) = job.deletion {
-                // A finalizer may hold it for ever; its controller makes no Pod for it.
-                let left = time_left(deletion, LOST_LIMIT, now);
-                something |= left.is_some();
-                again = [again, left].into_iter().flatten().min();
-                continue;
-            }
-            if job.suspended {
-                // Nothing follows from it: whoever resumes it, or is late to release it, could be under way.
-                return Self::Act(Box::new(if job.released {
-                    Action::close_job(job)
-                } else {
-                    Action::delete_job(job)
-                }));
-            }
+            let left = match Life::of_job(job, &pods, now) {
+                Life::Over => continue,
+                Life::Lasts(left) => left,
+                // Whoever resumes it, or is late to release it, could be under way.
+                Life::NeverBegins if job.released => {
+                    return Self::Act(Box::new(Action::close_job(job)));
+                }
+                Life::NeverBegins => return Self::Act(Box::new(Action::delete_job(job))),
+            };
             something = true;
+            again = [again, left].into_iter().flatten().min();
         }
         if something {
             Self::Something(again)
@@ -231,16 +217,49 @@ impl Rest {
     }
 }
 
-/// None: this Pod does not run, or is lost. Else how long it may stay so, if that has a limit; nothing is left of it for one
-/// that should have started long ago.
-fn left_of(pod: &PodView, now: Timestamp) -> Option<Option<Duration>> {
-    if pod.ended() {
-        None
-    } else if let Some(deletion) = pod.deletion {
-        time_left(deletion, LOST_LIMIT, now).map(Some)
-    } else {
-        let stalled = problem::stalled_since(pod);
-        Some(stalled.map(|since| time_left(since, STALL_LIMIT, now).unwrap_or_default()))
+/// What can be expected of a Pod or Job of a Run that has ended or is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// Nothing of it runs, or it is lost with its node.
+    Over,
+    /// It may run, for so long at most where that is known.
+    Lasts(Option<Duration>),
+    /// It does not begin by itself, or should have long ago.
+    NeverBegins,
+}
+
+impl Life {
+    fn of_pod(pod: &PodView, now: Timestamp) -> Self {
+        if pod.ended() {
+            return Self::Over;
+        }
+        let or = |left: Option<Duration>, over| left.map_or(over, |left| Self::Lasts(Some(left)));
+        if let Some(deletion) = pod.deletion {
+            return or(time_left(deletion, LOST_LIMIT, now), Self::Over);
+        }
+        problem::stalled_since(pod).map_or(Self::Lasts(None), |since| {
+            or(time_left(since, STALL_LIMIT, now), Self::NeverBegins)
+        })
+    }
+
+    fn of_job(job: &JobView, pods: &[&PodView], now: Timestamp) -> Self {
+        // With one completion and no second try, the Pod that ended was its last. Its controller takes a second to say so,
+        // and that second would be one in which nobody uses the slot.
+        let had_its_pod = pods
+            .iter()
+            .filter(|pod| pod.job_uid.as_deref() == Some(&job.uid))
+            .any(|pod| Self::of_pod(pod, now) == Self::Over);
+        if job.end.is_some() || had_its_pod {
+            Self::Over
+        } else if let Some(deletion) = job.deletion {
+            // A finalizer may hold it for ever; its controller makes no Pod for it.
+            let left = time_left(deletion, LOST_LIMIT, now);
+            left.map_or(Self::Over, |left| Self::Lasts(Some(left)))
+        } else if job.suspended {
+            Self::NeverBegins
+        } else {
+            Self::Lasts(None)
+        }
     }
 }
 

@@ -119,14 +119,14 @@ pub(crate) enum ActError {
 
 impl ActError {
     /// The answer.
-    pub(crate) fn source(&self) -> Option<&KubeError> {
+    pub(crate) fn answer(&self) -> &KubeError {
         match self {
             Self::Create { source, .. }
             | Self::LookAtTaken { source, .. }
             | Self::ReleaseJob { source, .. }
             | Self::ChangeJob { source, .. }
             | Self::Delete { source, .. }
-            | Self::SetPodDeadline { source, .. } => Some(source),
+            | Self::SetPodDeadline { source, .. } => source,
         }
     }
 }

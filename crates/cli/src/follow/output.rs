@@ -63,11 +63,18 @@ impl Output {
         }
         let mask = Mask::of(&known.values);
         let color = self.printer.colors(self.show.aside);
+        let taken = if self.show.named {
+            self.name().chars().count()
+        } else {
+            0
+        };
+        let width = self.printer.width(self.show.aside);
+        let width = width.map(|width| width.saturating_sub(taken));
         let mut stages = self.stages();
         stages.mask = mask;
         stages.rendering = profile(pod)
             .filter(|_| container == AGENT)
-            .map(|profile| Rendering::new(profile, color));
+            .map(|profile| Rendering::new(profile, color, width));
     }
 
     /// Passes bytes on.

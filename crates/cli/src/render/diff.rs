@@ -23,7 +23,7 @@ pub(super) struct Diff {
 }
 
 /// What a call changes.
-pub(super) fn of(change: &Change) -> Diff {
+pub(super) fn of(change: &Change, width: usize) -> Diff {
     let (before, after) = (tame(&change.before), tame(&change.after));
     let diff = TextDiff::configure()
         .timeout(PATIENCE)
@@ -42,7 +42,7 @@ pub(super) fn of(change: &Change) -> Diff {
             added += usize::from(sign == '+');
             removed += usize::from(sign == '-');
             if lines.len() < SHOWN {
-                lines.push(cut(&format!("{sign} {}", line.value().trim_end())));
+                lines.push(cut(&format!("{sign} {}", line.value().trim_end()), width));
             } else {
                 left += 1;
             }
@@ -63,11 +63,12 @@ mod tests {
     use super::*;
 
     fn change(before: &str, after: &str) -> Diff {
-        of(&Change {
+        let change = Change {
             path: "a".into(),
             before: before.into(),
             after: after.into(),
-        })
+        };
+        of(&change, 100)
     }
 
     #[test]

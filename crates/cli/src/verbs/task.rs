@@ -1,10 +1,10 @@
 //! `task …`: create, list, get, logs, stop, why, delete.
 
 mod list;
+mod logs;
 mod queue;
 mod why;
 
-use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams},
@@ -13,12 +13,12 @@ use kubeopencode_api::{names, v1alpha1::Task};
 use serde_json::json;
 
 use crate::{
-    cli::{CreateArgs, GetArgs, LogsArgs, NamedArgs, TaskCommand},
+    cli::{CreateArgs, GetArgs, NamedArgs, TaskCommand},
     create,
     failure::{Failure, Problem},
-    follow::{self, Output, Show, Talk},
+    follow,
     lowering::Sources,
-    manifest,
+    machine, manifest,
     printer::Printer,
     table,
     target::{self, Target},
@@ -30,7 +30,7 @@ pub(crate) async fn task(command: &TaskCommand, printer: &Printer) -> Result<(),
         TaskCommand::Create(arguments) => create_all(arguments, printer).await,
         TaskCommand::List(arguments) => list::list(arguments, printer).await,
         TaskCommand::Get(arguments) => get(arguments, printer).await,
-        TaskCommand::Logs(arguments) => logs(arguments, printer).await,
+        TaskCommand::Logs(arguments) => logs::logs(arguments, printer).await,
         TaskCommand::Stop(arguments) => stop(arguments, printer).await,
         TaskCommand::Why(arguments) => why::why(arguments, printer).await,
         TaskCommand::Delete(arguments) => delete(arguments, printer).await,
@@ -45,13 +45,18 @@ async fn create_all(arguments: &CreateArgs, printer: &Printer) -> Result<(), Fai
         manifests: &manifests,
         client: Some(&target.client),
     };
-    create::check(
+    let runs = create::check(
         &manifests,
         &sources,
         &create::settings(target.data_dir.is_some()),
         create::Missing::Waits,
     )
     .await?;
+    // It may be installed before the Task begins.
+    let on_this_machine = runs.iter().filter(|_| target.data_dir.is_some());
+    for lacking in on_this_machine.filter_map(machine::lacking) {
+        printer.warn_of(&lacking.problem());
+    }
     let written = create::create(&target.client, &manifests, create::Namespaces::Expected).await?;
     for (manifest, written) in manifests.iter().zip(written) {
         printer.text(&format!(
@@ -121,154 +126,6 @@ async fn get(arguments: &GetArgs, printer: &Printer) -> Result<(), Failure> {
     }
     printer.text(&table::render(&rows));
     Ok(())
-}
-
-async fn logs(arguments: &LogsArgs, printer: &Printer) -> Result<(), Failure> {
-    let target = target::connect(&arguments.target).await?;
-    let task = fetch(&target, &arguments.name).await?;
-    let show = Show {
-        raw: arguments.raw,
-        ..Show::default()
-    };
-    let output = Output::new(printer, &arguments.name, show);
-    if arguments.follow && arguments.container == names::container::AGENT {
-        let namespace = task.namespace().unwrap_or_default();
-        let ended = follow::follow(
-            &target.client,
-            &namespace,
-            &arguments.name,
-            output.clone(),
-            Talk::Waiting,
-            printer,
-        )
-        .await?;
-        if let Some(total) = output.total() {
-            printer.text(&total);
-        }
-        return match pod_of(&target, &ended).await? {
-            Some(_) => Ok(()),
-            None => Err(ended_without_logs(&ended)),
-        };
-    }
-    let not_yet = || {
-        if follow::is_terminal(task.status.as_ref().and_then(|status| status.phase)) {
-            return ended_without_logs(&task);
-        }
-        Problem::new(format!(
-            "the Task {} has no Pod yet, so there are no logs",
-            arguments.name
-        ))
-        .hint(format!(
-            "`kubeopencode task why {}` says what it waits for; `--follow` waits",
-            arguments.name
-        ))
-        .failed()
-    };
-    let pods: Api<Pod> = Api::namespaced(target.client.clone(), &target.namespace);
-    let pod = pod_of(&target, &task).await?.ok_or_else(not_yet)?;
-    if follow::container_state(&pod, &arguments.container).is_none() {
-        let known: Vec<String> = pod
-            .spec
-            .iter()
-            .flat_map(|spec| {
-                spec.init_containers
-                    .iter()
-                    .flatten()
-                    .chain(&spec.containers)
-            })
-            .map(|container| container.name.clone())
-            .collect();
-        if !known.contains(&arguments.container) {
-            return Err(
-                Problem::new(format!("there is no container {:?}", arguments.container))
-                    .hint(format!("there are: {}", known.join(", ")))
-                    .input(),
-            );
-        }
-    }
-    if let Some(problem) = never_ran(&pod, &arguments.name, &arguments.container) {
-        return Err(problem.failed());
-    }
-    if follow::container_state(&pod, &arguments.container).is_none() {
-        return Err(not_yet());
-    }
-    let copied = follow::copy(
-        &pods,
-        &pod.name_any(),
-        &arguments.container,
-        arguments.follow,
-        &output,
-    )
-    .await;
-    output.finish();
-    printer.progress_end();
-    copied?;
-    if let Some(total) = output.total() {
-        printer.text(&total);
-    }
-    Ok(())
-}
-
-/// Why a container of a Pod that has ended has no logs; none when it has.
-fn never_ran(pod: &Pod, task: &str, container: &str) -> Option<Problem> {
-    let status = pod.status.as_ref()?;
-    let ran = follow::container_state(pod, container)
-        .is_some_and(|state| state.running.is_some() || state.terminated.is_some());
-    if ran || status.phase.as_deref() != Some("Failed") {
-        return None;
-    }
-    let failed = status
-        .init_container_statuses
-        .iter()
-        .flatten()
-        .find(|init| {
-            let ended = init
-                .state
-                .as_ref()
-                .and_then(|state| state.terminated.as_ref());
-            ended.is_some_and(|ended| ended.exit_code != 0)
-        });
-    if let Some(init) = failed {
-        let init = &init.name;
-        return Some(
-            Problem::new(format!(
-                "{init} failed, so {container} never ran and has no logs"
-            ))
-            .hint(format!(
-                "`kubeopencode task logs -c {init} {task}` shows why"
-            )),
-        );
-    }
-    let why = status.message.as_deref().or(status.reason.as_deref());
-    let why = why.unwrap_or("the Pod failed before");
-    Some(
-        Problem::new(format!("{container} never ran and has no logs: {why}")).hint(format!(
-            "`kubeopencode task why {task}` says how the Task ended"
-        )),
-    )
-}
-
-/// The Pod of a Task's Job.
-async fn pod_of(target: &Target, task: &Task) -> Result<Option<Pod>, Failure> {
-    let status = task.status.as_ref();
-    let Some(job) = status.and_then(|status| status.job_name.as_ref()) else {
-        return Ok(None);
-    };
-    let pods: Api<Pod> = Api::namespaced(target.client.clone(), &target.namespace);
-    let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
-    Ok(pods.list(&of_job).await?.items.into_iter().next())
-}
-
-/// Why a Task that has ended has nothing to print.
-fn ended_without_logs(task: &Task) -> Failure {
-    let status = task.status.clone().unwrap_or_default();
-    let told: Vec<String> = status.reason.into_iter().chain(status.message).collect();
-    Problem::new(format!(
-        "the Task {} has ended without logs that are still there ({})",
-        task.name_any(),
-        told.join(": ")
-    ))
-    .failed()
 }
 
 async fn stop(arguments: &NamedArgs, printer: &Printer) -> Result<(), Failure> {

@@ -39,7 +39,7 @@ impl Agent {
     ];
 
     /// A Task for it, in a checkout of `repository`; `more` goes into the spec of its Agent, but for
-    /// its `variables`, which go into the Secret.
+    /// its `variables`, which go into the Secret, and `checkout`, which is where the checkout is.
     pub fn manifest(&self, model: &Model, repository: &Path, more: &Value) -> String {
         let told = (self.told)(&model.url());
         let mut variables: serde_json::Map<String, Value> = told
@@ -49,6 +49,11 @@ impl Agent {
             .collect();
         let others = more["variables"].as_object().into_iter().flatten();
         variables.extend(others.map(|(name, value)| (name.clone(), value.clone())));
+        // One by one, as `run --env` does it, so that each wins over one of the profile's.
+        let credentials: Vec<Value> = variables
+            .keys()
+            .map(|name| json!({"name": name, "secretRef": {"name": "model", "key": name}, "env": name}))
+            .collect();
         let contexts: Vec<Value> = told
             .file
             .into_iter()
@@ -58,14 +63,15 @@ impl Agent {
             "profile": self.profile,
             "serviceAccountName": "default",
             "contexts": contexts,
-            "credentials": [{"name": "model", "secretRef": {"name": "model"}}],
+            "credentials": credentials,
         });
         let fields = more.as_object().into_iter().flatten();
-        for (name, value) in fields.filter(|(name, _)| *name != "variables") {
+        let fields = fields.filter(|(name, _)| !["variables", "checkout"].contains(&name.as_str()));
+        for (name, value) in fields {
             spec[name] = value.clone();
         }
         let checkout = json!({
-            "type": "Git", "mountPath": "repository", "git": {"repository": format!("file://{}", repository.display())},
+            "type": "Git", "mountPath": more["checkout"].as_str().unwrap_or("repository"), "git": {"repository": format!("file://{}", repository.display())},
         });
         let objects = [
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "model"}, "stringData": variables}),

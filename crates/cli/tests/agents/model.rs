@@ -60,6 +60,7 @@ impl Drop for Model {
 struct Shared {
     script: Vec<Turn>,
     failed: AtomicUsize,
+    asked: AtomicUsize,
     requests: Mutex<Vec<Value>>,
 }
 
@@ -74,6 +75,7 @@ impl Model {
         let shared = Arc::new(Shared {
             script: script.into_iter().collect(),
             failed: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
             requests: Mutex::default(),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -99,6 +101,11 @@ impl Model {
         format!("http://{}", self.address)
     }
 
+    /// How often anything at all was asked so far.
+    pub fn asked(&self) -> usize {
+        self.shared.asked.load(Ordering::Relaxed)
+    }
+
     /// The requests to the model so far, without those that only want a title.
     pub fn requests(&self) -> Vec<Value> {
         self.shared.requests.lock().expect("not poisoned").clone()
@@ -114,6 +121,7 @@ pub struct Protocol {
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, uri: Uri, body: Bytes) -> Response {
+    shared.asked.fetch_add(1, Ordering::Relaxed);
     let protocol = match uri.path() {
         path if path.ends_with("/chat/completions") => chat::PROTOCOL,
         path if path.ends_with("/messages") => anthropic::PROTOCOL,

@@ -11,7 +11,7 @@ pub mod served;
 
 use served::Local;
 
-use crate::support::{Sandbox, can_run_pods};
+use crate::support::{Outcome, Sandbox, can_run_pods};
 
 const MANIFESTS: &str = "\
 apiVersion: kubeopencode.io/v1alpha1
@@ -398,8 +398,8 @@ fn logs_are_for_people_and_without_secrets_unless_the_bytes_are_asked_for() {
         .run(&["task", "create", "-f", "all.yaml"])
         .expect_code(0);
 
-    let readable =
-        "> bash env\n  exit code 3\n    KEY=***\n*** \nThe key is ***.\n1 step, 1 tool call\n";
+    let readable = "── step 1\n> bash env\n  exit code 3\n    KEY=***\n*** \nThe key is ***.\n\
+                    1 step, 1 tool call\n";
     for arguments in [
         &["task", "logs", "--follow", "tells"][..],
         &["task", "logs", "tells"],
@@ -453,4 +453,55 @@ fn what_is_in_the_cluster_is_not_replaced_unasked() {
         typo.contains("there is no namespace \"typo\"") && typo.contains("hint:"),
         "{typo}"
     );
+}
+
+#[test]
+fn an_agent_that_is_installed_while_it_serves_is_found() {
+    if !can_run_pods("local") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let bin = sandbox.work().join("bin");
+    std::fs::create_dir(&bin).expect("a folder");
+    let path = bin.to_string_lossy().into_owned();
+    let _local = Local::start_with(&sandbox.data(), &[("PATH", &path)]).expect("it serves");
+    for (agent, program, package) in [
+        ("OpenCode", "opencode", "opencode-ai"),
+        ("ClaudeCode", "claude", "@anthropic-ai/claude-code"),
+        ("Codex", "codex", "@openai/codex"),
+    ] {
+        let run = |name: &str| {
+            let name = format!("{program}-{name}");
+            let objects = [
+                serde_json::json!({
+                    "apiVersion": "kubeopencode.io/v1alpha1", "kind": "Agent", "metadata": {"name": program},
+                    "spec": {"serviceAccountName": "default", "profile": agent},
+                }),
+                serde_json::json!({
+                    "apiVersion": "kubeopencode.io/v1alpha1", "kind": "Task", "metadata": {"name": name},
+                    "spec": {"description": "Do it", "agentRef": program},
+                }),
+            ];
+            let text = objects.map(|it| it.to_string()).join("\n---\n");
+            sandbox.write("it.yaml", &text);
+            let created = sandbox
+                .command(&["task", "create", "-f", "it.yaml"])
+                .env("PATH", &path)
+                .output();
+            let created = Outcome::of(&created.expect("the binary starts")).expect_code(0);
+            // Its end is what is waited for.
+            sandbox.run(&["task", "logs", "--follow", &name]);
+            let got = sandbox.run(&["task", "get", &name]).expect_code(0).stdout;
+            (created.stderr, got)
+        };
+        let (said, got) = run("before");
+        let install = format!("`npm install -g {package}` installs it");
+        assert!(said.contains(&install), "{said}");
+        assert!(got.contains("Failed"), "{got}");
+        let program_file = std::fs::canonicalize("/bin/true").expect("true is installed");
+        std::fs::copy(program_file, bin.join(program)).expect("a copy");
+        let (said, got) = run("after");
+        assert_eq!(said, "");
+        assert!(got.contains("Completed"), "{got}");
+    }
 }

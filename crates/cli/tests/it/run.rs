@@ -120,8 +120,8 @@ fn what_an_agent_tells_of_its_work_is_readable_and_said_at_the_end() {
         "run", "Say it", "--repo", "repo", "--agent", "default", "--file", &file,
     ];
     let outcome = sandbox.run(&arguments).expect_code(0);
-    let readable =
-        "> write hello.txt (+1 -0)\n    + hello from the scripted model\nCreated hello.txt.\n";
+    let readable = "── step 1\n> write hello.txt (+1 -0)\n    + hello from the scripted model\n\
+                    ── step 2 · 127 tokens, 0.000098 dollars so far\nCreated hello.txt.\n";
     assert_eq!(outcome.stdout, readable);
     let used = "2 steps, 1 tool call, 260 tokens in (80 from a cache), 14 out, 0.000216 dollars";
     for words in ["Completed", used, "1 new commit", " Say hello\n"] {
@@ -225,6 +225,43 @@ fn commits_come_back_as_a_branch_and_nothing_else_is_touched() {
         outcome.stderr
     );
     assert_eq!(sandbox.leftovers(), Vec::<String>::new());
+}
+
+/// A link leads out of the workspace, so nobody follows it; the commits are still below it.
+#[test]
+fn commits_that_cannot_be_brought_back_stay_and_that_is_said() {
+    if !can_run_pods("run -f with a repository") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("repo");
+    let work = "cd repo && git commit --quiet --allow-empty --message three && cd .. && mv repo moved && ln -s /workspace/moved repo";
+    let objects = [
+        serde_json::json!({
+            "apiVersion": "kubeopencode.io/v1alpha1", "kind": "Agent", "metadata": {"name": "default"},
+            "spec": {"serviceAccountName": "default", "command": ["sh", "-c", work]},
+        }),
+        serde_json::json!({
+            "apiVersion": "kubeopencode.io/v1alpha1", "kind": "Task", "metadata": {"name": "it"},
+            "spec": {"description": "Do it", "contexts": [
+                {"type": "Git", "mountPath": "repo", "git": {"repository": "./repo"}},
+            ]},
+        }),
+    ];
+    sandbox.write("it.yaml", &objects.map(|it| it.to_string()).join("\n---\n"));
+    let outcome = sandbox
+        .run(&["run", "-f", "it.yaml", "-o", "json"])
+        .expect_code(0);
+    let warning = "warning: the new commits of /workspace/repo could not be brought back to ";
+    assert!(outcome.stderr.contains(warning), "{}", outcome.stderr);
+    assert_eq!(
+        git(&repository, &["branch", "--format=%(refname:short)"]),
+        "main"
+    );
+    let summary: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    let workspace = summary["tasks"][0]["workspace"].as_str().expect("a place");
+    let moved = std::path::Path::new(workspace).join("moved");
+    assert_eq!(git(&moved, &["log", "-1", "--format=%s"]), "three");
 }
 
 #[test]
@@ -532,24 +569,76 @@ fn what_is_kept_is_named() {
     );
 }
 
+/// What is said where the `PATH` has nothing at all.
+fn without_agents(sandbox: &Sandbox, arguments: &[&str]) -> Outcome {
+    let bin = sandbox.work().join("bin");
+    std::fs::create_dir_all(&bin).expect("a folder");
+    let output = sandbox.command(arguments).env("PATH", &bin).output();
+    Outcome::of(&output.expect("the binary starts"))
+}
+
 #[test]
 fn without_opencode_it_says_how_to_get_it() {
-    let sandbox = Sandbox::new();
-    let mut command = sandbox.command(&["run", "Do it"]);
-    // A PATH with nothing but git.
-    let bin = sandbox.work().join("bin");
-    std::fs::create_dir(&bin).expect("a folder");
-    let outcome = Outcome::of(
-        &command
-            .env("PATH", &bin)
-            .output()
-            .expect("the binary starts"),
-    )
-    .expect_code(1);
+    let outcome = without_agents(&Sandbox::new(), &["run", "Do it"]).expect_code(1);
     insta::assert_snapshot!(outcome.stderr, @"
     error: the Task do-it runs OpenCode, which is not installed on this machine
     hint: `npm install -g opencode-ai` installs it; --command, or an Agent with a command, runs something else
     ");
+}
+
+#[test]
+fn without_an_agent_it_says_how_to_get_it_whoever_starts_it() {
+    let sandbox = Sandbox::new();
+    for (profile, package, commands) in [
+        (
+            "OpenCode",
+            "opencode-ai",
+            ["opencode run --format json", "exec /tools/opencode run"],
+        ),
+        (
+            "ClaudeCode",
+            "@anthropic-ai/claude-code",
+            ["claude -p < task.md", "exec claude -p < task.md"],
+        ),
+        (
+            "Codex",
+            "@openai/codex",
+            ["codex exec --json - < task.md", "exec codex exec -"],
+        ),
+    ] {
+        let said = [
+            format!("runs {profile}, which is not installed on this machine"),
+            format!("`npm install -g {package}` installs it"),
+        ];
+        let agent = serde_json::json!({
+            "apiVersion": "kubeopencode.io/v1alpha1", "kind": "Agent", "metadata": {"name": "default"},
+            "spec": {"serviceAccountName": "default", "profile": profile},
+        });
+        let file = sandbox.write("agent.yaml", &agent.to_string());
+        let file = file.to_string_lossy();
+        let by_profile = vec!["run", "Do it", "--agent", "default", "-f", &file];
+        let by_command = commands.map(|command| vec!["run", "Do it", "--command", command]);
+        for arguments in by_command.into_iter().chain([by_profile]) {
+            let outcome = without_agents(&sandbox, &arguments).expect_code(1);
+            for said in &said {
+                assert!(outcome.stderr.contains(said), "{said}: {}", outcome.stderr);
+            }
+        }
+    }
+}
+
+/// Another command may do without it, or bring it.
+#[test]
+fn a_command_that_only_names_an_agent_is_run_with_a_warning() {
+    if !can_run_pods("run --command") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let arguments = ["run", "Do it", "--command", "command -v codex || echo none"];
+    let outcome = without_agents(&sandbox, &arguments).expect_code(0);
+    assert_eq!(outcome.stdout, "none\n");
+    let said = "warning: the command of the Task do-it names Codex, which is not installed on this machine";
+    assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
 }
 
 /// The manifests that the design document prints, except those that clone from the network or need Secrets. What they

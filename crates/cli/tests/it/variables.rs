@@ -41,7 +41,7 @@ fn variables_come_by_name_or_from_files_and_never_by_an_argument() {
         (["--env", "1"], "cannot be the name of a variable"),
         (
             ["--env-file", "nowhere"],
-            "--env-file nowhere: cannot be read",
+            "--env-file nowhere: cannot be read: No such file",
         ),
     ] {
         let arguments = [&["run", "Say it", "--command", "true"], &arguments[..]].concat();
@@ -49,7 +49,7 @@ fn variables_come_by_name_or_from_files_and_never_by_an_argument() {
         assert!(said.contains(part), "{said}");
         assert!(!said.contains("hush"), "{said}");
     }
-    sandbox.write("broken.env", "GOOD=1\nhush hush\n");
+    sandbox.write("broken.env", "# of the project\nGOOD=1\n\nhush hush\n");
     let arguments = [
         "run",
         "Say it",
@@ -60,7 +60,7 @@ fn variables_come_by_name_or_from_files_and_never_by_an_argument() {
     ];
     let said = sandbox.run(&arguments).expect_code(2).stderr;
     assert!(
-        said.contains("after variable 1 is not of the form"),
+        said.contains("--env-file broken.env:4: this is not of the form"),
         "{said}"
     );
     assert!(!said.contains("hush"), "{said}");

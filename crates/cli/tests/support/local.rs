@@ -18,11 +18,17 @@ impl Local {
     /// Starts it and returns when it serves: it prints how to use it, as its first line, once it does. What it says of
     /// itself goes to the file `local.log` of the data folder.
     pub fn start(data: &Path) -> Result<Self> {
+        Self::start_with(data, &[])
+    }
+
+    /// The same, with these variables.
+    pub fn start_with(data: &Path, variables: &[(&str, &str)]) -> Result<Self> {
         let log = data.join("local.log");
         std::fs::create_dir_all(data)?;
         let mut child = Command::new(env!("CARGO_BIN_EXE_kubeopencode"))
             .args(["local", "-vv"])
             .env("XDG_DATA_HOME", data)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(&log)?)

@@ -93,7 +93,8 @@ pub(super) fn describe(
         let found = env.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str())
     };
-    let command = refuse::command(spec, &options.images)
+    let files = options.files.now();
+    let command = refuse::command(spec, &files.images)
         .ok_or_else(|| Unresolved::Invalid("the container names no command".to_owned()))?;
     let args = command.iter().map(|word| expand(word, lookup)).collect();
     let volumes = volumes::mounts(pod, spec, place, &env)?;
@@ -110,12 +111,12 @@ pub(super) fn describe(
     for (name, path) in &workspace.scratch {
         mounts.push(own(&format!("/{name}"), path));
     }
-    let image = image::find(&options.images, spec.image.as_deref().unwrap_or_default());
+    let image = image::find(&files.images, spec.image.as_deref().unwrap_or_default());
     mounts.extend(
         image
             .iter()
             .flat_map(|image| &image.files)
-            .chain(&options.everywhere)
+            .chain(&files.everywhere)
             .map(|(inside, path)| Mount {
                 readonly: true,
                 source: Source::Bind {

@@ -3,8 +3,48 @@
 //! The caller names the images whose files it has itself (its own binary, an agent's binary of the
 //! host); they are bound into the container at the image's paths. For every other image the
 //! host's root serves as it is.
+//!
+//! What the host has is asked for anew with every Pod: somebody may install what was missing.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf, sync::Arc};
+
+/// What the host has for Pods in place of images.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFiles {
+    /// Images whose files this host has itself.
+    pub images: Vec<HostImage>,
+    /// Files of the host that every container sees, whatever its image: path in the container, file of the host.
+    pub everywhere: Vec<(PathBuf, PathBuf)>,
+}
+
+/// Looks what the host has right now.
+#[derive(Clone)]
+pub struct LookUp(Arc<dyn Fn() -> HostFiles + Send + Sync>);
+
+impl LookUp {
+    /// By this function, which is called for every Pod and every start of a container.
+    pub fn new(look_up: impl Fn() -> HostFiles + Send + Sync + 'static) -> Self {
+        Self(Arc::new(look_up))
+    }
+
+    /// Does it.
+    pub(super) fn now(&self) -> HostFiles {
+        (self.0)()
+    }
+}
+
+/// A host that has nothing but its root.
+impl Default for LookUp {
+    fn default() -> Self {
+        Self::new(HostFiles::default)
+    }
+}
+
+impl fmt::Debug for LookUp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("LookUp")
+    }
+}
 
 /// Files that stand for an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

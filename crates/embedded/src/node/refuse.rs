@@ -1,12 +1,12 @@
 //! What a Pod asks for that this node cannot give: found before anything starts, all of it, and
 //! said in one message, so that a Pod fails at once instead of hanging.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
 
 use super::env::DEFAULT_PATH;
-use super::image::{self, HostImage};
+use super::image::{self, HostFiles, HostImage};
 use super::sandbox::host_has_program;
 
 /// The reason in the status of a Pod that was refused.
@@ -14,8 +14,7 @@ pub const REASON: &str = "UnsupportedByNode";
 
 /// What the node has, as far as a refusal depends on it.
 pub(super) struct Offer<'a> {
-    pub(super) images: &'a [HostImage],
-    pub(super) everywhere: &'a [(PathBuf, PathBuf)],
+    pub(super) files: HostFiles,
     pub(super) visible: &'a [std::path::PathBuf],
 }
 
@@ -179,7 +178,7 @@ pub(super) fn command(container: &Container, images: &[HostImage]) -> Option<Vec
 /// Why the program cannot be there. What only a volume can bring is let through.
 fn program_objection(container: &Container, offer: &Offer<'_>) -> Option<String> {
     let reference = container.image.as_deref().unwrap_or_default();
-    let image = image::find(offer.images, reference);
+    let image = image::find(&offer.files.images, reference);
     if let Some(image) = image {
         if let Some(message) = &image.missing {
             return Some(format!("image {reference:?}: {message}"));
@@ -191,7 +190,7 @@ fn program_objection(container: &Container, offer: &Offer<'_>) -> Option<String>
             ));
         }
     }
-    let Some(command) = command(container, offer.images) else {
+    let Some(command) = command(container, &offer.files.images) else {
         return Some(format!(
             "it names no command, and this node does not have the image {reference:?} to know its \
              entrypoint: images are not pulled here, the host's own programs serve; name a command"
@@ -202,7 +201,7 @@ fn program_objection(container: &Container, offer: &Offer<'_>) -> Option<String>
         let files = image.iter().flat_map(|image| &image.files);
         let mounts = container.volume_mounts.iter().flatten();
         files
-            .chain(offer.everywhere)
+            .chain(&offer.files.everywhere)
             .map(|(inside, _)| inside.as_path())
             .any(|inside| inside == path)
             || mounts
@@ -257,8 +256,10 @@ mod tests {
             },
         ];
         let offer = Offer {
-            images: &images,
-            everywhere: &[],
+            files: HostFiles {
+                images: images.into(),
+                everywhere: Vec::new(),
+            },
             visible: &[],
         };
         objections(&pod, &offer).join("; ")

@@ -20,7 +20,7 @@ use kube::api::{
 use kube::runtime::wait::await_condition;
 use kubeopencode_embedded::cluster::{Cluster, Options};
 use kubeopencode_embedded::logs::{LogOptions, LogStore};
-use kubeopencode_embedded::node::{HostImage, Node, NodeOptions};
+use kubeopencode_embedded::node::{HostFiles, HostImage, LookUp, Node, NodeOptions};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -61,7 +61,7 @@ impl Bench {
     fn start_node(&mut self) {
         let helper = PathBuf::from(env!("CARGO_BIN_EXE_sandbox-helper"));
         let mut options = NodeOptions::new("node-1", self.data_dir(), helper, self.logs.clone());
-        options.images = vec![
+        let images = vec![
             HostImage {
                 name: "example.org/shell".into(),
                 files: vec![("/shell".into(), "/bin/sh".into())],
@@ -74,6 +74,10 @@ impl Bench {
                 ..HostImage::default()
             },
         ];
+        options.files = LookUp::new(move || HostFiles {
+            images: images.clone(),
+            everywhere: Vec::new(),
+        });
         options.env = vec![("KUBERNETES_SERVICE_HOST".into(), "127.0.0.1".into())];
         let node = Node::new(self.cluster.client(), options).unwrap();
         let end = CancellationToken::new();

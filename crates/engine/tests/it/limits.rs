@@ -1,5 +1,6 @@
 //! Profiles and limits: which agent it is, and how much it may do.
 
+use kubeopencode_agents::Profile;
 use kubeopencode_engine::{handover::Limits, render::render};
 
 use super::fixture::Cluster;
@@ -43,6 +44,32 @@ fn a_profile_says_how_its_agent_is_started() {
         started("profile: Command, command: [sh, -c, 'codex exec --json - < task.md']");
     assert_eq!(profile, None);
     insta::assert_snapshot!(cluster("profile: Command", "").error(), @"Agent default: command: has to be there for the profile Command");
+}
+
+/// Otherwise an Agent that says the word would be as one whose output is not read.
+#[test]
+fn every_profile_of_the_api_is_known_and_the_other_way_round() {
+    let definitions = kubeopencode_api::crds();
+    let agent = definitions
+        .iter()
+        .find(|definition| definition.spec.names.kind == "Agent");
+    let agent = serde_json::to_value(agent).expect("JSON");
+    let spec = &agent["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let words = spec["properties"]["profile"]["enum"].as_array();
+    let mut words: Vec<&str> = words
+        .expect("a list")
+        .iter()
+        .filter_map(serde_json::Value::as_str)
+        .collect();
+    words.retain(|word| *word != "Command");
+    words.sort_unstable();
+    let mut known = Profile::ALL.map(|profile| profile.name).to_vec();
+    known.sort_unstable();
+    assert_eq!(words, known);
+    for word in words {
+        let run = cluster(&format!("profile: {word}"), "").run();
+        assert_eq!(run.profile.map(|profile| profile.name), Some(word));
+    }
 }
 
 #[test]
@@ -137,6 +164,8 @@ fn a_limit_that_cannot_be_held_is_refused() {
     insta::assert_snapshot!(cluster("profile: Codex", "limits: {tokens: 5}").error(), @"Task fix: limits.tokens: cannot be held: Codex does not tell of its tokens while it works. It can be limited by duration, steps");
     insta::assert_snapshot!(cluster("command: [sh, -c, ./agent]", "limits: {steps: 5}").error(), @"Task fix: limits.steps: cannot be held: nothing is known of what Agent default runs; its profile has to be one that tells of its steps, or the limit has to go");
     insta::assert_snapshot!(cluster("command: [opencode, run, hello]", "limits: {cost: '1'}").error(), @"Task fix: limits.cost: cannot be held: the command of Agent default does not make OpenCode print its events as JSON, as in `opencode run --format json`");
+    // A word of the prompt makes no agent tell.
+    insta::assert_snapshot!(cluster("command: [sh, -c, \"claude -p 'fix package.json'\"]", "limits: {steps: 5}").error(), @"Task fix: limits.steps: cannot be held: the command of Agent default does not make ClaudeCode print its events as JSON, as in `claude --print --output-format stream-json --verbose --dangerously-skip-permissions --setting-sources user --add-dir .`");
     // Whose limit has to change: the one that holds.
     let whose = |agent: &str, task: &str| {
         let error = cluster(&format!("profile: Codex, {agent}"), task).error();

@@ -399,6 +399,7 @@ fn the_environment_has_a_fixed_order_and_a_credential_wins() {
             "OPENCODE_DISABLE_AUTOUPDATE",
             "OPENCODE_DISABLE_MODELS_FETCH",
             "OPENCODE_DISABLE_SHARE",
+            "OPENCODE_DISABLE_PROJECT_CONFIG",
             "OPENCODE_CONFIG_CONTENT",
             "KUBEOPENCODE_GRACE_SECONDS",
             "KUBEOPENCODE_REPORT_BYTES",

@@ -339,7 +339,7 @@ impl World {
                 self.change_job(&uid, None, |job| job.released = true)
             }
             Action::CloseJob { uid, .. } => self.change_job(&uid, None, |job| {
-                (job.suspended, job.closed) = (false, true)
+                (job.suspended, job.closed) = (false, true);
             }),
             Action::SuspendJob { uid, .. } => {
                 self.change_job(&uid, None, |job| job.suspended = true)

@@ -108,13 +108,11 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             .perform_unless_refused(owner, action, observation)
             .await;
         let refused = match (&performed, change) {
-            (Err(RoundError::Act(error)), Some((what, change))) => {
-                let refused = error.source().and_then(|source| refusal(what, source));
-                refused.map(|refused| Refusal {
+            (Err(RoundError::Act(error)), Some((what, change))) => refusal(what, error.answer())
+                .map(|refused| Refusal {
                     change: Some(change),
                     ..refused
-                })
-            }
+                }),
             _ => None,
         };
         let Some(refused) = refused else {

@@ -135,8 +135,10 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         self.admission(&key).await?;
         let waits: Result<Vec<Option<Duration>>, RoundError> = checked.into_iter().collect();
         let again = waits?.into_iter().flatten().min();
-        use controller::Action as Next;
-        Ok(again.map_or_else(Next::await_change, Next::requeue))
+        Ok(again.map_or_else(
+            controller::Action::await_change,
+            controller::Action::requeue,
+        ))
     }
 
     /// Whether a holder is still there; if not, its slot goes when nothing of it can run any more. Returns when that has to

@@ -57,9 +57,9 @@ pub(super) async fn judge(stage: &mut Stage<'_>, ends: Ends) -> Result<()> {
 /// Answers which of them are lost.
 async fn every_task_ended(stage: &mut Stage<'_>, ends: Ends) -> Result<BTreeSet<String>> {
     let expected = stage.created;
-    let mut last = BTreeMap::new();
+    let mut seen = BTreeMap::new();
     let ended = |tasks: &BTreeMap<String, Task>| {
-        last.clone_from(tasks);
+        seen.clone_from(tasks);
         tasks.len() == expected
             && tasks
                 .values()
@@ -73,12 +73,12 @@ async fn every_task_ended(stage: &mut Stage<'_>, ends: Ends) -> Result<BTreeSet<
         ended,
     )
     .await?;
-    let lost: BTreeSet<String> = last
+    let lost: BTreeSet<String> = seen
         .iter()
         .filter(|(_, task)| ends == Ends::WellOrLost && is_lost(task))
         .map(|(name, _)| name.clone())
         .collect();
-    let others: Vec<String> = last
+    let others: Vec<String> = seen
         .iter()
         .filter(|(name, task)| phase(task) != Some(TaskPhase::Completed) && !lost.contains(*name))
         .map(|(name, task)| {
@@ -124,12 +124,13 @@ fn phase(task: &Task) -> Option<TaskPhase> {
 /// That of a Task that is lost at most once.
 fn every_agent_ran_once(stage: &mut Stage<'_>, lost: &BTreeSet<String>, what: &str) {
     let runs = stage.setting.counter.runs(&stage.namespace);
-    let twice =
-        |(task, runs): &(&String, &Runs)| lost.contains(*task).then(|| runs.started.len() > 1);
     let wrong: Vec<String> = runs
         .iter()
-        .filter(|run| twice(run) != Some(false))
-        .filter_map(not_once)
+        .filter_map(|run| match lost.contains(run.0) {
+            true if run.1.started.len() > 1 => Some(format!("{} started twice", run.0)),
+            true => None,
+            false => not_once(run),
+        })
         .collect();
     let expected = stage.created;
     let others = runs.keys().filter(|task| !lost.contains(*task)).count();

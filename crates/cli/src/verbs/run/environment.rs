@@ -39,23 +39,32 @@ pub(super) fn variables(said: &SaidArgs) -> Result<BTreeMap<String, String>, Fai
 
 /// Lines `NAME=value`, as `.env` files have them. The words of an error are ours: the library's may repeat a line.
 fn of_file(file: &Path) -> Result<Vec<(String, String)>, Failure> {
-    let shown = file.display();
-    let lines = dotenvy::from_path_iter(file)
-        .map_err(|_| Problem::new(format!("--env-file {shown}: cannot be read")).input())?;
+    let place = format!("--env-file {}", file.display());
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Problem::new(format!("{place}: cannot be read: {error}")).input())?;
     let mut variables = Vec::new();
-    for line in lines {
-        let number = variables.len() + 1;
-        let (name, value) = line.map_err(|_| {
-            Problem::new(format!(
-                "--env-file {shown}: what comes after variable {number} is not of the form NAME=value",
-                number = number - 1
-            ))
-            .input()
+    for line in dotenvy::from_read_iter(text.as_bytes()) {
+        let (name, value) = line.map_err(|error| {
+            let place = match line_of(&text, &error) {
+                Some(number) => format!("{place}:{number}"),
+                None => place.clone(),
+            };
+            Problem::new(format!("{place}: this is not of the form NAME=value")).input()
         })?;
-        check(&name, &format!("--env-file {shown}"))?;
+        check(&name, &place)?;
         variables.push((name, value));
     }
     Ok(variables)
+}
+
+/// The number of the line that is wrong. Where a quote is not closed, it is the first of several.
+fn line_of(text: &str, error: &dotenvy::Error) -> Option<usize> {
+    let dotenvy::Error::LineParse(wrong, _) = error else {
+        return None;
+    };
+    let first = wrong.lines().next()?.trim_end();
+    let before = text.lines().position(|line| line.trim_end() == first)?;
+    Some(before + 1)
 }
 
 /// Whether it is a name that a variable can have.

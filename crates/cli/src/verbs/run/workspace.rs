@@ -5,78 +5,79 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use kube::{Client, ResourceExt as _};
 use kubeopencode_api::{names::container::AGENT, v1alpha1::Task};
+use kubeopencode_engine::run::Run;
 
-use super::Session;
+use super::session::Session;
 use crate::{
     git, machine,
+    manifest::repository::LocalRepository,
+    pods,
     summary::{BroughtBack, TaskSummary},
 };
 
-/// Completes a summary. What does not work is a warning: the Task has ended as it has ended.
+/// Completes a summary. What does not work is a warning: the Task has ended as it has ended. Answers whether commits that
+/// were to come back are still in the workspace alone, which has to stay then.
 pub(super) async fn collect(
     client: &Client,
     data_dir: &Path,
     task: &Task,
     session: &Session<'_>,
     summary: &mut TaskSummary,
-) {
-    let Some(pod) = pod_of(client, task).await else {
-        return;
-    };
+) -> bool {
+    let pod = pods::of_task(client, task).await.ok().flatten();
+    let place = |path: &str| place_of(data_dir, pod.as_ref()?, path);
     let run = session.runs.iter().find(|run| {
         run.owner.name == task.name_any() && Some(&run.owner.namespace) == task.namespace().as_ref()
     });
-    if session.arguments.keep
-        && let Some(run) = run
-    {
-        summary.workspace =
-            place_of(data_dir, &pod, &run.workspace_dir).map(|path| path.display().to_string());
-    }
+    let mut left = false;
     for checkout in &mut summary.checkouts {
         let result = &checkout.result;
         let (Some(head), 1..) = (&result.head, result.commits.unwrap_or_default()) else {
             continue;
         };
-        let planned = run.and_then(|run| {
-            run.checkouts
-                .iter()
-                .find(|planned| planned.path == result.path)
-        });
-        let repository = planned.and_then(|planned| {
-            session
-                .local_repositories
-                .iter()
-                .find(|local| local.url == planned.repository)
-        });
-        let (Some(repository), Some(place)) = (repository, place_of(data_dir, &pod, &result.path))
-        else {
+        let Some(repository) = run.and_then(|run| origin(session, run, &result.path)) else {
             continue;
         };
         let branch = format!("kubeopencode/{}", task.name_any());
-        match git::bring_back(&repository.directory, &place, head, &branch) {
+        let brought_back = place(&result.path)
+            .context("the checkout is not to be found where the agent had it")
+            .and_then(|place| git::bring_back(&repository.directory, &place, head, &branch));
+        match brought_back {
             Ok(branch) => {
                 checkout.brought_back = Some(BroughtBack {
                     repository: repository.shown.display().to_string(),
                     branch,
                 });
             }
-            Err(error) => session.printer.warn(&format!(
-                "the new commits of {} could not be brought back to {}: {error:#}",
-                result.path,
-                repository.shown.display()
-            )),
+            Err(error) => {
+                left = true;
+                session.printer.warn(&format!(
+                    "the new commits of {} could not be brought back to {}: {error:#}",
+                    result.path,
+                    repository.shown.display()
+                ));
+            }
         }
     }
+    if session.arguments.keep || left {
+        let workspace = run.and_then(|run| place(&run.workspace_dir));
+        // Where not even that is known, a person may still find it.
+        let workspace = workspace.or_else(|| left.then(|| data_dir.to_owned()));
+        summary.workspace = workspace.map(|path| path.display().to_string());
+    }
+    left
 }
 
-async fn pod_of(client: &Client, task: &Task) -> Option<Pod> {
-    let job = task.status.as_ref()?.job_name.clone()?;
-    let pods: Api<Pod> = Api::namespaced(client.clone(), &task.namespace()?);
-    let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
-    pods.list(&of_job).await.ok()?.items.into_iter().next()
+/// The repository of this machine that a checkout was cloned from.
+fn origin<'a>(session: &'a Session<'_>, run: &Run, path: &str) -> Option<&'a LocalRepository> {
+    let mut planned = run.checkouts.iter();
+    let planned = planned.find(|planned| planned.path == path)?;
+    let mut local = session.local_repositories.iter();
+    local.find(|local| local.url == planned.repository)
 }
 
 /// Where a path of the agent's container is on this machine: in the volume that is mounted closest to it.

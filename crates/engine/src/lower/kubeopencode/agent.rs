@@ -37,9 +37,11 @@ pub fn built_in() -> AgentSpec {
     }
 }
 
-/// Which agent it is, as far as its events can be read.
+/// Which agent it is, as far as its events can be read. That each word of the API but Command has a profile is for a test
+/// to hold (`tests/it/limits.rs`).
 pub fn profile(spec: &AgentSpec) -> Option<&'static Profile> {
     match spec.profile {
+        Some(api::AgentProfile::Command) => None,
         Some(profile) => Profile::named(profile.as_str()),
         None if spec.command.is_empty() => Some(Profile::usual()),
         None => Profile::of_command(&spec.command),
@@ -55,8 +57,7 @@ pub fn command(agent: &str, spec: &AgentSpec) -> Result<Vec<String>, LowerError>
         field: format!("{agent}: command"),
         problem: "has to be there for the profile Command".to_owned(),
     })?;
-    // OpenCode has an image of its own, the others are in the agent's.
-    let program = if profile == Profile::usual() {
+    let program = if profile.in_tools {
         handover::OPENCODE
     } else {
         profile.program

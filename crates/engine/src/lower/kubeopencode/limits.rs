@@ -94,7 +94,7 @@ impl Chosen {
                     "cannot be held: {name} does not tell of its {limit} while it works. It can be limited by duration, {held}"
                 )));
             }
-            if !command.iter().any(|word| word.contains("json")) {
+            if !profile.is_asked_for_events(command) {
                 let arguments = profile.arguments.join(" ");
                 return Err(bad(format!(
                     "cannot be held: the command of Agent {agent} does not make {} print its events as JSON, as in `{} {arguments}`",

@@ -1,0 +1,228 @@
+//! A run from when it is known to be good: its Tasks are created, followed to their end and summed up, and what they left
+//! is brought back. An interrupt stops them.
+
+use std::{
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use futures::future::try_join_all;
+use kube::Client;
+use kubeopencode_api::v1alpha1::Task;
+use kubeopencode_engine::run::Run;
+
+use super::workspace;
+use crate::{
+    cli::RunArgs,
+    create,
+    failure::{Failure, Problem},
+    follow::{Output, Show, Talk, follow},
+    interrupt::Interrupts,
+    machine::{Machine, MachineOptions},
+    manifest::{Manifest, repository::LocalRepository},
+    printer::Printer,
+    summary::TaskSummary,
+    target::Target,
+    verbs::task::request_stop,
+};
+
+/// The exit status of what a person interrupted.
+const INTERRUPTED: u8 = 130;
+
+/// Signals that follow the first one sooner than this are the same interrupt: `timeout` sends its signal to the program
+/// and to its process group.
+const ONE_INTERRUPT: Duration = Duration::from_millis(500);
+
+/// A Task of this run.
+#[derive(Debug, Clone)]
+pub(super) struct Ours {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+/// How all of it ended.
+struct Ended {
+    code: ExitCode,
+    /// Whether there is work in the workspace that is nowhere else.
+    left: bool,
+}
+
+/// All that a run needs to know after it has begun.
+pub(super) struct Session<'a> {
+    pub(super) arguments: &'a RunArgs,
+    pub(super) printer: &'a Printer,
+    pub(super) ours: Vec<Ours>,
+    pub(super) runs: Vec<Run>,
+    pub(super) local_repositories: Vec<LocalRepository>,
+    /// Whether the machine, and all that is on it, ends with the run.
+    pub(super) own_machine: bool,
+}
+
+impl Session<'_> {
+    /// Runs on a cluster that is there.
+    pub(super) async fn on_cluster(
+        &self,
+        target: Target,
+        manifests: &[Manifest],
+        interrupts: &mut Interrupts,
+    ) -> Result<ExitCode, Failure> {
+        let written =
+            create::create(&target.client, manifests, create::Namespaces::Expected).await?;
+        for (manifest, written) in manifests.iter().zip(written) {
+            if written == create::Written::Configured {
+                self.printer
+                    .line(&format!("{} {}", manifest.title(), written.word()));
+            }
+        }
+        let ended = self
+            .see_through(&target.client, target.data_dir.as_deref(), interrupts)
+            .await?;
+        Ok(ended.code)
+    }
+
+    /// Runs on a machine of its own, which is there for as long, and so is its folder.
+    pub(super) async fn on_own_machine(
+        &self,
+        manifests: &[Manifest],
+        interrupts: &mut Interrupts,
+    ) -> Result<ExitCode, Failure> {
+        let folder = tempfile::Builder::new()
+            .prefix("kubeopencode-run-")
+            .tempdir()?;
+        let ended = self.within(folder.path(), manifests, interrupts).await;
+        let is_needed = ended.as_ref().is_ok_and(|ended| ended.left);
+        if self.arguments.keep || is_needed {
+            let _ = folder.keep();
+        } else if let Err(error) = workspace::remove(folder.path()) {
+            self.printer.warn(&format!(
+                "{} cannot be removed: {error}",
+                folder.path().display()
+            ));
+        }
+        Ok(ended?.code)
+    }
+
+    /// Starts a machine in a folder, runs on it, and ends it.
+    async fn within(
+        &self,
+        folder: &Path,
+        manifests: &[Manifest],
+        interrupts: &mut Interrupts,
+    ) -> Result<Ended, Failure> {
+        let machine = Machine::start(MachineOptions {
+            directory: folder.to_owned(),
+            durable: false,
+            // Only Pods that have a token have a use for it.
+            listen: self
+                .runs
+                .iter()
+                .any(|run| run.pod.service_account_token)
+                .then_some(0),
+        })
+        .await?;
+        let client = machine.client();
+        let ended = match create::create(&client, manifests, create::Namespaces::Made).await {
+            Ok(_) => self.see_through(&client, Some(folder), interrupts).await,
+            Err(failure) => Err(failure),
+        };
+        match &ended {
+            // Whoever interrupts twice does not wait: dropping the machine ends its processes.
+            Ok(ended) if ended.code == ExitCode::from(INTERRUPTED) => {}
+            _ => machine.shutdown().await,
+        }
+        ended
+    }
+
+    /// Follows all Tasks to their end, brings their commits back, and sums up.
+    async fn see_through(
+        &self,
+        client: &Client,
+        data_dir: Option<&Path>,
+        interrupts: &mut Interrupts,
+    ) -> Result<Ended, Failure> {
+        let Some((tasks, interrupted)) = self.follow_all(client, interrupts).await? else {
+            self.printer.progress_end();
+            self.printer.line("Interrupted twice: ended at once.");
+            return Ok(Ended {
+                code: ExitCode::from(INTERRUPTED),
+                left: false,
+            });
+        };
+        let mut left = false;
+        let mut summaries = Vec::new();
+        for task in &tasks {
+            let mut summary = TaskSummary::of(task);
+            summary.goes_with_run = self.own_machine && !self.arguments.keep;
+            if let Some(data_dir) = data_dir {
+                left |= workspace::collect(client, data_dir, task, self, &mut summary).await;
+            }
+            summaries.push(summary);
+        }
+        if self.arguments.output.is_some() {
+            let text = serde_json::to_string_pretty(&serde_json::json!({"tasks": summaries}))
+                .map_err(|error| Problem::new(error.to_string()).failed())?;
+            self.printer.text(&text);
+        }
+        for summary in &summaries {
+            summary.print(self.printer);
+        }
+        let code = summaries
+            .iter()
+            .map(TaskSummary::exit_status)
+            .find(|code| *code != 0)
+            .unwrap_or(0);
+        let code = if interrupted && code == 0 {
+            INTERRUPTED
+        } else {
+            code
+        };
+        Ok(Ended {
+            code: ExitCode::from(code),
+            left,
+        })
+    }
+
+    /// Follows all Tasks; the first interrupt stops them, the second one answers None.
+    async fn follow_all(
+        &self,
+        client: &Client,
+        interrupts: &mut Interrupts,
+    ) -> Result<Option<(Vec<Task>, bool)>, Failure> {
+        let show = Show {
+            raw: self.arguments.raw,
+            aside: self.arguments.output.is_some(),
+            named: self.ours.len() > 1,
+        };
+        let mut following = Box::pin(try_join_all(self.ours.iter().map(|task| {
+            let output = Output::new(self.printer, &task.name, show);
+            follow(
+                client,
+                &task.namespace,
+                &task.name,
+                output,
+                Talk::Phases,
+                self.printer,
+            )
+        })));
+        let mut interrupted: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                tasks = &mut following => return Ok(Some((tasks?, interrupted.is_some()))),
+                () = interrupts.next() => {
+                    match interrupted {
+                        Some(first) if first.elapsed() < ONE_INTERRUPT => continue,
+                        Some(_) => return Ok(None),
+                        None => interrupted = Some(Instant::now()),
+                    }
+                    self.printer.line("Stopping; the agent has its grace period. Ctrl-C again ends everything at once.");
+                    for task in &self.ours {
+                        if let Err(error) = request_stop(client, &task.namespace, &task.name).await {
+                            self.printer.warn(&format!("{} cannot be stopped: {error}", task.name));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
