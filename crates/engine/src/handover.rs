@@ -78,6 +78,9 @@ pub const NOT_PUSHED: u8 = 73;
 /// Exit code of `supervise` when the agent's time was over, or another limit was passed, whatever the agent answered to
 /// SIGTERM: with a 0 the Job would be complete. As `timeout` of the GNU coreutils has it.
 pub const TIMED_OUT: u8 = 124;
+/// Exit code of `supervise` when the agent was told to end by somebody, and answered with a 0: what it did until then is not
+/// what it was asked for. As that of a process which SIGTERM ended.
+pub const TOLD_TO_END: u8 = 128 + 15;
 /// Exit code of an init container whose failure may pass by itself: nobody answers, a server has a problem of its own, a
 /// disk is full. The agent has not run then, so another attempt repeats nothing, and may succeed; after any other code
 /// somebody has to change something first. `EX_TEMPFAIL` of sysexits.h.

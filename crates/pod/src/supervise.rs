@@ -3,7 +3,7 @@
 //! In: a command, its environment and its standard streams, which it inherits: every byte arrives as written. Between us and
 //! an agent whose events can be read, its standard output is a pipe that is [listened to](hearing) on the way. Out: the
 //! agent's exit code (128 + the number of the signal that ended it; 127 not found, 126 not executable; [`TIMED_OUT`] when
-//! its time was over or a limit was passed; [`UNFINISHED`] and [`NOT_PUSHED`] in the place of a 0), and a [`Report`] in the
+//! its time was over or a limit was passed; [`UNFINISHED`], [`NOT_PUSHED`] and [`TOLD_TO_END`] in the place of a 0), and a [`Report`] in the
 //! termination message.
 //!
 //! It works as PID 1 of a container and below another one (it becomes a subreaper). It sleeps until a signal arrives or
@@ -23,7 +23,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kubeopencode_engine::handover::{AgentReport, NOT_PUSHED, Report, TIMED_OUT, UNFINISHED};
+use kubeopencode_engine::handover::{
+    AgentReport, NOT_PUSHED, Report, TIMED_OUT, TOLD_TO_END, UNFINISHED,
+};
 use nix::sys::signal::Signal;
 use rustix::process::WaitStatus;
 
@@ -122,6 +124,8 @@ fn enter(
             TIMED_OUT
         }
         None => match code_of(status) {
+            // Whoever sees nothing but the Pod, or its Job, must not take it for done.
+            0 if watch.told_first => TOLD_TO_END,
             0 if unfinished => UNFINISHED,
             code => code,
         },

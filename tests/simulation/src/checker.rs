@@ -182,7 +182,9 @@ impl Checker {
                 .store
                 .get(&job)
                 .filter(|job| job.value["metadata"]["uid"] == *recorded);
-            rules::a_lost_job_is_gone(name, before, after, job.as_ref().map(|job| &job.value))?;
+            let job = job.as_ref().map(|job| &job.value);
+            rules::a_lost_job_is_gone(name, before, after, job)?;
+            rules::a_recorded_job_is_of_this_spec(name, before, after, job)?;
         } else if let Some(name) = key.strip_prefix(AGENTS) {
             let slots = after["status"]["slots"].as_array().into_iter().flatten();
             let slots: Vec<_> = slots.map(|slot| text(&slot["task"])).collect();

@@ -6,6 +6,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
+use kubeopencode_api::names;
 use kubeopencode_engine::{
     decide::{LOST_LIMIT, STALL_LIMIT},
     handover::TIMED_OUT,
@@ -119,6 +120,28 @@ pub fn a_recorded_job_is_its_own(name: &str, task: &Value, owner_of_job: Option<
         );
     }
     Ok(())
+}
+
+/// What is put on record is made of what the Task says then, unless somebody has released it.
+pub fn a_recorded_job_is_of_this_spec(
+    name: &str,
+    before: Option<&Value>,
+    task: &Value,
+    job: Option<&Value>,
+) -> Held {
+    let recorded = |task: &Value| task["status"]["jobUID"].clone();
+    let (Some(job), false) = (job, before.is_some_and(|it| recorded(it) == recorded(task))) else {
+        return Ok(());
+    };
+    let of = &job["metadata"]["annotations"][names::ANNOTATION_GENERATION];
+    let is = task["metadata"]["generation"].to_string();
+    if job["spec"]["suspend"] != true || of.as_str().is_none_or(|of| of == is) {
+        return Ok(());
+    }
+    broken(
+        "the Job on record is made of what the Task says",
+        format!("Task {name}: generation {is}, and the Job of {of}"),
+    )
 }
 
 /// An operator releases a Job only when its UID is on record.

@@ -115,7 +115,11 @@ impl People {
             87..=92 => self.bring_later(namespace).await,
             93..=94 => self.delete_one::<ConfigMap>(namespace).await,
             95 => self.delete_namespace().await,
-            96..=97 => self.unlabel(namespace).await,
+            96 => self.unlabel(namespace).await,
+            97 => match self.any::<Task>(namespace).await? {
+                Some(task) => self.edit(&task).await,
+                None => Ok(()),
+            },
             _ => self.take_back_stop(namespace).await,
         }
     }
@@ -218,7 +222,8 @@ impl People {
         for _ in 0..self.dice.number(1..4) {
             sleep(self.dice.millis(1..10_000)).await;
             let job = self.api::<Job>(&namespace).get_opt(&name).await?;
-            match (self.dice.number(0..8), job) {
+            match (self.dice.number(0..9), job) {
+                (8, _) => self.edit(task).await?,
                 (0, _) => {
                     self.stop_one(task).await?;
                     if self.dice.chance(500) {
@@ -373,6 +378,13 @@ impl People {
         self.change(job, change).await
     }
 
+    /// The API server refuses that of one that has started.
+    async fn edit(&self, task: &Task) -> kube::Result<()> {
+        let words = format!("Do it, {}.", self.dice.number(1..1000));
+        self.change(task, json!({"spec": {"description": words}}))
+            .await
+    }
+
     async fn set_limit(&self, namespace: &str) -> kube::Result<()> {
         let agent = if self.crowd {
             // That for which they queue.
@@ -402,6 +414,10 @@ impl People {
         let (name, limit) = *self.dice.pick(&AGENTS);
         let agents = self.api::<Agent>(namespace);
         agents.delete(name, &DeleteParams::default()).await?;
+        if self.dice.chance(150) {
+            // For good.
+            return Ok(());
+        }
         sleep(self.dice.seconds(1..400)).await;
         self.create::<Agent>(namespace, agent(name, limit)).await
     }
