@@ -21,10 +21,10 @@ use crate::{
 };
 
 /// Forks and ends for ever, each in a session of its own, so that whoever looks for it finds one that has gone. There are
-/// never more than a few dozen, and they end by themselves after a minute, with a file that says so.
+/// never more than a dozen, and they end by themselves after ten minutes, with a file that says so.
 const FORKS_FOR_EVER: &str = r#"
     use POSIX;
-    my ($outlived, $until) = (shift, time + 60);
+    my ($outlived, $until) = (shift, time + 600);
     $SIG{TERM} = "IGNORE";
     $| = 1;
     fork and exit;
@@ -33,7 +33,7 @@ const FORKS_FOR_EVER: &str = r#"
     while (1) {
         if (time > $until) { open my $file, ">", $outlived; exit }
         opendir my $proc, "/proc";
-        my $few = 24 > grep /^\d/, readdir $proc;
+        my $few = 8 > grep /^\d/, readdir $proc;
         closedir $proc;
         for (1 .. 5) {
             setsid;
