@@ -15,7 +15,7 @@ use kubeopencode_engine::lower::Settings;
     propagate_version = true,
     disable_help_subcommand = true,
     max_term_width = 100,
-    after_help = "Exit status: 0 done, 1 failed, 2 wrong input; `run` ends with the exit status of the agent."
+    after_help = "Exit status: 0 done, 1 failed, 2 wrong input; `run` ends with the exit status of the agent, or 124 where its time or another limit was over."
 )]
 pub(crate) struct Cli {
     /// When to use colours and moving progress.

@@ -118,7 +118,9 @@ fn say(task: &Task, said: &mut String, printer: &Printer) {
         },
         TaskPhase::Pending | TaskPhase::Queued => format!("{phase:?}"),
     };
-    let text = match &status.message {
+    // An Agent of the same name is one that the command line makes, right after the Task.
+    let is_made = phase == TaskPhase::Pending && task.spec.agent_ref == task.metadata.name;
+    let text = match status.message.as_ref().filter(|_| !is_made) {
         Some(message) => format!("{text}: {message}"),
         None => text,
     };

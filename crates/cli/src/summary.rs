@@ -6,6 +6,7 @@ use kube::ResourceExt as _;
 use kubeopencode_api::v1alpha1::{
     CheckoutResult, PushState, Task, TaskOutcome, TaskPhase, TaskResult,
 };
+use kubeopencode_engine::handover::TIMED_OUT;
 use serde::Serialize;
 
 use crate::{
@@ -83,8 +84,12 @@ impl TaskSummary {
         }
     }
 
-    /// The exit status that says the same: the agent's own, 128 + N for signal N; never 0 for what failed.
+    /// The exit status that says the same: the agent's own, 128 + N for signal N, that of `timeout` where its time or
+    /// another limit was over; never 0 for what failed.
     pub(crate) fn exit_status(&self) -> u8 {
+        if matches!(self.reason.as_deref(), Some("Timeout" | "LimitExceeded")) {
+            return TIMED_OUT;
+        }
         let agent = match (self.result.exit_code, &self.result.signal) {
             (Some(code), _) => u8::try_from(code).unwrap_or(1),
             (None, Some(signal)) => 128 + signal_number(signal),

@@ -81,7 +81,7 @@ pub struct ConfigMapContext {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("!self.repository.startsWith('-') && !self.repository.contains('::')").message("repository must be a URL that git can fetch without running a command (https, ssh, git, file, or user@host:path)").field_path(".repository"),
-    validation = Rule::new("!self.repository.matches('^[a-zA-Z]+://[^/]*:[^/]*@')").message("repository has a password in its URL, where everybody can read it: put it into a Secret and name that in secretRef").field_path(".repository"),
+    validation = Rule::new("!self.repository.matches('^[a-zA-Z]+://([^/]*:[^/]*@|(gh[pours]_|github_pat_|glpat-|x-token-auth)[^/]*@)')").message("repository has a password or token in its URL, where everybody can read it: put it into a Secret and name that in secretRef").field_path(".repository"),
     validation = Rule::new("!has(self.ref) || !self.ref.startsWith('-')").message("ref must not begin with '-'").field_path(".ref"),
     validation = Rule::new("!has(self.path) || (!self.path.startsWith('-') && !self.path.startsWith('/') && !self.path.split('/').exists(p, p == '..'))").message("path must be relative, without '..', and must not begin with '-'").field_path(".path"),
     validation = Rule::new("!has(self.push) || !has(self.path) || self.path == ''").message("push is not possible with path: a part of a repository is no checkout that one could commit in").field_path(".push"),

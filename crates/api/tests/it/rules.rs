@@ -127,7 +127,11 @@ fn items_that_are_not_are_refused_with_the_field() {
         ),
         (
             git(json!({"repository": "https://me:password@h/r"})),
-            "repository has a password in its URL",
+            "repository has a password or token in its URL",
+        ),
+        (
+            git(json!({"repository": "https://ghp_0123abc@h/r"})),
+            "repository has a password or token in its URL",
         ),
         (
             git(json!({"repository": "--upload-pack=id"})),

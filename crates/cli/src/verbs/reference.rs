@@ -11,7 +11,7 @@ pub(crate) fn reference(printer: &Printer) {
     let mut text = String::from(
         "# Commands\n\n<!-- Written by `cargo run -- cli-reference > docs/cli.md`. -->\n\n\
          Data goes to standard output, everything else to standard error. \
-         Exit status: 0 done, 1 failed, 2 wrong input; `run` ends with the exit status of the agent.\n",
+         Exit status: 0 done, 1 failed, 2 wrong input; `run` ends with the exit status of the agent, or 124 where its time or another limit was over.\n",
     );
     let mut root = Cli::command();
     root.build();

@@ -136,9 +136,17 @@ async fn stop(arguments: &NamedArgs, printer: &Printer) -> Result<(), Failure> {
         return Ok(());
     }
     request_stop(&target.client, &target.namespace, &arguments.name).await?;
+    let started = task
+        .status
+        .is_some_and(|status| status.start_time.is_some());
+    let rest = if started {
+        "it ends the agent, which has its grace period, and the Task is Completed, unless its time was over before. Pod and \
+         logs stay."
+    } else {
+        "the Task is Completed, and its agent does not start."
+    };
     printer.line(&format!(
-        "{} is asked to stop (annotation {}=true). The operator does the rest: it ends the agent, which has its grace \
-         period, and the Task is Completed. Pod and logs stay.",
+        "{} is asked to stop (annotation {}=true). The operator does the rest: {rest}",
         arguments.name,
         names::ANNOTATION_STOP
     ));

@@ -3,6 +3,8 @@
 
 use std::path::{Component, Path};
 
+use kubeopencode_engine::handover::is_token;
+
 /// How git reaches a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
@@ -34,17 +36,6 @@ const FORM: Problem =
 const NO_HOST: Problem = "the repository's URL names no host";
 const PASSWORD: Problem = "the repository's URL has a password or token in it, where everybody can read it: \
                            put it into a Secret and name that in git.secretRef";
-/// How the tokens of the well-known hosts begin; as a user name they are the password.
-const TOKENS: [&str; 8] = [
-    "ghp_",
-    "gho_",
-    "ghu_",
-    "ghs_",
-    "ghr_",
-    "github_pat_",
-    "glpat-",
-    "x-token-auth",
-];
 
 /// Checks a repository.
 pub(crate) fn repository(repository: &str) -> Result<Address, Problem> {
@@ -79,7 +70,7 @@ pub(crate) fn repository(repository: &str) -> Result<Address, Problem> {
         Some((user, host)) => (user, host),
         None => ("", authority),
     };
-    if user.contains(':') || TOKENS.iter().any(|token| user.starts_with(token)) {
+    if user.contains(':') || is_token(user) {
         return Err(PASSWORD);
     }
     if user.starts_with('-') || user.contains('@') {

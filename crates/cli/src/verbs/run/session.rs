@@ -143,7 +143,12 @@ impl Session<'_> {
     ) -> Result<Ended, Failure> {
         let Some((tasks, interrupted)) = self.follow_all(client, interrupts).await? else {
             self.printer.progress_end();
-            self.printer.line("Interrupted twice: ended at once.");
+            self.printer.line(if self.own_machine {
+                "Interrupted twice: ended at once."
+            } else {
+                // It belongs to the cluster, and so does its agent.
+                "Interrupted twice: not waited for any longer; the cluster ends the agent when its grace period is over."
+            });
             return Ok(Ended {
                 code: ExitCode::from(INTERRUPTED),
                 left: false,
@@ -215,7 +220,11 @@ impl Session<'_> {
                         Some(_) => return Ok(None),
                         None => interrupted = Some(Instant::now()),
                     }
-                    self.printer.line("Stopping; the agent has its grace period. Ctrl-C again ends everything at once.");
+                    self.printer.line(if self.own_machine {
+                        "Stopping; the agent has its grace period. Ctrl-C again ends everything at once."
+                    } else {
+                        "Stopping; the agent has its grace period. Ctrl-C again does not wait for it."
+                    });
                     for task in &self.ours {
                         if let Err(error) = request_stop(client, &task.namespace, &task.name).await {
                             self.printer.warn(&format!("{} cannot be stopped: {error}", task.name));

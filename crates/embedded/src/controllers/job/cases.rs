@@ -177,3 +177,17 @@ fn a_finished_job_goes_when_its_time_is_over_and_not_before() {
     assert!(step.is_settled());
     assert_eq!(step.wake, Some("2026-01-01T00:01:10Z".parse().unwrap()));
 }
+
+/// Its Pod failed while the Job was suspended, so it has no time of start; then somebody resumes it.
+#[test]
+fn a_job_that_ends_after_it_was_resumed_has_a_time_of_start() {
+    let spec = json!({"suspend": false, "parallelism": 0, "backoffLimit": 0, "completions": 1});
+    let failing = json!({
+        "conditions": [{"type": "FailureTarget", "status": "True", "reason": "BackoffLimitExceeded", "message": "m"}],
+        "uncountedTerminatedPods": {"failed": ["gone"]},
+    });
+    let step = next(&job(&spec, &failing), &[]);
+    let status = step.status.as_ref().expect("a new status");
+    assert_eq!(conditions(&step).last().unwrap().0, "Failed");
+    assert!(status.start_time.is_some());
+}

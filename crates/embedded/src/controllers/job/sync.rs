@@ -133,6 +133,13 @@ fn expire(job: &Job, spec: &JobSpec, ended: Option<Timestamp>, now: Timestamp, s
     }
 }
 
+/// A Job that is not suspended has begun, and says so before it says anything else: without that it could not end.
+fn begin(spec: &JobSpec, status: &mut JobStatus, now: Timestamp) {
+    if status.start_time.is_none() && spec.suspend != Some(true) {
+        status.start_time = Some(status::time(now));
+    }
+}
+
 /// Second half of an ending: the Pods named as uncounted lose their finalizer and are counted.
 fn count(
     spec: &JobSpec,
@@ -150,6 +157,7 @@ fn count(
         step.release(pod);
     }
     let mut new = old.clone();
+    begin(spec, &mut new, now);
     new.succeeded = counter(number(old.succeeded) + uncounted.succeeded.len());
     new.failed = counter(number(old.failed) + uncounted.failed.len());
     Uncounted::default().write(&mut new);
@@ -206,9 +214,7 @@ fn observe(
     }
     let mut active: Vec<&&Pod> = pods.iter().filter(|pod| pods::is_active(pod)).collect();
     let mut terminating = pods.iter().filter(|pod| pods::is_terminating(pod)).count();
-    if old.start_time.is_none() && !suspended {
-        new.start_time = Some(status::time(now));
-    }
+    begin(spec, &mut new, now);
     let tally = Tally {
         succeeded: number(old.succeeded) + uncounted.succeeded.len(),
         failed: number(old.failed) + uncounted.failed.len(),

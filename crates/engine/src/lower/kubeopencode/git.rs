@@ -3,6 +3,7 @@
 use kubeopencode_api::v1alpha1::GitContext;
 
 use crate::{
+    handover::is_token,
     lower::{LowerError, Settings, kubeopencode::push},
     run::{Checkout, Owner},
 };
@@ -91,8 +92,8 @@ fn check_repository(repository: &str) -> Result<Option<&str>, &'static str> {
     }
     let authority = rest.split('/').next().unwrap_or_default();
     match authority.rsplit_once('@') {
-        Some((user, _)) if user.contains(':') => Err(
-            "git.repository has a password in its URL, where everybody can read it: \
+        Some((user, _)) if user.contains(':') || is_token(user) => Err(
+            "git.repository has a password or token in its URL, where everybody can read it: \
              put it into a Secret and name that in git.secretRef",
         ),
         Some((_, host)) if host.is_empty() || host.starts_with('-') => {
