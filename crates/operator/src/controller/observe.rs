@@ -34,7 +34,8 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         // outlived it.
         let holds = self.pools.held_by(&owner.uid).is_some();
         let over = job.is_none() && state.phase.is_terminal() && !holds;
-        let unseen = !over && (job.is_none() || may_have_others(state, job.as_ref(), &pods));
+        let absent = job.as_ref().is_none_or(|job| is_another(state, job));
+        let unseen = !over && (absent || may_have_others(state, job.as_ref(), &pods));
         Observation {
             job,
             pods,
@@ -52,7 +53,8 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         state: &RunState,
     ) -> Result<Observation, ObserveError> {
         let name = job_name(owner, state);
-        let job = match self.cached_job(owner, &name) {
+        let cached = self.cached_job(owner, &name);
+        let job = match cached.filter(|job| !is_another(state, job)) {
             Some(job) => Some(job),
             None => self.live_job(owner, &name).await?.as_ref().map(JobView::of),
         };
@@ -153,6 +155,12 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         let ours = |pod: &&Pod| pod.key().as_deref() == Some(job_uid);
         Ok(pods.iter().filter(ours).map(PodView::of).collect())
     }
+}
+
+/// Whether the Job on record is another one: this one may be what had its name before, in a cache that is late.
+fn is_another(state: &RunState, job: &JobView) -> bool {
+    let recorded = state.job.as_ref();
+    recorded.is_some_and(|recorded| recorded.uid != job.uid)
 }
 
 /// The UID of the Job on record, also where another one has taken its name; without a record, of the Job that is seen.
