@@ -212,7 +212,7 @@ fn told_to_wait_in_vain(agent: &Agent, folder: &Path) {
 
 fn hangs(agent: &Agent, folder: &Path) {
     let model = Model::plays([Turn::Hangs]);
-    let (code, task, text) = run(agent, folder, &model, &json!({"timeout": "8s"}));
+    let (code, task, text) = run(agent, folder, &model, &json!({"timeout": "25s"}));
     assert_ne!(code, 0, "{text}");
     assert_eq!(task["reason"], "Timeout", "{text}");
     assert_eq!(task["outcome"], "Unfinished", "{text}");
@@ -226,7 +226,7 @@ fn times_out_in_a_tool(agent: &Agent, folder: &Path) {
         commit(),
         Turn::Runs(format!("trap '' HUP; {marked} & {marked}")),
     ]);
-    let (code, task, text) = run(agent, folder, &model, &json!({"timeout": "12s"}));
+    let (code, task, text) = run(agent, folder, &model, &json!({"timeout": "30s"}));
     assert_ne!(code, 0, "{text}");
     assert_eq!(task["reason"], "Timeout", "{text}");
     assert_eq!(
