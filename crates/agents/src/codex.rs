@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use crate::{
     Ended, Event, Failure, Profile, ToolOutcome, Usage,
-    json::{Recent, first_text, number, some_text, text},
+    json::{first_text, number, some_text, text},
     reader::ReadLine,
+    recent::Recent,
 };
 
 /// Codex.

@@ -4,7 +4,8 @@
 //! another program or of a script that is a file is not known, and no word.
 
 /// The words of a command, with those of scripts in it (`sh -c '…'`) in place of the script.
-pub(crate) fn words(command: &[String]) -> Vec<String> {
+#[must_use]
+pub fn words(command: &[String]) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     for argument in command {
         if words.last().is_some_and(|before| takes_script(before)) {

@@ -26,7 +26,9 @@ mod money;
 mod opencode;
 mod profile;
 mod reader;
+mod recent;
 
+pub use command::words as command_words;
 pub use event::{Change, Ended, Event, ToolOutcome, Usage};
 pub use facts::{Facts, Half};
 pub use failure::{Failure, FailureClass};

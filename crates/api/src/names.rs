@@ -55,7 +55,8 @@ pub mod condition {
     pub const READY: &str = "Ready";
     /// The Task waits for a free slot of its Agent.
     pub const QUEUED: &str = "Queued";
-    /// The Job exists and its UID is on record. Goes back to False only for a new attempt.
+    /// The Job exists and its UID is on record. False while the API server refuses the Job, absent until it
+    /// is asked for, and again between two attempts.
     pub const JOB_CREATED: &str = "JobCreated";
     /// A person stopped the Task.
     pub const STOPPED: &str = "Stopped";

@@ -7,6 +7,10 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 use kubeopencode_engine::lower::Settings;
 
+/// What the exit status of each command says.
+pub(crate) const EXIT_STATUS: &str = "Exit status: 0 done, 1 failed, 2 wrong input; `run` ends with the exit status of the agent, \
+    or 124 where its time or another limit was over.";
+
 /// Run AI coding agents as Kubernetes workloads, on a cluster or on this machine alone.
 #[derive(Debug, Parser)]
 #[command(
@@ -15,7 +19,7 @@ use kubeopencode_engine::lower::Settings;
     propagate_version = true,
     disable_help_subcommand = true,
     max_term_width = 100,
-    after_help = "Exit status: 0 done, 1 failed, 2 wrong input; `run` ends with the exit status of the agent, or 124 where its time or another limit was over."
+    after_help = EXIT_STATUS
 )]
 pub(crate) struct Cli {
     /// When to use colours and moving progress.

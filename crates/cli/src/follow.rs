@@ -119,8 +119,11 @@ fn say(task: &Task, said: &mut String, printer: &Printer) {
         TaskPhase::Pending | TaskPhase::Queued => format!("{phase:?}"),
     };
     // An Agent of the same name is one that the command line makes, right after the Task.
-    let is_made = phase == TaskPhase::Pending && task.spec.agent_ref == task.metadata.name;
-    let text = match status.message.as_ref().filter(|_| !is_made) {
+    let is_made = task.spec.agent_ref == task.metadata.name;
+    let namespace = task.namespace().unwrap_or_default();
+    let made = format!("waits for Agent {namespace}/{}", task.name_any());
+    let message = status.message.as_ref();
+    let text = match message.filter(|message| !(is_made && **message == made)) {
         Some(message) => format!("{text}: {message}"),
         None => text,
     };

@@ -4,6 +4,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use kubeopencode_api::v1alpha1::Task;
 
+/// What the Pods of a Job are found by.
+pub(crate) fn label(job: &str) -> String {
+    format!("batch.kubernetes.io/job-name={job}")
+}
+
 /// The Pods of a Job. There is one, unless somebody has a hand in it.
 pub(crate) async fn of_job(
     client: &Client,
@@ -11,7 +16,7 @@ pub(crate) async fn of_job(
     job: &str,
 ) -> Result<Vec<Pod>, kube::Error> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+    let of_job = ListParams::default().labels(&label(job));
     Ok(pods.list(&of_job).await?.items)
 }
 

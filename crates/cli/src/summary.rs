@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use kubeopencode_api::v1alpha1::{
     CheckoutResult, PushState, Task, TaskOutcome, TaskPhase, TaskResult,
 };
-use kubeopencode_engine::handover::TIMED_OUT;
+use kubeopencode_engine::{handover::TIMED_OUT, state::Reason};
 use serde::Serialize;
 
 use crate::{
@@ -87,7 +87,8 @@ impl TaskSummary {
     /// The exit status that says the same: the agent's own, 128 + N for signal N, that of `timeout` where its time or
     /// another limit was over; never 0 for what failed.
     pub(crate) fn exit_status(&self) -> u8 {
-        if matches!(self.reason.as_deref(), Some("Timeout" | "LimitExceeded")) {
+        let reason = self.reason.as_deref().and_then(Reason::from_word);
+        if matches!(reason, Some(Reason::Timeout | Reason::LimitExceeded)) {
             return TIMED_OUT;
         }
         let agent = match (self.result.exit_code, &self.result.signal) {

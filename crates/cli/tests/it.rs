@@ -11,6 +11,8 @@ mod controller;
 mod errors;
 #[path = "it/generated.rs"]
 mod generated;
+#[path = "it/interrupt.rs"]
+mod interrupt;
 #[path = "it/local.rs"]
 mod local;
 #[path = "it/plan.rs"]

@@ -25,18 +25,18 @@ mod outcome;
 mod pending;
 pub(crate) mod problem;
 mod record;
+mod refused;
 mod running;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
-use kubeopencode_api::names::condition;
 
 use crate::{
     handover::Report,
     lower::Lowered,
-    observe::{JobView, Observation, PodView, Refusal},
+    observe::{JobView, Observation, PodView},
     render,
     run::Owner,
     state::{Reason, RunState},
@@ -171,7 +171,7 @@ pub enum Action {
 impl Action {
     /// What is changed by it, in words that `is refused` can follow. None for a create: what that makes says more.
     #[must_use]
-    pub fn change(&self) -> Option<String> {
+    pub fn what(&self) -> Option<String> {
         match self {
             Self::CreateConfigMap(_) | Self::CreateJob(_) => None,
             Self::ReleaseJob { name, .. } => Some(format!("the release of Job {name}")),
@@ -283,15 +283,12 @@ pub const MOST_ATTEMPTS: u32 = 3;
 /// How long after the time at which a Pod should have been gone it is given up as lost with its node.
 pub const LOST_LIMIT: Duration = Duration::from_mins(5);
 
-/// How long until what the API server has refused is tried again.
-pub const REFUSED_AGAIN: Duration = Duration::from_secs(30);
-
 /// The next step. The same input gives the same step.
 #[must_use]
 pub fn decide(input: &Input<'_>) -> Step {
     let step = match (&input.observation.refused, as_seen(input)) {
         (Some(refusal), Step::Act(actions)) if refusal.is_of_one_of(&actions) => {
-            held_up(input, refusal)
+            refused::change(input, refusal)
         }
         (_, step) => step,
     };
@@ -353,30 +350,8 @@ fn going(input: &Input<'_>) -> Step {
     }
 }
 
-/// An action of this round was refused, and would be tried again at once. Nothing was ever released where the release is
-/// what is refused, so that has an end. What else is refused is tried for as long as something runs.
-fn held_up(input: &Input<'_>, refusal: &Refusal) -> Step {
-    let Refusal { what, message, .. } = refusal;
-    let over = input.state.phase.is_terminal() || input.deleting;
-    if over || input.state.job.is_none() {
-        return rest_for(REFUSED_AGAIN);
-    }
-    let subject = format!("{what} is refused");
-    let words = format!("{subject}: {message}");
-    let job = input.observation.job.as_ref();
-    let recorded = input.state.condition(condition::JOB_CREATED);
-    let since = recorded.map_or(input.now, |recorded| recorded.last_transition);
-    if job.is_some_and(JobView::unreleased) && input.left(since, STALL_LIMIT).is_none() {
-        return record::end(input, Outcome::new(Reason::InfrastructureError, words));
-    }
-    let told = |known: &String| known.starts_with(&subject);
-    if input.state.message.as_ref().is_some_and(told) {
-        return rest_for(REFUSED_AGAIN);
-    }
-    record::problem(input, Some(&words)).unwrap_or_else(|| rest_for(REFUSED_AGAIN))
-}
-
 pub use explain::explain;
+pub use refused::REFUSED_AGAIN;
 
 /// How a Run ended.
 #[derive(Debug, Clone, PartialEq)]

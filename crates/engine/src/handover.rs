@@ -70,22 +70,6 @@ pub const PROFILE_VARIABLE: &str = "KUBEOPENCODE_PROFILE";
 pub const LIMITS_VARIABLE: &str = "KUBEOPENCODE_LIMITS";
 /// Environment variable of the agent container: [`Secrets`] as JSON, for `supervise`.
 pub const SECRETS_VARIABLE: &str = "KUBEOPENCODE_SECRETS";
-/// Whether the user of a URL is a token of one of the well-known hosts: there it is the password.
-#[must_use]
-pub fn is_token(user: &str) -> bool {
-    const BEGIN: [&str; 8] = [
-        "ghp_",
-        "gho_",
-        "ghu_",
-        "ghs_",
-        "ghr_",
-        "github_pat_",
-        "glpat-",
-        "x-token-auth",
-    ];
-    BEGIN.iter().any(|token| user.starts_with(token))
-}
-
 /// Exit code of `supervise` when the agent ended with 0, and told that its work is not done: a Job must not be complete when
 /// its Task has failed. `EX_SOFTWARE` of sysexits.h.
 pub const UNFINISHED: u8 = 70;
@@ -376,7 +360,7 @@ pub struct AgentReport {
     /// Where it stopped, as in `after a tool call`, when it did not end by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
-    /// How many lines were too long to be read.
+    /// How many lines were too long to be read, or had too many parts.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unread: u64,
     /// Whether nobody knows how it ended, because what told that was not read.

@@ -4,6 +4,7 @@
 mod it {
     mod attempts;
     mod decide;
+    mod deleted;
     mod examples;
     mod fixture;
     mod limits;
@@ -12,6 +13,7 @@ mod it {
     mod observe;
     mod outcome;
     mod queue;
+    mod refused;
     mod render;
     mod world;
 }

@@ -5,11 +5,14 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
-use crate::run::{End, Limits, Untold, run};
+use crate::{
+    git::{bare, complaint},
+    run::{End, Limits, Untold, run},
+};
 
 /// How many paths one git is asked about: its arguments have to fit.
 const PATHS_AT_ONCE: usize = 128;
@@ -92,22 +95,9 @@ pub(crate) fn mark_unchanged(root: &Path, files: &[PathBuf], config: &Path) -> i
     Ok(())
 }
 
-/// A git that runs nothing of the repository and knows no configuration but that and `config`.
 fn git(root: &Path, config: &Path) -> Command {
-    let mut command = Command::new("git");
-    command
-        .arg("--literal-pathspecs")
-        .args(["-c", "core.fsmonitor=false"])
-        .args(["-c", "core.hooksPath=/dev/null"])
-        .current_dir(root)
-        .stdin(Stdio::null())
-        .env_clear()
-        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-        .env("HOME", "/nonexistent")
-        .env("LC_ALL", "C")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", config)
-        .env("GIT_CEILING_DIRECTORIES", root.parent().unwrap_or(root));
+    let mut command = bare(root, config);
+    command.arg("--literal-pathspecs");
     command
 }
 
@@ -122,12 +112,12 @@ fn output(command: &mut Command) -> io::Result<Vec<u8>> {
     match output.end {
         End::Exited(status) if status.success() => Ok(output.stdout),
         End::Exited(_) => {
+            let line = complaint(&output.stderr);
             let text = String::from_utf8_lossy(&output.stderr);
-            let line = text.lines().next().unwrap_or("git failed and said nothing");
             Err(if text.contains("No space left on device") {
-                io::Error::new(io::ErrorKind::StorageFull, line.to_owned())
+                io::Error::new(io::ErrorKind::StorageFull, line)
             } else {
-                io::Error::other(line.to_owned())
+                io::Error::other(line)
             })
         }
         End::TimedOut => Err(io::Error::other("git took too long")),

@@ -3,8 +3,8 @@
 //! In: a command, its environment and its standard streams, which it inherits: every byte arrives as written. Between us and
 //! an agent whose events can be read, its standard output is a pipe that is [listened to](hearing) on the way. Out: the
 //! agent's exit code (128 + the number of the signal that ended it; 127 not found, 126 not executable; [`TIMED_OUT`] when
-//! its time was over or a limit was passed; [`UNFINISHED`], [`NOT_PUSHED`] and [`TOLD_TO_END`] in the place of a 0), and a [`Report`] in the
-//! termination message.
+//! its time was over or a limit was passed; [`UNFINISHED`], [`NOT_PUSHED`] and [`TOLD_TO_END`] in the place of a 0), and a
+//! [`Report`] in the termination message.
 //!
 //! It works as PID 1 of a container and below another one (it becomes a subreaper). It sleeps until a signal arrives or
 //! a deadline passes; it looks at nothing in between.

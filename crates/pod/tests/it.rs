@@ -30,5 +30,7 @@ mod ssh;
 mod sshd;
 #[path = "it/supervise.rs"]
 mod supervise;
+#[path = "it/traps.rs"]
+mod traps;
 #[path = "it/world.rs"]
 mod world;

@@ -76,6 +76,25 @@ pub struct ConfigMapContext {
     pub optional: Option<bool>,
 }
 
+/// How the tokens of well-known hosts begin: as the user of a URL, they are the password. A rule of [`GitContext`] has them,
+/// too.
+pub const TOKENS: [&str; 8] = [
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "glpat-",
+    "x-token-auth",
+];
+
+/// Whether the user of a URL is such a token.
+#[must_use]
+pub fn is_token(user: &str) -> bool {
+    TOKENS.iter().any(|token| user.starts_with(token))
+}
+
 /// A Git repository.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -219,7 +219,7 @@ pub struct TaskResult {
     /// The limit that was passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passed_limit: Option<PassedLimit>,
-    /// Lines of its output that were too long to be read; what they told is missing here.
+    /// Lines of its output that were too long to be read, or had too many parts; what they told is missing here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unread_lines: Option<i64>,
     /// New commits in all checkouts.

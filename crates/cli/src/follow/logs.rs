@@ -31,7 +31,7 @@ pub(super) async fn of_job(
     begun: &AtomicBool,
 ) -> Result<(), kube::Error> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let config = watcher::Config::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+    let config = watcher::Config::default().labels(&crate::pods::label(job));
     let mut stream = watcher(pods.clone(), config)
         .default_backoff()
         .applied_objects()

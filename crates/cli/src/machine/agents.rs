@@ -44,12 +44,8 @@ pub(crate) fn lacking(run: &Run) -> Option<Lacking> {
     let command = run.command.as_deref().unwrap_or_default();
     let in_tools = run.images.opencode.is_some().then(Profile::usual);
     let profile = in_tools.or_else(|| Profile::of_command(command))?;
-    let words = || {
-        command
-            .iter()
-            .flat_map(|argument| argument.split_whitespace())
-    };
-    let is_named = in_tools.is_some() || words().any(|word| word == profile.program);
+    let words = kubeopencode_agents::command_words(command);
+    let is_named = in_tools.is_some() || words.iter().any(|word| word == profile.program);
     if !is_named || find(profile).is_some() {
         return None;
     }
@@ -89,7 +85,7 @@ pub(super) fn host_files(this: &Path) -> HostFiles {
     // What an image would have to bring: every image here is this machine, less what is outside the system's folders.
     let others = Profile::ALL
         .iter()
-        .filter(|profile| **profile != *usual)
+        .filter(|profile| !profile.in_tools)
         .filter_map(|profile| Some((Path::new(AGENTS_DIR).join(profile.program), find(profile)?)));
     let own = (PathBuf::from(handover::PROGRAM), this.to_owned());
     HostFiles {

@@ -4,14 +4,16 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command, CommandFactory as _};
 
-use crate::{cli::Cli, printer::Printer};
+use crate::{
+    cli::{Cli, EXIT_STATUS},
+    printer::Printer,
+};
 
 /// Prints it.
 pub(crate) fn reference(printer: &Printer) {
-    let mut text = String::from(
+    let mut text = format!(
         "# Commands\n\n<!-- Written by `cargo run -- cli-reference > docs/cli.md`. -->\n\n\
-         Data goes to standard output, everything else to standard error. \
-         Exit status: 0 done, 1 failed, 2 wrong input; `run` ends with the exit status of the agent, or 124 where its time or another limit was over.\n",
+         Data goes to standard output, everything else to standard error. {EXIT_STATUS}\n",
     );
     let mut root = Cli::command();
     root.build();

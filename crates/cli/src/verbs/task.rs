@@ -52,10 +52,11 @@ async fn create_all(arguments: &CreateArgs, printer: &Printer) -> Result<(), Fai
         create::Missing::Waits,
     )
     .await?;
-    // It may be installed before the Task begins.
-    let on_this_machine = runs.iter().filter(|_| target.data_dir.is_some());
-    for lacking in on_this_machine.filter_map(machine::lacking) {
-        printer.warn_of(&lacking.problem());
+    if target.data_dir.is_some() {
+        // It may be installed before the Task begins.
+        for lacking in runs.iter().filter_map(machine::lacking) {
+            printer.warn_of(&lacking.problem());
+        }
     }
     let written = create::create(&target.client, &manifests, create::Namespaces::Expected).await?;
     for (manifest, written) in manifests.iter().zip(written) {

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use tempfile::TempDir;
@@ -162,4 +162,9 @@ pub fn can_run_pods(test: &str) -> bool {
     assert!(!required, "no user namespaces: {error}");
     eprintln!("LEFT OUT: {test} needs user namespaces, and this machine has none: {error}");
     false
+}
+
+/// Waits for its end.
+pub fn ended(child: Child) -> Outcome {
+    Outcome::of(&child.wait_with_output().expect("an end"))
 }

@@ -1,7 +1,7 @@
 //! What a Pod asks for that this node cannot give: found before anything starts, all of it, and
 //! said in one message, so that a Pod fails at once instead of hanging.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
 
@@ -15,7 +15,7 @@ pub const REASON: &str = "UnsupportedByNode";
 /// What the node has, as far as a refusal depends on it.
 pub(super) struct Offer<'a> {
     pub(super) files: HostFiles,
-    pub(super) visible: &'a [std::path::PathBuf],
+    pub(super) visible: &'a [PathBuf],
 }
 
 /// Everything that stands against running this Pod, in words; empty when nothing does.

@@ -2,13 +2,10 @@
 
 use kubeopencode_api::names::condition;
 
-use super::{
-    Action, Input, LOST_LIMIT, Outcome, REFUSED_AGAIN, STALL_LIMIT, Step, delete, record, rest,
-    rest_for,
-};
+use super::{Action, Input, LOST_LIMIT, Outcome, Step, delete, record, refused, rest, rest_for};
 use crate::{
     lower::{Lowered, Missing},
-    observe::{JobView, Refusal, RefusalKind},
+    observe::JobView,
     queue::{SlotView, Standing, class},
     render::{Rendered, render},
     run::Run,
@@ -28,7 +25,7 @@ pub fn decide(input: &Input<'_>) -> Step {
             ),
         ),
         None => match (&input.observation.refused, &input.observation.slot) {
-            (Some(refusal), _) if refusal.change.is_none() => refused(input, refusal),
+            (Some(refusal), _) if refusal.change.is_none() => refused::create(input, refusal),
             // It is looked at anew when its turn has come, not each time that somebody before it moves on.
             (
                 _,
@@ -187,42 +184,8 @@ fn create(input: &Input<'_>, run: &Run) -> Step {
     }
 }
 
-/// The API server refused a ConfigMap or the Job.
-fn refused(input: &Input<'_>, refusal: &Refusal) -> Step {
-    let Refusal {
-        what,
-        kind,
-        message,
-        change: _,
-    } = refusal;
-    let reason = match kind {
-        RefusalKind::Invalid => Reason::InvalidSpec,
-        RefusalKind::NameTaken => Reason::InfrastructureError,
-        RefusalKind::Forbidden => {
-            let known = input.state.condition(condition::JOB_CREATED);
-            let since = since(known, record::REFUSED).unwrap_or(input.now);
-            if input.left(since, STALL_LIMIT).is_some() {
-                let subject = format!("{what} is refused: ");
-                return record::waiting(
-                    input,
-                    condition::JOB_CREATED,
-                    record::REFUSED,
-                    &subject,
-                    message,
-                )
-                .unwrap_or_else(|| rest_for(REFUSED_AGAIN));
-            }
-            Reason::InfrastructureError
-        }
-    };
-    record::end(
-        input,
-        Outcome::new(reason, format!("{what} is refused: {message}")),
-    )
-}
-
 /// Since when the condition is false for that reason.
-fn since(condition: Option<&Condition>, reason: &str) -> Option<jiff::Timestamp> {
+pub fn since(condition: Option<&Condition>, reason: &str) -> Option<jiff::Timestamp> {
     condition
         .filter(|condition| !condition.status && condition.reason == reason)
         .map(|condition| condition.last_transition)

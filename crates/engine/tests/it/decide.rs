@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 use kubeopencode_engine::{
-    decide::{Action, REFUSED_AGAIN, STALL_LIMIT, Step, explain},
-    observe::{JobEnd, Refusal, RefusalKind},
+    decide::{Action, STALL_LIMIT, Step, explain},
+    observe::JobEnd,
     state::{Phase, Reason},
 };
 
-use super::moment::{AGENT, Moment, TASK};
+use super::moment::{AGENT, Moment, RUNS, TASK};
 
 #[test]
 fn the_job_is_created_suspended_recorded_and_only_then_released() {
@@ -102,46 +102,6 @@ fn what_can_never_run_fails_at_once() {
         message.starts_with("/workspace/task.md is 2097153 bytes"),
         "{message}"
     );
-}
-
-#[test]
-fn a_refusal_ends_it_or_is_waited_for() {
-    let refused = |kind| {
-        let mut moment = Moment::new();
-        moment.observation.refused = Some(Refusal {
-            what: "Job fix-abcdef".into(),
-            kind,
-            message: "exceeded quota".into(),
-            change: None,
-        });
-        moment
-    };
-    assert_eq!(refused(RefusalKind::Invalid).reason(), Reason::InvalidSpec);
-    assert_eq!(
-        refused(RefusalKind::NameTaken).reason(),
-        Reason::InfrastructureError
-    );
-    let mut moment = refused(RefusalKind::Forbidden);
-    moment.record();
-    assert_eq!(moment.state.phase, Phase::Pending);
-    assert!(matches!(moment.decide(), Step::Rest { again: Some(_) }));
-    moment.now += i64::try_from(STALL_LIMIT.as_secs()).expect("short");
-    assert_eq!(moment.reason(), Reason::InfrastructureError);
-}
-
-#[test]
-fn a_refusal_in_ever_other_words_is_told_once() {
-    let mut moment = Moment::new();
-    let refused = |number: u32| Refusal {
-        what: "Job fix-abcdef".into(),
-        kind: RefusalKind::Forbidden,
-        message: format!("denied the request {number}"),
-        change: None,
-    };
-    moment.observation.refused = Some(refused(1));
-    moment.record();
-    moment.observation.refused = Some(refused(2));
-    assert!(matches!(moment.decide(), Step::Rest { again: Some(_) }));
 }
 
 #[test]
@@ -244,8 +204,6 @@ fn a_pod_whose_containers_do_not_start_without_a_word_is_told_of_after_a_while()
         (Phase::Failed, Reason::InfrastructureError, message)
     );
 }
-
-const RUNS: &str = "status: {phase: Running, startTime: '2026-01-01T00:00:00Z', containerStatuses: [{name: agent, image: i, imageID: x, ready: true, restartCount: 0, state: {running: {}}}]}";
 
 #[test]
 fn a_stop_while_running_keeps_pod_and_logs_and_suspends_the_job_afterwards() {
@@ -516,116 +474,4 @@ fn a_problem_is_told_once_whatever_is_in_its_words() {
     moment.pod("spec: {nodeName: node1}\nstatus:\n  phase: Pending\n  startTime: '2026-01-01T00:00:00Z'\n  containerStatuses: [{name: agent, image: \"a\\tb\", imageID: '', ready: false, restartCount: 0, state: {waiting: {reason: InvalidImageName, message: 'no'}}}]");
     moment.record();
     assert!(matches!(moment.decide(), Step::Rest { .. }));
-}
-
-/// A finalizer holds the Job, and its Pod is gone.
-#[test]
-fn a_deleted_job_that_does_not_go_is_lost_in_the_end() {
-    for stop in [false, true] {
-        let mut moment = Moment::running();
-        let now = Timestamp::from_second(moment.now).ok();
-        moment.job().deletion = now;
-        moment.stop = stop;
-        if stop {
-            moment.record();
-        }
-        assert!(matches!(moment.decide(), Step::Rest { again: Some(_) }));
-        moment.now += 300;
-        let reason = if stop {
-            Reason::UserStopped
-        } else {
-            Reason::JobLost
-        };
-        assert_eq!(moment.reason(), reason);
-        assert_eq!(moment.decide(), Step::Rest { again: None });
-    }
-}
-
-/// The same before it is on record.
-#[test]
-fn a_name_that_does_not_get_free_ends_the_task() {
-    let mut moment = Moment::new();
-    moment.create();
-    let now = Timestamp::from_second(moment.now).ok();
-    moment.job().deletion = now;
-    assert!(matches!(moment.decide(), Step::Rest { again: Some(_) }));
-    moment.now += 300;
-    assert_eq!(moment.reason(), Reason::InfrastructureError);
-}
-
-/// As by an admission webhook, or by rights that were taken away.
-#[test]
-fn what_is_refused_after_the_record_is_told_and_ends() {
-    let mut moment = Moment::new();
-    moment.create();
-    moment.record();
-    refuse(&mut moment, "not on Sundays");
-    moment.record();
-    let told = moment.state.message.clone().expect("words");
-    assert!(told.starts_with("the release of Job fix-"), "{told}");
-    assert!(told.ends_with(" is refused: not on Sundays"), "{told}");
-    assert_eq!(
-        moment.decide(),
-        Step::Rest {
-            again: Some(REFUSED_AGAIN)
-        }
-    );
-    moment.observation.refused = None;
-    assert!(matches!(
-        moment.actions().as_slice(),
-        [Action::ReleaseJob { .. }]
-    ));
-    moment.now += i64::try_from(STALL_LIMIT.as_secs()).expect("short");
-    refuse(&mut moment, "not on Sundays");
-    assert_eq!(moment.reason(), Reason::InfrastructureError);
-}
-
-/// What is to be done is refused.
-fn refuse(moment: &mut Moment, message: &str) {
-    let change = moment.actions().remove(0);
-    moment.observation.refused = Some(Refusal {
-        what: change.change().expect("a change"),
-        kind: RefusalKind::Forbidden,
-        message: message.to_owned(),
-        change: Some(Box::new(change)),
-    });
-}
-
-/// A Pod whose deadline cannot be set is ended by the Job, after the time that it would have had.
-#[test]
-fn a_stop_does_not_hang_on_a_deadline_that_is_refused() {
-    let mut moment = Moment::running();
-    moment.pod(RUNS);
-    moment.stop = true;
-    moment.record();
-    refuse(&mut moment, "no");
-    assert!(matches!(moment.decide(), Step::Rest { again: Some(_) }));
-    moment.now += 3600;
-    assert!(matches!(
-        moment.actions().as_slice(),
-        [Action::CloseJob { .. }]
-    ));
-}
-
-/// A finalizer of somebody holds the Task; its Job is none of that one's business.
-#[test]
-fn what_runs_is_followed_while_its_task_is_being_deleted() {
-    let mut moment = Moment::running();
-    moment.deleting = true;
-    moment.pod(RUNS);
-    assert!(matches!(moment.decide(), Step::Rest { .. }));
-    moment.agent_ended("Failed", "", "{exitCode: 3}");
-    assert_eq!(moment.reason(), Reason::AgentExitNonZero);
-
-    let mut moment = Moment::new();
-    moment.create();
-    moment.record();
-    moment.deleting = true;
-    assert!(
-        matches!(moment.actions().as_slice(), [Action::DeleteJob { .. }]),
-        "nothing of it begins any more"
-    );
-    let now = Timestamp::from_second(moment.now).ok();
-    moment.job().deletion = now;
-    assert_eq!(moment.decide(), Step::Rest { again: None });
 }

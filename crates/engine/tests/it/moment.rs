@@ -26,6 +26,8 @@ pub struct Moment {
 pub const AGENT: &str =
     "kind: Agent\nmetadata: {name: a}\nspec: {serviceAccountName: s, command: [work]}\n---\n";
 pub const TASK: &str = "kind: Task\nmetadata: {name: fix}\nspec: {agentRef: a, description: x}";
+/// A Pod whose agent is at work.
+pub const RUNS: &str = "status: {phase: Running, startTime: '2026-01-01T00:00:00Z', containerStatuses: [{name: agent, image: i, imageID: x, ready: true, restartCount: 0, state: {running: {}}}]}";
 
 impl Moment {
     pub fn of(manifests: &str) -> Self {

@@ -103,7 +103,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         action: Action,
         observation: &mut Observation,
     ) -> Result<ControlFlow<()>, RoundError> {
-        let change = action.change().map(|what| (what, Box::new(action.clone())));
+        let change = action.what().map(|what| (what, Box::new(action.clone())));
         let performed = self
             .perform_unless_refused(owner, action, observation)
             .await;

@@ -166,6 +166,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         slot: Slot,
         action: Action,
     ) -> Result<Option<Duration>, RoundError> {
+        // Only its name, namespace and UID matter: nothing is made for it any more.
         let owner = Owner {
             group: F::Resource::group(&()).into_owned(),
             version: F::Resource::version(&()).into_owned(),

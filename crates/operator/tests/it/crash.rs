@@ -37,6 +37,21 @@ impl Life {
         }
     }
 
+    /// Each change of phase is an Event, also where nobody heard that it is on record.
+    async fn is_told(self, world: &World) {
+        let expected: &[&str] = match self {
+            Self::Succeeds => &["Running", "Succeeded"],
+            Self::IsStopped => &["Running", "Stopping", "UserStopped"],
+        };
+        let mut events = world.events("it", expected.len()).await;
+        while !expected
+            .iter()
+            .all(|word| events.iter().any(|event| event == word))
+        {
+            events = world.events("it", events.len() + 1).await;
+        }
+    }
+
     /// With one fault. Returns how it ended, how many Pods were started, and how many calls the operator made.
     async fn live(self, at: usize, fault: Fault) -> (String, usize, usize) {
         let play = match self {
@@ -54,6 +69,9 @@ impl Life {
             world.stop("it").await;
         }
         let status = world.ends("it").await;
+        if matches!(fault, Fault::AnswerLost) {
+            self.is_told(&world).await;
+        }
         let (calls, starts) = (faults.calls().len(), world.kubelet.starts("it"));
         let jobs = world.jobs().await.len();
         assert!(jobs <= 1, "{jobs} Jobs with {fault:?} at call {at}");

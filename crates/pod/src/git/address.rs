@@ -3,7 +3,7 @@
 
 use std::path::{Component, Path};
 
-use kubeopencode_engine::handover::is_token;
+use kubeopencode_api::v1alpha1::is_token;
 
 /// How git reaches a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,19 +5,16 @@
 //! git runs all the same (a submodule has a configuration of its own) has no more rights than the agent had, and is to be
 //! ended before anything is made of the answers.
 
-use std::{
-    collections::BTreeSet,
-    io,
-    path::Path,
-    process::{Command, Stdio},
-    time::Instant,
-};
+use std::{collections::BTreeSet, io, path::Path, time::Instant};
 
 use kubeopencode_engine::handover::{
     CHECKOUTS_FILE, CheckoutRecord, CheckoutReport, CommitReport, GIT_CONFIG,
 };
 
-use crate::run::{End, Limits, Output, Untold, run};
+use crate::{
+    git::{bare, complaint},
+    run::{End, Limits, Output, Untold, run},
+};
 
 /// How much of git's answer is read. One entry is enough to know that something is uncommitted.
 const ANSWER: usize = 64 * 1024;
@@ -194,23 +191,11 @@ impl Git<'_> {
     }
 
     fn run(&self, arguments: &[&str]) -> Result<Output, String> {
-        let Self { path, config, .. } = self;
-        let mut command = Command::new("git");
+        let mut command = bare(self.path, self.config);
         command
             .arg("--no-optional-locks")
-            .args(["-c", "core.fsmonitor=false"])
-            .args(["-c", "core.hooksPath=/dev/null"])
             .args(["-c", "core.pager=cat"])
             .args(arguments)
-            .current_dir(path)
-            .stdin(Stdio::null())
-            .env_clear()
-            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-            .env("HOME", "/nonexistent")
-            .env("LC_ALL", "C")
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_CONFIG_GLOBAL", config)
-            .env("GIT_CEILING_DIRECTORIES", path.parent().unwrap_or(path))
             .env("GIT_TERMINAL_PROMPT", "0")
             // An object that is missing is not fetched: how, would be for the checkout to say.
             .env("GIT_NO_LAZY_FETCH", "1")
@@ -240,11 +225,7 @@ fn output_of(output: Output) -> Result<Output, String> {
         End::TooMuch => Ok(output),
         End::TimedOut => Err("git took too long to answer".to_owned()),
         End::Exited(status) if status.success() => Ok(output),
-        End::Exited(_) => {
-            let text = String::from_utf8_lossy(&output.stderr);
-            let line = text.lines().next().unwrap_or("git failed and said nothing");
-            Err(line.to_owned())
-        }
+        End::Exited(_) => Err(complaint(&output.stderr)),
     }
 }
 

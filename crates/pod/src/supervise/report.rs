@@ -3,8 +3,9 @@
 
 use std::{fs, io, path::Path};
 
-use crate::scrub::Scrub;
 use kubeopencode_engine::handover::{CheckoutReport, Report};
+
+use crate::scrub::Scrub;
 
 /// Longest text of an error, in bytes.
 const LONGEST_ERROR: usize = 512;

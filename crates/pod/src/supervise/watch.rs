@@ -38,6 +38,8 @@ const LEFTOVERS: Duration = Duration::from_secs(2);
 const UNKILLABLE: Duration = Duration::from_secs(10);
 /// The same at least, however late it is.
 const A_MOMENT: Duration = Duration::from_secs(1);
+/// How many processes are reaped before anything else is looked at.
+const A_FEW: usize = 256;
 
 /// Why the agent was told to end from here.
 pub(super) enum Over {
@@ -59,9 +61,6 @@ impl Over {
         }
     }
 }
-
-/// How many processes are reaped before anything else is looked at.
-const A_FEW: usize = 256;
 
 /// What came of reaping.
 #[derive(Clone, Copy, PartialEq, Eq)]

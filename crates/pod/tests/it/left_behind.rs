@@ -3,12 +3,7 @@
 //! Those that fork for ever run in a PID namespace of its own, which ends with its first process: nothing is left on the
 //! machine, also when a test fails. Needs unprivileged user namespaces, or root.
 
-use std::{
-    fs::OpenOptions,
-    io::Read as _,
-    os::unix::fs::OpenOptionsExt as _,
-    process::{Command, Stdio},
-};
+use std::{fs::OpenOptions, io::Read as _, os::unix::fs::OpenOptionsExt as _, process::Command};
 
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
@@ -17,7 +12,7 @@ use nix::{
 
 use crate::{
     supervise::{report, script, supervised, with_checkout},
-    world::{World, finish},
+    world::{World, environment_of, finish, unshare},
 };
 
 /// Forks and ends for ever, each in a session of its own, so that whoever looks for it finds one that has gone. There are
@@ -53,23 +48,13 @@ fn in_a_namespace(first: &[&str], inner: &Command) -> Option<std::process::Outpu
         "--kill-child",
         "--mount-proc",
     ];
-    let possible = Command::new("unshare")
-        .args(options)
-        .args(["perl", "-e", "use POSIX"])
-        .output();
-    if !possible.is_ok_and(|output| output.status.success()) {
-        eprintln!("NOT TESTED: an agent that forks for ever: no user namespaces, or no perl");
-        return None;
-    }
-    let mut unshare = Command::new("unshare");
+    let why = "an agent that forks for ever: no user namespaces, or no perl";
+    let mut unshare = unshare(&options, &["perl", "-e", "use POSIX"], why)?;
     unshare
-        .args(options)
         .args(first)
         .arg(inner.get_program())
-        .args(inner.get_args())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+        .args(inner.get_args());
+    environment_of(&mut unshare, inner);
     Some(finish(unshare.spawn().unwrap()))
 }
 

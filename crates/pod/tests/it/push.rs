@@ -1,13 +1,10 @@
-//! `git-push`: what the agent committed arrives, or is kept; and nothing that the agent left behind gets at the
-//! credentials.
+//! `git-push`: what the agent committed arrives, or is kept.
 
 use std::{
-    ffi::OsStr,
     fs,
     io::{BufRead as _, BufReader, Write as _},
     os::unix::{fs::symlink, net::UnixStream},
-    path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     time::Duration,
 };
 
@@ -23,7 +20,7 @@ use crate::{
 };
 
 /// A repository at `remote` and a checkout of it at `workspace/it`, with a plan that pushes it to `work`.
-fn checked_out(more: Value) -> World {
+pub fn checked_out(more: Value) -> World {
     let world = World::new();
     world.repository("remote");
     let repository = format!("file://{}", world.text("remote"));
@@ -53,10 +50,10 @@ fn merge(into: &mut Value, more: Value) {
 }
 
 /// `git-push` while it runs.
-struct Sidecar(Option<Child>);
+pub struct Sidecar(pub Option<Child>);
 
 impl Sidecar {
-    fn start(world: &World) -> Self {
+    pub fn start(world: &World) -> Self {
         let mut command = world.command([
             "git-push",
             "--context-dir",
@@ -70,7 +67,7 @@ impl Sidecar {
     }
 
     /// Tells it to end as a kubelet does, and answers its log.
-    fn end(mut self, world: &World) -> String {
+    pub fn end(mut self, world: &World) -> String {
         let child = self.0.take().unwrap();
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
         kill(pid, Signal::SIGTERM).unwrap();
@@ -91,7 +88,7 @@ impl Drop for Sidecar {
 }
 
 /// Connects as soon as it listens, with a guard by the test's own end.
-fn connect(world: &World) -> UnixStream {
+pub fn connect(world: &World) -> UnixStream {
     loop {
         match UnixStream::connect(world.path("push/socket")) {
             Ok(stream) => return stream,
@@ -101,12 +98,12 @@ fn connect(world: &World) -> UnixStream {
 }
 
 /// Asks `git-push` as `supervise` does, and answers what became of the only checkout.
-fn ask(world: &World) -> Value {
+pub fn ask(world: &World) -> Value {
     let (answer, _) = ask_within(world, Duration::from_mins(1));
     answer
 }
 
-fn ask_within(world: &World, within: Duration) -> (Value, String) {
+pub fn ask_within(world: &World, within: Duration) -> (Value, String) {
     let sidecar = Sidecar::start(world);
     let mut supervise = connect(world);
     writeln!(
@@ -125,7 +122,7 @@ fn ask_within(world: &World, within: Duration) -> (Value, String) {
 }
 
 /// Runs an agent under `supervise`, with `git-push` beside it: its exit code, and the report of the only checkout.
-fn supervised(world: &World, agent: &str) -> (i32, Value) {
+pub fn supervised(world: &World, agent: &str) -> (i32, Value) {
     let sidecar = Sidecar::start(world);
     let mut supervise = supervise(world, agent);
     let ran = run(&mut supervise);
@@ -134,7 +131,7 @@ fn supervised(world: &World, agent: &str) -> (i32, Value) {
     (ran.code, report["checkouts"][0].clone())
 }
 
-fn supervise(world: &World, agent: &str) -> Command {
+pub fn supervise(world: &World, agent: &str) -> Command {
     let mut supervise = world.command([
         "supervise",
         "--tools-dir",
@@ -160,14 +157,14 @@ fn supervise(world: &World, agent: &str) -> Command {
 }
 
 /// The agent commits something; answers the commit.
-fn commit(world: &World) -> String {
+pub fn commit(world: &World) -> String {
     world.write("workspace/it/new", "new\n");
     world.git("workspace/it", &["add", "new"]);
     world.git("workspace/it", &["commit", "-q", "-m", "new"]);
     world.git("workspace/it", &["rev-parse", "HEAD"])
 }
 
-fn executable(world: &World, name: &str, script: &str) {
+pub fn executable(world: &World, name: &str, script: &str) {
     world.write(name, script);
     let chmod = Command::new("chmod")
         .arg("+x")
@@ -177,7 +174,7 @@ fn executable(world: &World, name: &str, script: &str) {
 }
 
 /// A checkout of a repository on a server that wants a login, and answers 403 to every push until it is told otherwise.
-fn guarded(more: Value) -> (World, Server) {
+pub fn guarded(more: Value) -> (World, Server) {
     let world = World::new();
     world.repository("served/source");
     let server = Server::start(world.path("served"), Some("someone:secret-word"), None);
@@ -191,14 +188,14 @@ fn guarded(more: Value) -> (World, Server) {
     (world, server)
 }
 
-fn branches(world: &World) -> String {
+pub fn branches(world: &World) -> String {
     world.git(
         "remote",
         &["for-each-ref", "--format=%(refname:short)", "refs/heads"],
     )
 }
 
-const AS_BEFORE: &str = "feature/x\ntrunk";
+pub const AS_BEFORE: &str = "feature/x\ntrunk";
 
 #[test]
 fn what_the_agent_committed_arrives_and_is_in_the_report() {
@@ -319,59 +316,6 @@ fn the_agents_own_failure_stays_its_own_and_its_commits_arrive() {
     let (code, checkout) = supervised(&world, "echo one >> file; git commit -qam one; exit 3");
     assert_eq!(code, 3);
     assert_eq!(checkout["pushed"]["state"], "Pushed");
-}
-
-/// It could change what is read. Needs root: a process that cannot be killed is one of another user.
-#[test]
-fn a_process_that_cannot_be_killed_keeps_everything_from_being_pushed() {
-    let world = checked_out(json!({}));
-    let sidecar = Sidecar::start(&world);
-    let inner = supervise(
-        &world,
-        "echo one >> file; git commit -qam one
-         setpriv --reuid=12345 --clear-groups sh -c 'echo ready; exec sleep 1000' | { read -r line; kill -TERM $PPID; sleep 1000; }",
-    );
-    let without_kill = ["--bounding-set=-kill", "--inh-caps=-kill"];
-    // A short grace: then it is given up soon.
-    let arguments = inner
-        .get_args()
-        .map(|it| if it == "30" { OsStr::new("2") } else { it });
-    let namespace = ["--pid", "--fork", "--kill-child", "--mount-proc"];
-    let possible = Command::new("unshare")
-        .args(namespace)
-        .arg("setpriv")
-        .args(without_kill)
-        .args(["setpriv", "--reuid=12345", "--clear-groups", "true"])
-        .output();
-    if !possible.is_ok_and(|output| output.status.success()) {
-        eprintln!("NOT TESTED: a process that cannot be killed, because that takes root");
-        return;
-    }
-    // What is left behind ends with the namespace.
-    let mut unshare = Command::new("unshare");
-    unshare
-        .args(namespace)
-        .args(["sh", "-c", r#""$@"; exit $?"#, "sh", "setpriv"])
-        .args(without_kill)
-        .arg(inner.get_program())
-        .args(arguments)
-        .current_dir(world.path("workspace/it"))
-        .env_clear()
-        .envs(
-            inner
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        )
-        .stderr(Stdio::piped());
-    let output = finish(unshare.spawn().unwrap());
-    sidecar.end(&world);
-    assert_eq!(output.status.code(), Some(143), "{output:?}");
-    let pushed: Value = serde_json::from_str(&world.read("report")).unwrap();
-    let pushed = &pushed["checkouts"][0]["pushed"];
-    assert_eq!(pushed["state"], "Failed", "{pushed}");
-    let message = pushed["message"].as_str().unwrap();
-    assert!(message.contains("could not be ended"), "{message}");
-    assert_eq!(branches(&world), AS_BEFORE);
 }
 
 #[test]
@@ -620,139 +564,6 @@ fn with_nothing_uncommitted_there_is_no_such_commit() {
     assert_eq!(ask(&world)["head"], head);
 }
 
-/// A world where `canary` is made when anything that the agent configured is run, with a commit to push.
-fn trapped(more: Value) -> (World, String) {
-    let world = checked_out(more);
-    let head = commit(&world);
-    let script = format!("#!/bin/sh\ntouch {}\n", world.text("canary"));
-    executable(&world, "trap", &script);
-    for hook in [
-        "pre-push",
-        "reference-transaction",
-        "post-index-change",
-        "pre-commit",
-        "post-commit",
-    ] {
-        executable(&world, &format!("workspace/it/.git/hooks/{hook}"), &script);
-    }
-    (world, head)
-}
-
-/// Something runs what the agent left there, so that its absence means something.
-fn springs(world: &World, directory: &str, arguments: &[&str]) {
-    let _ = Command::new("git")
-        .args([
-            "-c",
-            "user.name=Agent",
-            "-c",
-            "user.email=agent@example.invalid",
-        ])
-        .args(arguments)
-        .current_dir(world.path(directory))
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .output()
-        .unwrap();
-    assert!(
-        world.path("canary").exists(),
-        "git {arguments:?} does not run it"
-    );
-    fs::remove_file(world.path("canary")).unwrap();
-}
-
-/// The work arrives, and nothing was run.
-fn arrives_untouched(world: &World, head: &str) {
-    let pushed = ask(world);
-    assert_eq!(pushed["state"], "Pushed", "{pushed}");
-    assert_eq!(world.git("remote", &["rev-parse", "work"]), head);
-    assert!(
-        !world.path("canary").exists(),
-        "something of the agent was run"
-    );
-}
-
-#[test]
-fn hooks_of_the_checkout_are_not_run() {
-    let (world, head) = trapped(json!({}));
-    springs(&world, "workspace/it", &["push", "origin", "HEAD:other"]);
-    arrives_untouched(&world, &head);
-}
-
-#[test]
-fn programs_that_its_configuration_names_are_not_run() {
-    // What springs the trap, where an ordinary command does.
-    let status: &[&str] = &["status"];
-    let fetch: &[&str] = &["fetch", "origin"];
-    for (key, control) in [
-        ("core.fsmonitor", Some(status)),
-        ("core.sshCommand", Some(&["fetch", "ssh://localhost/x"][..])),
-        ("remote.origin.uploadpack", Some(fetch)),
-        (
-            "remote.origin.receivepack",
-            Some(&["push", "origin", "HEAD:other"][..]),
-        ),
-        ("core.alternateRefsCommand", None),
-        ("uploadpack.packObjectsHook", None),
-        ("core.gitProxy", None),
-        ("core.askPass", None),
-        ("core.pager", None),
-        (
-            "gpg.program",
-            Some(&["commit", "--allow-empty", "-S", "-m", "x"][..]),
-        ),
-        ("diff.external", Some(&["diff", "HEAD~1", "--ext-diff"][..])),
-    ] {
-        let (world, head) = trapped(json!({ "depth": 2 }));
-        fs::remove_dir_all(world.path("workspace/it/.git/hooks")).unwrap();
-        world.git("workspace/it", &["config", key, &world.text("trap")]);
-        for (name, value) in [("commit.gpgSign", "true"), ("push.gpgSign", "if-asked")] {
-            world.git("workspace/it", &["config", name, value]);
-        }
-        if let Some(control) = control {
-            springs(&world, "workspace/it", control);
-            world.git("workspace/it", &["update-ref", "HEAD", &head]);
-        }
-        arrives_untouched(&world, &head);
-    }
-}
-
-#[test]
-fn credentials_and_addresses_are_not_for_the_checkout_to_choose() {
-    let (world, server) = guarded(json!({}));
-    world.git("served/source", &["config", "http.receivepack", "true"]);
-    let thief = Server::start(world.path("served"), Some("x:y"), None);
-    world.write("secret/ca.crt", format!("{}{}", server.ca, thief.ca));
-    let head = commit(&world);
-    let config = format!(
-        "[url \"{}\"]\n\tinsteadOf = {}\n\tpushInsteadOf = {}\n\
-         [credential]\n\thelper = !touch {}\n\
-         [http]\n\tproxy = {}\n\tsslVerify = false\n\textraHeader = X: y\n\
-         [remote \"origin\"]\n\tpushurl = {}\n",
-        thief.url(""),
-        server.url(""),
-        server.url(""),
-        world.text("canary"),
-        thief.url(""),
-        thief.url("source/.git"),
-    );
-    let before = world.read("workspace/it/.git/config");
-    world.write("workspace/it/.git/config", before + &config);
-    let url = thief.url("source/.git");
-    springs(
-        &world,
-        "workspace/it",
-        &["-c", "http.proxy=", "push", &url, "HEAD:x"],
-    );
-    thief.credentials.lock().unwrap().clear();
-
-    let (pushed, log) = ask_within(&world, Duration::from_mins(1));
-    assert_eq!(pushed["head"], head, "{pushed} {log}");
-    assert!(!world.path("canary").exists());
-    assert_eq!(*thief.credentials.lock().unwrap(), Vec::<String>::new());
-    assert!(!log.contains("secret-word"), "{log}");
-    assert_eq!(world.git("served/source", &["rev-parse", "work"]), head);
-}
-
 #[test]
 fn a_secret_that_may_not_write_is_told_from_a_refusal() {
     let (world, _server) = guarded(json!({}));
@@ -765,55 +576,6 @@ fn a_secret_that_may_not_write_is_told_from_a_refusal() {
 }
 
 #[test]
-fn filters_of_the_checkout_are_not_run_when_its_files_are_committed() {
-    let (world, _) = trapped(json!({ "push": { "uncommitted": true } }));
-    fs::remove_dir_all(world.path("workspace/it/.git/hooks")).unwrap();
-    world.write("workspace/it/.gitattributes", "* filter=trap diff=trap\n");
-    let script = format!("touch {}; cat", world.text("canary"));
-    for key in [
-        "filter.trap.clean",
-        "filter.trap.smudge",
-        "filter.trap.process",
-        "diff.trap.textconv",
-    ] {
-        world.git("workspace/it", &["config", key, &script]);
-    }
-    world.git("workspace/it", &["config", "filter.trap.required", "true"]);
-    world.write("workspace/it/file", "as it is\n");
-    springs(&world, "workspace/it", &["add", "file"]);
-
-    let pushed = ask(&world);
-    assert_eq!(pushed["state"], "Pushed", "{pushed}");
-    assert!(!world.path("canary").exists(), "a filter was run");
-    assert_eq!(world.git("remote", &["show", "work:file"]), "as it is");
-}
-
-#[test]
-fn what_looking_at_the_checkout_may_run_is_run_after_the_push() {
-    let (world, _server) = guarded(json!({}));
-    world.git("served/source", &["config", "http.receivepack", "true"]);
-    let canary = world.text("canary");
-    executable(
-        &world,
-        "served/source/.git/hooks/pre-receive",
-        &format!("#!/bin/sh\n[ ! -e {canary} ]\n"),
-    );
-    let (code, checkout) = supervised(
-        &world,
-        &format!(
-            "git init -q module; cd module; echo one > file; git add file; git commit -qm one; \
-             git -C .. add module; git -C .. commit -qm one; git config filter.trap.clean 'touch {canary}; cat'; \
-             echo '* filter=trap' > .gitattributes; touch -d '1 hour ago' file"
-        ),
-    );
-    assert!(
-        world.path("canary").exists(),
-        "git status runs it in a submodule"
-    );
-    assert_eq!(checkout["pushed"]["state"], "Pushed", "{code} {checkout}");
-}
-
-#[test]
 fn without_time_it_says_so_and_pushes_nothing() {
     let world = checked_out(json!({}));
     commit(&world);
@@ -822,203 +584,6 @@ fn without_time_it_says_so_and_pushes_nothing() {
     let message = pushed["message"].as_str().unwrap();
     assert!(message.contains("no time left"), "{message}");
     assert_eq!(branches(&world), AS_BEFORE);
-}
-
-#[test]
-fn repositories_inside_of_it_are_not_entered() {
-    let (world, _) = trapped(json!({ "push": { "uncommitted": true } }));
-    // A submodule with settings of its own, and a change.
-    world.repository("workspace/it/module");
-    world.git(
-        "workspace/it/module",
-        &[
-            "config",
-            "core.fsmonitor",
-            &format!("touch {}", world.text("canary")),
-        ],
-    );
-    world.git(
-        "workspace/it",
-        &["-c", "core.hooksPath=/dev/null", "add", "module"],
-    );
-    world.git(
-        "workspace/it",
-        &[
-            "-c",
-            "core.hooksPath=/dev/null",
-            "commit",
-            "-q",
-            "-m",
-            "module",
-        ],
-    );
-    let head = world.git("workspace/it", &["rev-parse", "HEAD"]);
-    world.write("workspace/it/module/file", "changed\n");
-    let _ = fs::remove_file(world.path("canary"));
-    springs(
-        &world,
-        "workspace/it",
-        &["-c", "core.hooksPath=/dev/null", "status"],
-    );
-    arrives_untouched(&world, &head);
-}
-
-#[test]
-fn a_checkout_that_leads_elsewhere_is_not_followed() {
-    type Trick = fn(&World);
-    let tricks: [(&str, &str, Trick); 9] = [
-        ("a .git file", "is not a directory", |world| {
-            fs::rename(world.path("workspace/it/.git"), world.path("elsewhere")).unwrap();
-            world.write(
-                "workspace/it/.git",
-                format!("gitdir: {}\n", world.text("elsewhere")),
-            );
-        }),
-        ("a link for .git", "is a symbolic link", |world| {
-            fs::rename(world.path("workspace/it/.git"), world.path("elsewhere")).unwrap();
-            symlink(world.path("elsewhere"), world.path("workspace/it/.git")).unwrap();
-        }),
-        ("a link for the checkout", "is a symbolic link", |world| {
-            fs::rename(world.path("workspace/it"), world.path("elsewhere")).unwrap();
-            symlink(world.path("elsewhere"), world.path("workspace/it")).unwrap();
-        }),
-        ("a link for the objects", "is a symbolic link", |world| {
-            fs::rename(
-                world.path("workspace/it/.git/objects"),
-                world.path("elsewhere"),
-            )
-            .unwrap();
-            symlink(
-                world.path("elsewhere"),
-                world.path("workspace/it/.git/objects"),
-            )
-            .unwrap();
-        }),
-        ("a link among the objects", "is a symbolic link", |world| {
-            let pack = world.path("workspace/it/.git/objects/pack");
-            fs::rename(&pack, world.path("elsewhere")).unwrap();
-            symlink(world.path("elsewhere"), pack).unwrap();
-        }),
-        ("a pipe among the objects", "is not a file", |world| {
-            let pipe = world.path("workspace/it/.git/objects/pack/pack-1.idx");
-            nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        }),
-        ("alternates", "its objects are elsewhere", |world| {
-            let objects = world.text("remote/.git/objects");
-            world.write("workspace/it/.git/objects/info/alternates", objects);
-        }),
-        ("a pipe for HEAD", "is not a file", |world| {
-            let head = world.path("workspace/it/.git/HEAD");
-            fs::remove_file(&head).unwrap();
-            nix::unistd::mkfifo(&head, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        }),
-        ("a HEAD that climbs", "names no commit", |world| {
-            world.write(
-                "workspace/it/.git/HEAD",
-                "ref: refs/heads/../../../../secret\n",
-            );
-        }),
-    ];
-    for (name, words, trick) in tricks {
-        let world = checked_out(json!({ "push": { "uncommitted": true } }));
-        let head = commit(&world);
-        world.write("secret", head);
-        trick(&world);
-        let pushed = ask(&world);
-        assert_eq!(pushed["state"], "Failed", "{name}: {pushed}");
-        let message = pushed["message"].as_str().unwrap();
-        assert!(message.contains(words), "{name}: {message}");
-        assert!(message.contains("only in the Pod"), "{name}: {message}");
-        assert_eq!(branches(&world), AS_BEFORE, "{name}");
-    }
-}
-
-#[test]
-fn files_that_a_link_leads_to_are_not_committed() {
-    let world = checked_out(json!({ "push": { "uncommitted": true } }));
-    world.write("secret/password", "secret-word");
-    world.write("workspace/it/data/password", "harmless\n");
-    world.git("workspace/it", &["add", "data"]);
-    world.git("workspace/it", &["commit", "-q", "-m", "data"]);
-    // What was a directory of the checkout is now the directory of the Secret.
-    fs::remove_dir_all(world.path("workspace/it/data")).unwrap();
-    symlink(world.path("secret"), world.path("workspace/it/data")).unwrap();
-    let pushed = ask(&world);
-    assert_eq!(pushed["state"], "Pushed", "{pushed}");
-    let tree = world.git(
-        "remote",
-        &["ls-tree", "-r", "--format=%(objectmode) %(path)", "work"],
-    );
-    assert!(tree.contains("120000 data"), "{tree}");
-    assert!(!tree.contains("data/password"), "{tree}");
-    let search = Command::new("git")
-        .args(["grep", "-q", "secret-word", "work"])
-        .current_dir(world.path("remote"))
-        .status();
-    assert_eq!(search.unwrap().code(), Some(1));
-}
-
-#[test]
-fn what_git_would_show_instead_is_not_what_is_pushed() {
-    let world = checked_out(json!({ "depth": 0 }));
-    let head = commit(&world);
-    let other = world.git("workspace/it", &["rev-parse", "v1^{commit}"]);
-    world.git("workspace/it", &["replace", &head, &other]);
-    world.write("workspace/it/.git/info/grafts", format!("{head}\n"));
-    let pushed = ask(&world);
-    assert_eq!(pushed["head"], head, "{pushed}");
-    assert_eq!(world.git("remote", &["show", "work:new"]), "new");
-}
-
-#[test]
-fn objects_that_are_not_what_they_are_called_do_not_arrive() {
-    let world = checked_out(json!({}));
-    let head = commit(&world);
-    let blob = world.git("workspace/it", &["rev-parse", "HEAD:new"]);
-    let other = world.git("workspace/it", &["hash-object", "-w", "--stdin-paths"]);
-    assert_eq!(other, "");
-    world.write("workspace/it/other", "something else\n");
-    let other = world.git("workspace/it", &["hash-object", "-w", "other"]);
-    let object = |id: &str| {
-        world.path(&format!(
-            "workspace/it/.git/objects/{}/{}",
-            &id[..2],
-            &id[2..]
-        ))
-    };
-    fs::remove_file(object(&blob)).unwrap();
-    fs::copy(object(&other), object(&blob)).unwrap();
-    let pushed = ask(&world);
-    assert_eq!(pushed["state"], "Failed", "{head} {pushed}");
-    assert_eq!(branches(&world), AS_BEFORE);
-}
-
-#[test]
-fn only_the_first_to_come_is_served() {
-    let world = checked_out(json!({}));
-    let sidecar = Sidecar::start(&world);
-    let supervise = connect(&world);
-    let waited = connect_again(&world);
-    assert!(waited.is_none(), "the agent got a connection of its own");
-    drop(supervise);
-    sidecar.end(&world);
-    // Also when it was started again, which happens after a crash.
-    let mut again = Sidecar::start(&world);
-    let mut log = BufReader::new(again.0.as_mut().unwrap().stderr.take().unwrap());
-    let mut line = String::new();
-    log.read_line(&mut line).unwrap();
-    assert!(line.contains("started again"), "{line}");
-    assert!(!world.path("push/socket").exists());
-    again.end(&world);
-}
-
-/// A second connection, once the first was taken.
-fn connect_again(world: &World) -> Option<UnixStream> {
-    let served = world.path("push/served");
-    while !Path::exists(&served) || world.path("push/socket").exists() {
-        std::thread::yield_now();
-    }
-    UnixStream::connect(world.path("push/socket")).ok()
 }
 
 #[test]

@@ -211,30 +211,17 @@ impl World {
     /// user namespaces, and nothing is tested.
     pub fn on_a_small_disk(&self, directory: &str, kib: u32, command: &Command) -> Option<Ran> {
         let options = ["--user", "--map-root-user", "--mount"];
-        let possible = Command::new("unshare").args(options).arg("true").output();
-        if !possible.is_ok_and(|output| output.status.success()) {
-            eprintln!("NOT TESTED: a full disk, because this machine has no user namespaces");
-            return None;
-        }
-        let mut unshare = Command::new("unshare");
+        let why = "a full disk, because this machine has no user namespaces";
+        let mut unshare = unshare(&options, &["true"], why)?;
         unshare
-            .args(options)
             .args(["sh", "-c"])
             .arg(format!(
                 r#"mount -t tmpfs -o size={kib}k none "$0" && exec "$@""#
             ))
             .arg(self.path(directory))
             .arg(command.get_program())
-            .args(command.get_args())
-            .env_clear()
-            .envs(
-                command
-                    .get_envs()
-                    .filter_map(|(name, value)| Some((name, value?))),
-            )
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .args(command.get_args());
+        environment_of(&mut unshare, command);
         Some(run(&mut unshare))
     }
 
@@ -271,4 +258,28 @@ pub fn anywhere(directory: &Path, mut found: impl FnMut(&Path) -> bool) -> bool 
         }
     }
     false
+}
+
+/// What runs a command in new namespaces. `None`, said as NOT TESTED, where `probe` does not run in them.
+pub fn unshare(options: &[&str], probe: &[&str], not_tested: &str) -> Option<Command> {
+    let possible = Command::new("unshare").args(options).args(probe).output();
+    if !possible.is_ok_and(|output| output.status.success()) {
+        eprintln!("NOT TESTED: {not_tested}");
+        return None;
+    }
+    let mut unshare = Command::new("unshare");
+    unshare
+        .args(options)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Some(unshare)
+}
+
+/// With the environment of that one, and no other.
+pub fn environment_of(command: &mut Command, of: &Command) {
+    let variables = of
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)));
+    command.env_clear().envs(variables);
 }

@@ -126,10 +126,12 @@ fn every_agent_ran_once(stage: &mut Stage<'_>, lost: &BTreeSet<String>, what: &s
     let runs = stage.setting.counter.runs(&stage.namespace);
     let wrong: Vec<String> = runs
         .iter()
-        .filter_map(|run| match lost.contains(run.0) {
-            true if run.1.started.len() > 1 => Some(format!("{} started twice", run.0)),
-            true => None,
-            false => not_once(run),
+        .filter_map(|(task, runs)| {
+            if lost.contains(task) {
+                (runs.started.len() > 1).then(|| format!("{task} started twice"))
+            } else {
+                not_once((task, runs))
+            }
         })
         .collect();
     let expected = stage.created;

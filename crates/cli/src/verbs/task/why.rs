@@ -2,10 +2,7 @@
 //! cluster warns about: a missing volume, for one, is told by the kubelet in an Event and nowhere else.
 
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    batch::v1::Job,
-    core::v1::{Event, Pod},
-};
+use k8s_openapi::api::{batch::v1::Job, core::v1::Event};
 use kube::{Api, Client, api::ListParams};
 use kubeopencode_engine::{
     decide::{self, Input},
@@ -20,6 +17,7 @@ use crate::{
     create,
     failure::{Failure, Problem},
     lowering::{self, Sources},
+    pods,
     printer::Printer,
     table, target,
 };
@@ -39,13 +37,12 @@ pub(super) async fn why(arguments: &NamedArgs, printer: &Printer) -> Result<(), 
     let (lowered, told) = lowering::lower_and_tell(&task, &sources, &settings).await?;
 
     let jobs: Api<Job> = Api::namespaced(target.client.clone(), &target.namespace);
-    let pods: Api<Pod> = Api::namespaced(target.client.clone(), &target.namespace);
     let job_name = decide::job_name(&owner, &state);
-    let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job_name}"));
+    let pods = pods::of_job(&target.client, &target.namespace, &job_name).await?;
     let place = queue::place(&target, &task).await?;
     let observation = Observation {
         job: jobs.get_opt(&job_name).await?.as_ref().map(JobView::of),
-        pods: pods.list(&of_job).await?.iter().map(PodView::of).collect(),
+        pods: pods.iter().map(PodView::of).collect(),
         slot: place.as_ref().map(|place| place.slot.clone()),
         confirmed: true,
         ..Observation::default()

@@ -1,9 +1,8 @@
 //! Git context: which repositories may be named, and how a checkout is asked for.
 
-use kubeopencode_api::v1alpha1::GitContext;
+use kubeopencode_api::v1alpha1::{GitContext, is_token};
 
 use crate::{
-    handover::is_token,
     lower::{LowerError, Settings, kubeopencode::push},
     run::{Checkout, Owner},
 };

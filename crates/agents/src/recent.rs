@@ -1,0 +1,48 @@
+//! What is under way, by name: the last few, because an agent may make up names for ever.
+
+use std::collections::VecDeque;
+
+/// Something for each of some names, of which only the last so many are kept.
+#[derive(Debug)]
+pub(crate) struct Recent<T>(VecDeque<(String, T)>);
+
+/// How many things can be under way at the same time, and be told apart.
+const MOST: usize = 64;
+
+impl<T: Default> Recent<T> {
+    /// What there is of that name; new where there is nothing.
+    pub(crate) fn of(&mut self, name: &str) -> &mut T {
+        let kept = self.take(name).unwrap_or_default();
+        self.0.truncate(MOST - 1);
+        self.0.push_front((name.to_owned(), kept));
+        &mut self.0[0].1
+    }
+
+    /// The same, which is not kept any longer.
+    pub(crate) fn take(&mut self, name: &str) -> Option<T> {
+        let at = self.0.iter().position(|(kept, _)| kept == name)?;
+        self.0.remove(at).map(|(_, kept)| kept)
+    }
+}
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_is_forgotten() {
+        let mut recent = Recent::default();
+        for number in 0..=MOST {
+            *recent.of(&number.to_string()) = number;
+        }
+        assert_eq!(recent.take("0"), None);
+        assert_eq!(recent.take("1"), Some(1));
+        assert_eq!(recent.take("1"), None);
+    }
+}

@@ -1,0 +1,72 @@
+//! What the API server refuses, by quota, admission or rights: it is told, tried again, and has an end as long as nothing has
+//! run.
+
+use std::time::Duration;
+
+use kubeopencode_api::names::condition;
+
+use super::{Input, Outcome, STALL_LIMIT, Step, pending::since, record, rest_for};
+use crate::{
+    observe::{JobView, Refusal, RefusalKind},
+    state::Reason,
+};
+
+/// How long until it is tried again.
+pub const REFUSED_AGAIN: Duration = Duration::from_secs(30);
+
+/// The API server refused a ConfigMap or the Job.
+pub fn create(input: &Input<'_>, refusal: &Refusal) -> Step {
+    let Refusal {
+        what,
+        kind,
+        message,
+        change: _,
+    } = refusal;
+    let reason = match kind {
+        RefusalKind::Invalid => Reason::InvalidSpec,
+        RefusalKind::NameTaken => Reason::InfrastructureError,
+        RefusalKind::Forbidden => {
+            let known = input.state.condition(condition::JOB_CREATED);
+            let since = since(known, record::REFUSED).unwrap_or(input.now);
+            if input.left(since, STALL_LIMIT).is_some() {
+                let subject = format!("{what} is refused: ");
+                return record::waiting(
+                    input,
+                    condition::JOB_CREATED,
+                    record::REFUSED,
+                    &subject,
+                    message,
+                )
+                .unwrap_or_else(|| rest_for(REFUSED_AGAIN));
+            }
+            Reason::InfrastructureError
+        }
+    };
+    record::end(
+        input,
+        Outcome::new(reason, format!("{what} is refused: {message}")),
+    )
+}
+
+/// A change was refused in this round, and would be tried again at once. Nothing was ever released where the release is
+/// what is refused, so that has an end. What else is refused is tried for as long as something runs.
+pub fn change(input: &Input<'_>, refusal: &Refusal) -> Step {
+    let Refusal { what, message, .. } = refusal;
+    let over = input.state.phase.is_terminal() || input.deleting;
+    if over || input.state.job.is_none() {
+        return rest_for(REFUSED_AGAIN);
+    }
+    let subject = format!("{what} is refused");
+    let words = format!("{subject}: {message}");
+    let job = input.observation.job.as_ref();
+    let recorded = input.state.condition(condition::JOB_CREATED);
+    let since = recorded.map_or(input.now, |recorded| recorded.last_transition);
+    if job.is_some_and(JobView::unreleased) && input.left(since, STALL_LIMIT).is_none() {
+        return record::end(input, Outcome::new(Reason::InfrastructureError, words));
+    }
+    let told = |known: &String| known.starts_with(&subject);
+    if input.state.message.as_ref().is_some_and(told) {
+        return rest_for(REFUSED_AGAIN);
+    }
+    record::problem(input, Some(&words)).unwrap_or_else(|| rest_for(REFUSED_AGAIN))
+}

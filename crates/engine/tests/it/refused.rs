@@ -1,0 +1,103 @@
+//! What the API server refuses: it is told, tried again, and has an end.
+
+use kubeopencode_engine::{
+    decide::{Action, REFUSED_AGAIN, STALL_LIMIT, Step},
+    observe::{Refusal, RefusalKind},
+    state::{Phase, Reason},
+};
+
+use super::moment::{Moment, RUNS};
+
+#[test]
+fn a_refusal_ends_it_or_is_waited_for() {
+    let refused = |kind| {
+        let mut moment = Moment::new();
+        moment.observation.refused = Some(Refusal {
+            what: "Job fix-abcdef".into(),
+            kind,
+            message: "exceeded quota".into(),
+            change: None,
+        });
+        moment
+    };
+    assert_eq!(refused(RefusalKind::Invalid).reason(), Reason::InvalidSpec);
+    assert_eq!(
+        refused(RefusalKind::NameTaken).reason(),
+        Reason::InfrastructureError
+    );
+    let mut moment = refused(RefusalKind::Forbidden);
+    moment.record();
+    assert_eq!(moment.state.phase, Phase::Pending);
+    assert!(matches!(moment.decide(), Step::Rest { again: Some(_) }));
+    moment.now += i64::try_from(STALL_LIMIT.as_secs()).expect("short");
+    assert_eq!(moment.reason(), Reason::InfrastructureError);
+}
+
+#[test]
+fn a_refusal_in_ever_other_words_is_told_once() {
+    let mut moment = Moment::new();
+    let refused = |number: u32| Refusal {
+        what: "Job fix-abcdef".into(),
+        kind: RefusalKind::Forbidden,
+        message: format!("denied the request {number}"),
+        change: None,
+    };
+    moment.observation.refused = Some(refused(1));
+    moment.record();
+    moment.observation.refused = Some(refused(2));
+    assert!(matches!(moment.decide(), Step::Rest { again: Some(_) }));
+}
+
+/// As by an admission webhook, or by rights that were taken away.
+#[test]
+fn what_is_refused_after_the_record_is_told_and_ends() {
+    let mut moment = Moment::new();
+    moment.create();
+    moment.record();
+    refuse(&mut moment, "not on Sundays");
+    moment.record();
+    let told = moment.state.message.clone().expect("words");
+    assert!(told.starts_with("the release of Job fix-"), "{told}");
+    assert!(told.ends_with(" is refused: not on Sundays"), "{told}");
+    assert_eq!(
+        moment.decide(),
+        Step::Rest {
+            again: Some(REFUSED_AGAIN)
+        }
+    );
+    moment.observation.refused = None;
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::ReleaseJob { .. }]
+    ));
+    moment.now += i64::try_from(STALL_LIMIT.as_secs()).expect("short");
+    refuse(&mut moment, "not on Sundays");
+    assert_eq!(moment.reason(), Reason::InfrastructureError);
+}
+
+/// What is to be done is refused.
+fn refuse(moment: &mut Moment, message: &str) {
+    let change = moment.actions().remove(0);
+    moment.observation.refused = Some(Refusal {
+        what: change.what().expect("a change"),
+        kind: RefusalKind::Forbidden,
+        message: message.to_owned(),
+        change: Some(Box::new(change)),
+    });
+}
+
+/// A Pod whose deadline cannot be set is ended by the Job, after the time that it would have had.
+#[test]
+fn a_stop_does_not_hang_on_a_deadline_that_is_refused() {
+    let mut moment = Moment::running();
+    moment.pod(RUNS);
+    moment.stop = true;
+    moment.record();
+    refuse(&mut moment, "no");
+    assert!(matches!(moment.decide(), Step::Rest { again: Some(_) }));
+    moment.now += 3600;
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::CloseJob { .. }]
+    ));
+}
