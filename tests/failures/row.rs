@@ -77,6 +77,8 @@ pub enum Job {
 pub enum Logs {
     /// The agent's.
     Agent,
+    /// The agent's, unless the kubelet was quicker: it removes the containers of a Pod that it evicts.
+    Perhaps,
     /// The init containers'; the agent did not start.
     Init,
     /// Nobody's: nothing of the Pod started, or there is no Pod any more.
@@ -99,6 +101,7 @@ impl fmt::Display for Logs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Agent => "the agent's stay",
+            Self::Perhaps => "the agent's, unless the kubelet has removed its container",
             Self::Init => "those of the init containers stay",
             Self::None => "none",
         })

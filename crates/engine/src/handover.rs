@@ -446,9 +446,9 @@ pub struct Report {
     /// What the agent told, where its events are read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentReport>,
-    /// From start to end, in milliseconds.
-    #[serde(default)]
-    pub duration_millis: u64,
+    /// From start to end, in milliseconds. Absent where nobody measured it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_millis: Option<u64>,
     /// The checkouts as the agent left them; as many as fit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checkouts: Vec<CheckoutReport>,

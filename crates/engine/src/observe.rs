@@ -302,6 +302,9 @@ pub enum ContainerState {
     },
 }
 
+/// Reason of a container of which the kubelet knows only that it is not there. Its exit code, 137, is made up.
+pub const CONTAINER_UNKNOWN: &str = "ContainerStatusUnknown";
+
 impl ContainerView {
     fn of(status: &ContainerStatus) -> Self {
         let state = status.state.as_ref();
@@ -337,18 +340,44 @@ impl ContainerView {
             state,
         }
     }
+
+    /// An agent is started once. So one that waits and has a last state, which is usual for others, waits for nothing: it
+    /// ran, and how it ended will never be known.
+    fn of_agent(status: &ContainerStatus) -> Self {
+        let mut agent = Self::of(status);
+        if let ContainerState::Waiting { message, .. } = &agent.state
+            && used_to_run(status)
+        {
+            agent.state = ContainerState::Terminated {
+                exit_code: 137,
+                reason: CONTAINER_UNKNOWN.to_owned(),
+                message: message.clone(),
+                finished: None,
+            };
+        }
+        agent
+    }
 }
 
 /// A kubelet that ends a Pod whose init containers are through gives each container that it never made the state of one
 /// that ended with 137. It has asked the runtime, which knows of none; of one that was made there would be an ID, also after
-/// the kubelet itself began anew. (`TerminatePod` in Kubernetes' `pkg/kubelet/status/status_manager.go`.)
+/// the kubelet itself began anew, or, where the runtime has lost it, a last state and a restart.
+/// (`TerminatePod` in Kubernetes' `pkg/kubelet/status/status_manager.go`.)
 fn was_never_made(status: &ContainerStatus, ended: &ContainerStateTerminated) -> bool {
     let no = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
-    ended.reason.as_deref() == Some("ContainerStatusUnknown")
+    ended.reason.as_deref() == Some(CONTAINER_UNKNOWN)
         && ended.started_at.is_none()
+        && !used_to_run(status)
         && no(&ended.container_id)
         && no(&status.container_id)
-        && status.restart_count == 0
+}
+
+/// Whether the kubelet knows that there was a container before this one. It writes so also of the only one there was, when
+/// that has been removed before its end was read. (`convertToAPIContainerStatuses` in Kubernetes'
+/// `pkg/kubelet/kubelet_pods.go`.)
+fn used_to_run(status: &ContainerStatus) -> bool {
+    let last = status.last_state.as_ref();
+    status.restart_count > 0 || last.is_some_and(|last| last.terminated.is_some())
 }
 
 impl PodView {
@@ -434,7 +463,7 @@ impl PodView {
                 .into_iter()
                 .flatten()
                 .find(|container| container.name == names::container::AGENT)
-                .map(ContainerView::of),
+                .map(ContainerView::of_agent),
         }
     }
 

@@ -90,7 +90,22 @@ fn never_started(pod: &PodView) -> bool {
     // Where the runtime says that it could not start it, it may have got further than it knows.
     let agent = pod.agent.as_ref().map(|agent| &agent.state);
     let waited = matches!(agent, Some(ContainerState::Waiting { .. }));
-    pod.phase == PodPhase::Failed && !pod.given_up && waited
+    pod.phase == PodPhase::Failed && !pod.given_up && waited && !leaves_no_trace(pod)
+}
+
+/// Whether an agent that was started would look as if it had not been. From a Pod that it evicts, a kubelet removes each
+/// container as it ends, before it reads how: one that began a moment before the eviction, and of which it had not told yet,
+/// leaves no trace. But it tells that the init containers are through before it starts the agent.
+/// (`ShouldPodContentBeRemoved` in Kubernetes' `pkg/kubelet/pod_workers.go`. Preemption by the kubelet is an eviction.)
+fn leaves_no_trace(pod: &PodView) -> bool {
+    let is_through =
+        |state: &ContainerState| matches!(state, ContainerState::Terminated { exit_code: 0, .. });
+    let evicted = matches!(pod.reason.as_deref(), Some("Evicted" | "Preempting"));
+    evicted
+        && pod
+            .init
+            .iter()
+            .all(|container| is_through(&container.state))
 }
 
 /// Whether another attempt may end differently.

@@ -10,7 +10,7 @@ use crate::{
         AgentReport, FailureReport, NOT_PUSHED, Passed, PushReport, PushState, Report, UNFINISHED,
         UNKNOWN,
     },
-    observe::{ContainerState, PodPhase, PodView},
+    observe::{CONTAINER_UNKNOWN, ContainerState, PodPhase, PodView},
     state::Reason,
 };
 
@@ -220,7 +220,7 @@ fn judge_agent(
             format!("the agent's container could not be started: {message}"),
         );
     }
-    if reason == "ContainerStatusUnknown" {
+    if reason == CONTAINER_UNKNOWN {
         return (
             Reason::InfrastructureError,
             "its node lost sight of the agent".to_owned(),
@@ -378,7 +378,7 @@ fn report(pod: &PodView) -> Option<Report> {
         serde_json::from_value(told)
     });
     let mut report: Report = told.unwrap_or_else(|_| Report {
-        exit_code: Some(*exit_code),
+        exit_code: (reason != CONTAINER_UNKNOWN).then_some(*exit_code),
         ..Report::default()
     });
     report.checkouts.truncate(MOST_CHECKOUTS);

@@ -15,6 +15,7 @@ status:
   reason: Evicted
   message: no room
   startTime: '2026-01-01T00:00:00Z'
+  initContainerStatuses: [{name: git-init, image: i, imageID: x, ready: false, restartCount: 0, state: {terminated: {exitCode: 137}}}]
   containerStatuses: [{name: agent, image: i, imageID: '', ready: false, restartCount: 0, state: {waiting: {reason: PodInitializing}}}]
 ";
 
@@ -251,6 +252,17 @@ fn a_kubelet_that_says_nothing_of_the_agent_is_not_believed() {
             "status: {{phase: Failed, reason: {reason}, startTime: '2026-01-01T00:00:00Z'}}"
         );
         let mut moment = failed(&refused);
+        assert_eq!(moment.reason(), Reason::InfrastructureError, "{reason}");
+        assert!(moment.state.failed_attempts.is_empty(), "{reason}");
+    }
+}
+
+/// It removes what it ends before it has looked, so an agent that began a moment before the eviction leaves no trace.
+#[test]
+fn a_kubelet_that_evicts_is_not_believed_once_the_init_containers_are_through() {
+    let through = EVICTED.replace("exitCode: 137", "exitCode: 0");
+    for reason in ["Evicted", "Preempting"] {
+        let mut moment = failed(&through.replace("Evicted", reason));
         assert_eq!(moment.reason(), Reason::InfrastructureError, "{reason}");
         assert!(moment.state.failed_attempts.is_empty(), "{reason}");
     }

@@ -183,34 +183,41 @@ spec: {suspend: true, template: {}}");
     assert_eq!((agent.name.as_str(), agent.generation), ("a", Some(3)));
 }
 
-/// As a kubelet 1.36 writes it of a Pod that is evicted while its agent's image cannot be pulled. With an ID it would have
+/// As a kubelet 1.36 writes it of a Pod that is deleted while its agent's image cannot be pulled. With an ID it would have
 /// been one that the runtime has lost since, and that may have done anything.
 #[test]
 fn a_container_that_was_never_made_has_not_ended() {
-    let evicted = |made: &str| {
-        pod(&format!(
-            "
+    const UNKNOWN: &str = "restartCount: 0, state: {terminated: {exitCode: 137, reason: ContainerStatusUnknown, message: The container could not be located when the pod was terminated}}";
+    assert!(matches!(agent(UNKNOWN), ContainerState::Waiting { .. }));
+    let made = agent(&format!("containerID: 'containerd://a', {UNKNOWN}"));
+    assert!(matches!(made, ContainerState::Terminated { .. }));
+}
+
+/// As a kubelet 1.36 writes it of an agent that ran, when it evicts its Pod and has removed the container before it looked
+/// how it had ended: first that it waits, then that it is unknown.
+#[test]
+fn an_agent_that_used_to_run_has_ended_though_the_runtime_knows_of_none() {
+    const LAST: &str = "restartCount: 1, lastState: {terminated: {exitCode: 137, reason: ContainerStatusUnknown, message: The container could not be located when the pod was deleted.  The container used to be Running}}";
+    for now in [
+        "waiting: {reason: PodInitializing}",
+        "terminated: {exitCode: 137, reason: ContainerStatusUnknown}",
+    ] {
+        let ended = agent(&format!("{LAST}, state: {{{now}}}"));
+        assert!(matches!(ended, ContainerState::Terminated { .. }));
+    }
+}
+
+/// The agent of a Pod that has failed.
+fn agent(told: &str) -> ContainerState {
+    pod(&format!(
+        "
 metadata: {{name: p, uid: pod-uid}}
 status:
   phase: Failed
-  containerStatuses:
-    - name: agent
-      image: i
-      imageID: ''
-      ready: false
-      restartCount: 0
-      started: false
-      {made}
-      state: {{terminated: {{exitCode: 137, reason: ContainerStatusUnknown, message: The container could not be located when the pod was terminated}}}}
+  containerStatuses: [{{name: agent, image: i, imageID: '', ready: false, started: false, {told}}}]
 "
-        ))
-        .agent
-        .expect("the agent")
-        .state
-    };
-    assert!(matches!(evicted(""), ContainerState::Waiting { .. }));
-    assert!(matches!(
-        evicted("containerID: 'containerd://a'"),
-        ContainerState::Terminated { .. }
-    ));
+    ))
+    .agent
+    .expect("the agent")
+    .state
 }

@@ -114,6 +114,20 @@ fn how_the_pod_ended_is_how_the_task_ended() {
     }
 }
 
+/// The kubelet makes up an exit code where it does not know one.
+#[test]
+fn of_an_agent_that_nobody_saw_end_the_exit_code_is_unknown() {
+    let mut moment = Moment::running();
+    moment.agent_ended(
+        "Failed",
+        "reason: Evicted",
+        "{exitCode: 137, reason: ContainerStatusUnknown, containerID: 'containerd://a'}",
+    );
+    assert_eq!(moment.reason(), Reason::InfrastructureError);
+    let result = moment.state.result.expect("a result");
+    assert_eq!((result.exit_code, result.duration_millis), (None, None));
+}
+
 /// The exit code alone does not say whether the work is done.
 #[test]
 fn what_the_agent_told_is_part_of_how_the_task_ended() {
@@ -197,7 +211,7 @@ fn an_agent_that_ends_with_0_when_its_time_is_over_has_not_succeeded_and_keeps_i
     let result = moment.state.result.expect("a result");
     assert_eq!(
         (result.exit_code, result.duration_millis),
-        (Some(0), 60_100)
+        (Some(0), Some(60_100))
     );
     assert_eq!(result.checkouts[0].commits, Some(2));
 }
@@ -263,7 +277,10 @@ fn the_report_of_the_supervisor_is_the_result() {
     );
     moment.record();
     let result = moment.state.result.clone().expect("a result");
-    assert_eq!((result.exit_code, result.duration_millis), (Some(0), 1500));
+    assert_eq!(
+        (result.exit_code, result.duration_millis),
+        (Some(0), Some(1500))
+    );
     assert_eq!(result.checkouts[0].commits, Some(2));
     let why = explain(&moment.input()).join(" ");
     assert!(why.contains("2 new commits on main, with changes"), "{why}");

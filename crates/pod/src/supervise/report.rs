@@ -285,7 +285,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_report_fits_and_keeps_how_the_agent_ended(
-            ended in (option::of(0..256_i32), option::of(any::<u64>()), any::<u64>()),
+            ended in (option::of(0..256_i32), option::of(any::<u64>()), option::of(any::<u64>())),
             told_to_end in option::of(any::<bool>()),
             passed in any::<bool>(),
             error in option::of(text(5000)),

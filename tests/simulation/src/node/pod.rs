@@ -330,11 +330,14 @@ impl Life {
 
     /// The Pod ends by what it was told; `agent` is the exit code of an agent that ran.
     async fn end_early(&mut self, told: Told, agent: Option<i32>) {
-        let statuses: Vec<Value> = agent
-            .map(|code| self.terminated(AGENT, code, "Error"))
-            .into_iter()
-            .collect();
-        let mut change = json!({"containerStatuses": statuses});
+        let evicted = matches!(told, Told::Evicted);
+        let agent = match (agent, self.node.dice.number(0..3)) {
+            (None, _) => container(AGENT, &json!({"waiting": {"reason": "PodInitializing"}})),
+            (Some(_), 1) if evicted => removed(true),
+            (Some(_), 2) if evicted => removed(false),
+            (Some(code), _) => self.terminated(AGENT, code, "Error"),
+        };
+        let mut change = json!({"containerStatuses": [agent]});
         match told {
             Told::Gone => return,
             Told::Deleted => {}
@@ -502,6 +505,17 @@ fn timeout(pod: &Value) -> Option<Duration> {
     Some(Duration::from_secs(
         variable["value"].as_str()?.parse().ok()?,
     ))
+}
+
+/// The agent's container, which ran, of a Pod that the kubelet evicted: it was removed before anybody asked how it had ended.
+fn removed(had_been_told_of: bool) -> Value {
+    let unknown = json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}});
+    let mut removed = container(AGENT, &unknown);
+    if had_been_told_of {
+        removed["lastState"] = unknown;
+        removed["restartCount"] = json!(1);
+    }
+    removed
 }
 
 fn container(name: &str, state: &Value) -> Value {

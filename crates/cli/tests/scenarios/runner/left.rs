@@ -42,6 +42,8 @@ impl Stage {
         let found = pods.list(&ListParams::default().labels(&selector)).await?;
         let wanted = match logs {
             row::Logs::Agent => "agent",
+            // The kubelet may answer for a container at one moment, and have removed it at the next.
+            row::Logs::Perhaps => return Ok(()),
             row::Logs::Init => "init",
             row::Logs::None => {
                 for pod in found.iter().filter(|pod| !readable(pod).is_empty()) {

@@ -45,7 +45,7 @@ pub fn to_report(result: &api::TaskResult) -> Report {
             ended_by_itself: false,
         }),
         agent: result.steps.is_some().then_some(agent),
-        duration_millis: unsigned(result.duration_millis),
+        duration_millis: result.duration_millis.map(i64::cast_unsigned),
         checkouts: result.checkouts.iter().map(to_checkout).collect(),
     }
 }
@@ -69,7 +69,7 @@ pub fn of_report(report: &Report, reason: Option<Reason>) -> api::TaskResult {
         exit_code: report.exit_code,
         signal: report.signal.clone(),
         error: report.error.clone(),
-        duration_millis: Some(signed(report.duration_millis)),
+        duration_millis: report.duration_millis.map(signed),
         agent_message: agent.message,
         session: agent.session,
         steps: counted(agent.steps),

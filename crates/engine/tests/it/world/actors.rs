@@ -118,10 +118,12 @@ impl World {
                     pod.bound = true;
                     pod.phase = PodPhase::Failed;
                     pod.reason = Some("Evicted".into());
-                    pod.agent = Some(container(ContainerState::Waiting {
+                    let waiting = container(ContainerState::Waiting {
                         reason: "PodInitializing".into(),
                         message: String::new(),
-                    }));
+                    });
+                    pod.init = vec![waiting.clone()];
+                    pod.agent = Some(waiting);
                 }
                 _ => {
                     pod.started = Some(now);
