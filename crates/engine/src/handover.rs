@@ -31,6 +31,12 @@ pub const TOOLS_DIR: &str = "/tools";
 pub const SUPERVISOR: &str = "/tools/kubeopencode";
 /// Where `opencode-init` copies OpenCode to.
 pub const OPENCODE: &str = "/tools/opencode";
+/// In [`TOOLS_DIR`]: the directory that the agent's container alone may write to, and sees as [`BEGUN_DIR`].
+pub const BEGUN_DIR_IN_TOOLS: &str = "begun";
+/// Where it is for the agent's container.
+pub const BEGUN_DIR: &str = "/kubeopencode-begun";
+/// In it: a file that is there once the agent has begun. Nothing starts one after that.
+pub const BEGUN_FILE: &str = "agent";
 /// Where `git-init` records what it checked out.
 pub const CHECKOUTS_FILE: &str = "/tools/checkouts.json";
 /// What `GIT_CONFIG_SYSTEM` points to in the agent: written by `git-init` (safe.directory, a default identity), after
@@ -433,6 +439,9 @@ pub struct Report {
     /// Why it could not be started, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Whether it was not started because it has begun in this Pod before. How that went is not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begun_before: bool,
     /// Whether a signal that means "end" came from outside before the agent had ended, and before `supervise` itself told it
     /// to end. Absent where nobody looked: there is no `supervise`, or an older one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

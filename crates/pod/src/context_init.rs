@@ -12,11 +12,12 @@ use std::{
 };
 
 use kubeopencode_engine::handover::{
-    CONTEXT_DIR, CONTEXT_PLAN, ContextPlan, GIT_CONFIG, GIT_PLAN, GitPlan, POD_PROGRAM,
-    PROGRAM_EVERYWHERE, SUPERVISOR, TOOLS_DIR,
+    BEGUN_DIR_IN_TOOLS, CONTEXT_DIR, CONTEXT_PLAN, ContextPlan, GIT_CONFIG, GIT_PLAN, GitPlan,
+    POD_PROGRAM, PROGRAM_EVERYWHERE, SUPERVISOR, TOOLS_DIR,
 };
 
 use crate::{
+    begun,
     beneath::{self, PlaceError},
     exclude, may_pass, say,
 };
@@ -94,6 +95,14 @@ pub enum ContextError {
         /// Why.
         source: io::Error,
     },
+    /// There is no room for the mark that the agent has begun.
+    #[error("cannot make {path}: {source}")]
+    Begun {
+        /// Its directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The program cannot be copied.
     #[error("cannot copy this program to {path}: {source}")]
     Program {
@@ -115,9 +124,13 @@ pub(crate) fn main(places: &Places) -> u8 {
     }
 }
 
-/// Copies the program and writes every file of the plan.
+/// Copies the program, makes room for the mark that the agent has begun, and writes every file of the plan.
 pub fn context_init(places: &Places) -> Result<(), ContextError> {
     hand_on_program(places)?;
+    begun::prepare(&places.tools_dir).map_err(|source| ContextError::Begun {
+        path: places.tools_dir.join(BEGUN_DIR_IN_TOOLS),
+        source,
+    })?;
     let Some(plan) = read_plan::<ContextPlan>(&places.context_dir.join(CONTEXT_PLAN))? else {
         return Ok(());
     };

@@ -14,6 +14,7 @@ pub mod git_push;
 pub mod secret;
 pub mod supervise;
 
+mod begun;
 mod beneath;
 mod exclude;
 mod git;

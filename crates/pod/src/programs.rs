@@ -2,12 +2,12 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
-use crate::{askpass, context_init, credentials_init, git_init, git_push, say, supervise};
+use crate::{askpass, begun, context_init, credentials_init, git_init, git_push, say, supervise};
 
 /// The subcommands that [`main`] answers to.
 pub const NAMES: [&str; 5] = [
@@ -25,7 +25,8 @@ const USAGE: u8 = 2;
 ///
 /// Call it before any thread exists: `supervise` and `git-init` block signals for the threads that come after.
 /// Options, all optional: `--context-dir DIR` (all but `supervise`), `--tools-dir DIR` (all but `credentials-init`),
-/// `--push-dir DIR` (`git-push`), `--termination-log FILE`, `--grace-seconds N` and `--timeout-seconds N` (`supervise`, before `--` and the command).
+/// `--push-dir DIR` (`git-push`), `--begun-dir DIR`, `--termination-log FILE`, `--grace-seconds N` and `--timeout-seconds N`
+/// (`supervise`, before `--` and the command).
 #[must_use]
 pub fn main() -> Option<ExitCode> {
     if let Some(code) = askpass::main() {
@@ -59,10 +60,11 @@ impl Options {
 }
 
 fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Options, String> {
-    const KNOWN: [&str; 6] = [
+    const KNOWN: [&str; 7] = [
         "--context-dir",
         "--tools-dir",
         "--push-dir",
+        "--begun-dir",
         "--termination-log",
         "--grace-seconds",
         "--timeout-seconds",
@@ -94,7 +96,7 @@ fn run(name: &str, mut options: Options) -> Result<u8, String> {
             places.context_dir = context_dir.unwrap_or(places.context_dir);
             places.tools_dir = tools_dir.unwrap_or(places.tools_dir);
             nothing_left(&options)?;
-            context_init::main(&places)
+            unless_begun(name, &places.tools_dir).unwrap_or_else(|| context_init::main(&places))
         }
         "credentials-init" => {
             nothing_left(&options)?;
@@ -108,7 +110,7 @@ fn run(name: &str, mut options: Options) -> Result<u8, String> {
             places.context_dir = context_dir.unwrap_or(places.context_dir);
             places.tools_dir = tools_dir.unwrap_or(places.tools_dir);
             nothing_left(&options)?;
-            git_init::main(&places)
+            unless_begun(name, &places.tools_dir).unwrap_or_else(|| git_init::main(&places))
         }
         "git-push" => {
             let mut places = git_push::Places::default();
@@ -123,6 +125,9 @@ fn run(name: &str, mut options: Options) -> Result<u8, String> {
         _ => {
             let mut settings = supervise::Settings::from_environment();
             settings.tools_dir = tools_dir.unwrap_or(settings.tools_dir);
+            if let Some(directory) = options.take("--begun-dir") {
+                settings.begun_dir = directory.into();
+            }
             if let Some(file) = options.take("--termination-log") {
                 settings.termination_log = file.into();
             }
@@ -141,6 +146,13 @@ fn run(name: &str, mut options: Options) -> Result<u8, String> {
         }
     };
     Ok(code)
+}
+
+/// The exit code where the agent has begun before; what comes before an agent has nothing to do then.
+fn unless_begun(name: &str, tools_dir: &Path) -> Option<u8> {
+    let refused = begun::refuse(tools_dir).err()?;
+    say::line(&format!("{name}: {refused}"));
+    Some(1)
 }
 
 fn seconds(options: &mut Options, name: &str) -> Result<Option<Duration>, String> {

@@ -32,7 +32,7 @@ use rustix::process::WaitStatus;
 pub use self::settings::Settings;
 use self::{
     push::Pushed,
-    start::begin,
+    start::{NotStarted, begin},
     watch::{Over, TheEnd, Watch},
 };
 use crate::{say, scrub::Scrub};
@@ -68,9 +68,14 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
             watch.kill_all();
             code
         }
-        Err((code, text)) => {
+        Err(NotStarted {
+            code,
+            text,
+            begun_before,
+        }) => {
             say::line(&scrub.clean(&format!("supervise: {text}")));
             report.error = Some(text);
+            report.begun_before = begun_before;
             look(&mut report, settings, None, None);
             code
         }

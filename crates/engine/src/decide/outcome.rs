@@ -226,6 +226,12 @@ fn judge_agent(
             "its node lost sight of the agent".to_owned(),
         );
     }
+    if let Some(error) = report
+        .filter(|report| report.begun_before)
+        .and_then(|report| report.error.clone())
+    {
+        return (Reason::InfrastructureError, error);
+    }
     let ended_well = report.is_some_and(|report| report.exit_code == Some(0));
     if exit_code == i32::from(NOT_PUSHED) && ended_well {
         return match judge_success(report) {

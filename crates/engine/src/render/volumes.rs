@@ -3,7 +3,7 @@
 //! | volume | git-init | context-init | credentials-init | git-push | agent |
 //! |---|---|---|---|---|---|
 //! | `workspace`, `checkout-<n>` (outside the workspace) | at its path | at its path | – | at its path, read-only | at its path |
-//! | `tools` | written | written | read-only | read-only | read-only |
+//! | `tools` | written | written | read-only | read-only | read-only; what is in `begun` is written at [`handover::BEGUN_DIR`] |
 //! | `context` (the ConfigMaps) | read | read | read | read | – |
 //! | `files` (files that are mounted alone) | – | at [`handover::FILES_DIR`] | – | – | each by subPath |
 //! | `git-secret-<n>`, `repository-<n>` | read | – | – | – | – |
@@ -114,6 +114,12 @@ pub fn plan(run: &Run) -> Plan {
     }
     plan.agent
         .push(read_only(mount("tools", handover::TOOLS_DIR)));
+    if run.command.is_some() {
+        plan.agent.push(VolumeMount {
+            sub_path: Some(handover::BEGUN_DIR_IN_TOOLS.to_owned()),
+            ..mount("tools", handover::BEGUN_DIR)
+        });
+    }
     for mounts in [&mut plan.git, &mut plan.context] {
         mounts.push(read_only(mount(CONTEXT, handover::CONTEXT_DIR)));
     }

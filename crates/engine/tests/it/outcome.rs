@@ -128,6 +128,17 @@ fn of_an_agent_that_nobody_saw_end_the_exit_code_is_unknown() {
     assert_eq!((result.exit_code, result.duration_millis), (None, None));
 }
 
+/// Nobody knows how far it got the first time.
+#[test]
+fn an_agent_that_was_not_started_a_second_time_has_not_failed_by_itself() {
+    let mut moment = Moment::running();
+    let refused = r#"{exitCode: 126, message: '{"error":"the agent has begun in this Pod before","begunBefore":true}'}"#;
+    moment.agent_ended("Failed", "", refused);
+    let (_, reason, said) = moment.end();
+    assert_eq!(reason, Reason::InfrastructureError);
+    assert_eq!(said, "the agent has begun in this Pod before");
+}
+
 /// The exit code alone does not say whether the work is done.
 #[test]
 fn what_the_agent_told_is_part_of_how_the_task_ended() {

@@ -222,6 +222,7 @@ fn files_outside_every_volume_are_mounted_alone() {
         mounts(&pod, "agent"),
         [
             "/etc/app/key.json",
+            "/kubeopencode-begun",
             "/opt/b",
             "/src/app",
             "/tools:ro",

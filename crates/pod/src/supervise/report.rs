@@ -299,6 +299,7 @@ mod tests {
                 exit_code,
                 signal: exit_code.is_none().then(|| "SIGVTALRM".to_owned()),
                 error,
+                begun_before: false,
                 told_to_end,
                 timed_out_after_seconds,
                 passed,

@@ -7,9 +7,9 @@ use std::{
 
 use kubeopencode_agents::Profile;
 use kubeopencode_engine::handover::{
-    GRACE_VARIABLE, LIMITS_VARIABLE, LONGEST_TERMINATION_MESSAGE, Limits, PROFILE_VARIABLE,
-    PUSH_VARIABLE, Passed, REPORT_BYTES_VARIABLE, SECRETS_VARIABLE, SHORTEST_TERMINATION_MESSAGE,
-    Secrets, TERMINATION_LOG, TIMEOUT_VARIABLE, TOOLS_DIR,
+    BEGUN_DIR, GRACE_VARIABLE, LIMITS_VARIABLE, LONGEST_TERMINATION_MESSAGE, Limits,
+    PROFILE_VARIABLE, PUSH_VARIABLE, Passed, REPORT_BYTES_VARIABLE, SECRETS_VARIABLE,
+    SHORTEST_TERMINATION_MESSAGE, Secrets, TERMINATION_LOG, TIMEOUT_VARIABLE, TOOLS_DIR,
 };
 
 use super::watch::Over;
@@ -30,6 +30,8 @@ pub struct Settings {
     pub report_bytes: usize,
     /// Where `git-init` left its records.
     pub tools_dir: PathBuf,
+    /// Where it is marked that the agent has begun.
+    pub begun_dir: PathBuf,
     /// Where `git-push` listens; `None`: nothing is pushed.
     pub push_socket: Option<PathBuf>,
     /// The agent, where its events are to be read.
@@ -60,6 +62,7 @@ impl Settings {
                 .unwrap_or(SHORTEST_TERMINATION_MESSAGE)
                 .clamp(SHORTEST_TERMINATION_MESSAGE, LONGEST_TERMINATION_MESSAGE),
             tools_dir: TOOLS_DIR.into(),
+            begun_dir: BEGUN_DIR.into(),
             push_socket: std::env::var_os(PUSH_VARIABLE).map(PathBuf::from),
             profile: std::env::var(PROFILE_VARIABLE)
                 .ok()

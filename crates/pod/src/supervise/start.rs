@@ -28,6 +28,7 @@ use super::{
     push::{self, GitPush},
     watch::{PASSED_ON, Signals},
 };
+use crate::begun;
 
 /// Exit code of a shell for a command that is there and cannot be run.
 const NOT_EXECUTABLE: u8 = 126;
@@ -41,11 +42,31 @@ pub(super) struct Begun {
     pub hearing: Option<Hearing>,
 }
 
-/// Gets everything ready, `git-push` too where there is one, and starts the agent; or answers exit code and words for why not.
+/// Why the agent was not started.
+pub(super) struct NotStarted {
+    /// The exit code.
+    pub code: u8,
+    /// For a person.
+    pub text: String,
+    /// It has begun in this Pod before.
+    pub begun_before: bool,
+}
+
+impl NotStarted {
+    fn new(code: u8, text: String) -> Self {
+        Self {
+            code,
+            text,
+            begun_before: false,
+        }
+    }
+}
+
+/// Gets everything ready, `git-push` too where there is one, and starts the agent; or says why not.
 pub(super) fn begin(
     command: &[OsString],
     settings: &Settings,
-) -> Result<(Begun, Option<GitPush>), (u8, String)> {
+) -> Result<(Begun, Option<GitPush>), NotStarted> {
     let signals = listen().map_err(|error| cannot_start(command, &error))?;
     let git_push = settings
         .push_socket
@@ -55,8 +76,13 @@ pub(super) fn begin(
         .map_err(|error| {
             let text =
                 format!("git-push, which is to push its commits, cannot be reached: {error}");
-            (NOT_PUSHED, text)
+            NotStarted::new(NOT_PUSHED, text)
         })?;
+    // The last moment before it: whatever fails until here may be tried again.
+    begun::begin(&settings.begun_dir).map_err(|refused| NotStarted {
+        begun_before: matches!(refused, begun::Refused::Twice),
+        ..NotStarted::new(NOT_EXECUTABLE, refused.to_string())
+    })?;
     let started = start(command, settings).map_err(|error| cannot_start(command, &error))?;
     let (agent, hearing) = started;
     let begun = Begun {
@@ -124,8 +150,8 @@ fn start(command: &[OsString], settings: &Settings) -> io::Result<(Pid, Option<H
     Ok((agent, hearing))
 }
 
-/// Exit code and words for an agent that never ran. The arguments are not repeated: they may hold a secret.
-fn cannot_start(command: &[OsString], error: &io::Error) -> (u8, String) {
+/// For an agent that never ran. The arguments are not repeated: they may hold a secret.
+fn cannot_start(command: &[OsString], error: &io::Error) -> NotStarted {
     let program = command
         .first()
         .map(|program| Path::new(program).display().to_string())
@@ -156,7 +182,7 @@ fn cannot_start(command: &[OsString], error: &io::Error) -> (u8, String) {
         ),
         _ => (NOT_EXECUTABLE, error.to_string()),
     };
-    (code, format!("cannot start {program}: {why}"))
+    NotStarted::new(code, format!("cannot start {program}: {why}"))
 }
 
 /// Whether a directory of `PATH` has a file of this name.

@@ -4,7 +4,10 @@ use std::{fs, os::unix::fs::symlink, process::Command};
 
 use serde_json::json;
 
-use crate::world::{self, PROGRAM, Ran, World};
+use crate::{
+    supervise::{report, supervised},
+    world::{self, PROGRAM, Ran, World},
+};
 
 /// A plan of files below the workspace, each with its own path as content.
 fn write(world: &World, files: &[(&str, u32)]) -> Ran {
@@ -60,9 +63,39 @@ fn files_have_their_content_and_mode_and_the_program_is_there() {
     );
     assert_eq!(
         fs::read_dir(world.path("tools")).unwrap().count(),
-        1,
-        "nothing else"
+        2,
+        "the program, and room for the mark that the agent has begun"
     );
+}
+
+/// A node that has lost the agent's container takes it for one that was never started, and begins with the Pod anew.
+#[test]
+fn an_agent_that_has_begun_in_this_pod_is_not_started_again_nor_prepared_for() {
+    let world = World::new();
+    world.repository("source");
+    world.cloned(json!({ "repository": format!("file://{}", world.text("source")) }));
+    assert_eq!(run(&world).code, 0);
+    // The one who runs the agent may be another than the one who prepared.
+    assert_eq!(world.mode("tools/begun"), 0o777);
+    let work = ["sh", "-c", "echo ran >> ran; echo work > it/work"];
+    let mut agent = supervised(&world, 30, &work);
+    agent.current_dir(world.path("workspace"));
+    assert_eq!(world::run(&mut agent).code, 0);
+
+    let again = world::run(&mut agent);
+    assert_eq!(again.code, 126, "{}", again.stderr);
+    assert!(again.stderr.contains("not started a second time"));
+    assert_eq!(report(&world)["begunBefore"], true);
+    for program in ["git-init", "context-init"] {
+        let tools = world.text("tools");
+        let context = world.text("context");
+        let words = [program, "--context-dir", &context, "--tools-dir", &tools];
+        let again = world::run(&mut world.command(words));
+        assert_eq!(again.code, 1, "{}", again.stderr);
+        assert!(again.stderr.contains("not started a second time"));
+    }
+    assert_eq!(world.read("workspace/ran"), "ran\n");
+    assert_eq!(world.read("workspace/it/work"), "work\n");
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub(crate) fn supervised(world: &World, grace: u32, command: &[&str]) -> Command
         "supervise",
         "--tools-dir",
         &world.text("tools"),
+        "--begun-dir",
+        &world.text("tools/begun"),
         "--termination-log",
         &world.text("report"),
         "--grace-seconds",

@@ -36,6 +36,7 @@ pub fn to_report(result: &api::TaskResult) -> Report {
         exit_code: result.exit_code,
         signal: result.signal.clone(),
         error: result.error.clone(),
+        begun_before: false,
         told_to_end: None,
         timed_out_after_seconds: None,
         passed: result.passed_limit.as_ref().map(|passed| Passed {

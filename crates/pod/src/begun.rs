@@ -1,0 +1,68 @@
+//! The mark that the agent of this Pod has begun, which outlives the agent's container.
+//!
+//! Kubernetes starts a container of a Pod that never restarts once, as long as its runtime remembers it. A node whose runtime
+//! has lost the container takes it for one that was never started, and begins with the Pod anew (`ShouldContainerBeRestarted`
+//! in Kubernetes' `pkg/kubelet/container/helpers.go`; the documentation of Jobs says "may sometimes be started twice"). So the
+//! first start is marked in a volume, and whatever comes after it ends the Pod: a second agent, and the init containers
+//! before it, which would take its work away.
+//!
+//! `context-init` makes the directory, which of all that the agent sees is the only one there that it may write to.
+
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use kubeopencode_engine::handover::{BEGUN_DIR_IN_TOOLS, BEGUN_FILE};
+
+/// Why the agent must not be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    /// It has been.
+    #[error(
+        "the agent has begun in this Pod before, and its node has lost the container since: it is not started a second time"
+    )]
+    Twice,
+    /// That cannot be ruled out the next time.
+    #[error("cannot mark in {path} that the agent begins: {source}")]
+    Mark {
+        /// The mark.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Makes room for the mark. Another user may be the one who sets it.
+pub(crate) fn prepare(tools_dir: &Path) -> io::Result<()> {
+    let directory = tools_dir.join(BEGUN_DIR_IN_TOOLS);
+    match fs::create_dir(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o777))
+}
+
+/// Sets the mark. Where there is no directory for it, nobody asked for one.
+pub(crate) fn begin(directory: &Path) -> Result<(), Refused> {
+    let mark = directory.join(BEGUN_FILE);
+    let mut options = OpenOptions::new();
+    match options.write(true).create_new(true).open(&mark) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Refused::Twice),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(Refused::Mark { path: mark, source }),
+    }
+}
+
+/// For init containers: whether there is anything to prepare.
+pub(crate) fn refuse(tools_dir: &Path) -> Result<(), Refused> {
+    let mark = tools_dir.join(BEGUN_DIR_IN_TOOLS).join(BEGUN_FILE);
+    if mark.symlink_metadata().is_ok() {
+        Err(Refused::Twice)
+    } else {
+        Ok(())
+    }
+}
