@@ -135,10 +135,10 @@ pub(crate) struct SaidArgs {
     /// Branch, tag or commit of the repository
     #[arg(long = "ref", value_name = "REF", requires = "repo", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) reference: Option<String>,
-    /// Shell command to run as the agent. Default: `OpenCode`
+    /// Shell command to run as the agent. Default: that of the Agent, or `OpenCode` where there is none
     #[arg(long, value_name = "COMMAND", requires = "what", conflicts_with = "agent", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) command: Option<String>,
-    /// Agent to use, of the cluster or of the files
+    /// Agent to use, of the cluster or of the files. Default: the one that is named `default`, if there is one
     #[arg(long, value_name = "NAME", requires = "what", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) agent: Option<String>,
     /// Image of the agent's container

@@ -21,5 +21,7 @@ mod plan;
 mod restart;
 #[path = "it/run.rs"]
 mod run;
+#[path = "it/shared.rs"]
+mod shared;
 #[path = "it/variables.rs"]
 mod variables;

@@ -2,6 +2,7 @@
 //! another.
 
 mod environment;
+mod existing;
 mod said;
 mod session;
 mod workspace;
@@ -139,6 +140,9 @@ async fn runs(
     let sources = Sources { manifests, client };
     let settings = create::settings(on_this_machine);
     let runs = create::check(manifests, &sources, &settings, create::Missing::Fails).await?;
+    for (task, text) in existing::agents(manifests, &runs) {
+        printer.about(&task, &text);
+    }
     if on_this_machine {
         need_agents(&runs, printer)?;
     }
