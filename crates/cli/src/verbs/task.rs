@@ -39,8 +39,8 @@ pub(crate) async fn task(command: &TaskCommand, printer: &Printer) -> Result<(),
 
 async fn create_all(arguments: &CreateArgs, printer: &Printer) -> Result<(), Failure> {
     let target = target::connect(&arguments.target).await?;
-    let mut manifests = manifest::load(&arguments.files, &target.namespace)?;
-    manifest::repository::resolve(&mut manifests, target.data_dir.is_some())?;
+    let manifests = manifest::load(&arguments.files, &target.namespace)?;
+    manifest::repository::refuse(&manifests)?;
     let sources = Sources {
         manifests: &manifests,
         client: Some(&target.client),
