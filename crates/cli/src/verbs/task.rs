@@ -58,7 +58,13 @@ async fn create_all(arguments: &CreateArgs, printer: &Printer) -> Result<(), Fai
             printer.warn_of(&lacking.problem());
         }
     }
-    let written = create::create(&target.client, &manifests, create::Namespaces::Expected).await?;
+    let written = create::create(
+        &target.client,
+        &manifests,
+        create::Namespaces::Expected,
+        create::Present::Changed,
+    )
+    .await?;
     for (manifest, written) in manifests.iter().zip(written) {
         printer.text(&format!(
             "{}/{} {}",

@@ -67,3 +67,41 @@ fn a_path_is_for_run_alone() {
         .run(&["task", "create", "-f", "it.yaml"])
         .expect_code(0);
 }
+
+/// A Secret, an Agent that uses it, and a Task.
+fn with_a_secret(key: &str, task: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: model}}\nstringData: {{KEY: {key}}}\n---\n\
+         apiVersion: kubeopencode.io/v1alpha1\nkind: Agent\nmetadata: {{name: keyed}}\n\
+         spec: {{serviceAccountName: default, command: [sh, -c, 'test $$KEY = {key}'], credentials: [{{name: a, secretRef: {{name: model}}}}]}}\n---\n\
+         apiVersion: kubeopencode.io/v1alpha1\nkind: Task\nmetadata: {{name: {task}}}\nspec: {{description: Do it, agentRef: keyed}}\n"
+    )
+}
+
+#[test]
+fn run_replaces_nothing_that_is_there() {
+    if !can_run_pods("run -f in a local with a Secret") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let _local = Local::start(&sandbox.data()).expect("it serves");
+    let run = |key: &str, task: &str| {
+        sandbox.write("it.yaml", &with_a_secret(key, task));
+        sandbox.run(&["run", "-f", "it.yaml"])
+    };
+    run("first-key", "first").expect_code(0);
+    // What is there is what the file says: it is used.
+    run("first-key", "second").expect_code(0);
+    let refused = run("other-key", "third").expect_code(2).stderr;
+    insta::assert_snapshot!(refused, @"
+    error: it.yaml:3:12: Secret model is in namespace default already, with other content than here; others may use it, so it is not changed
+    error: it.yaml:8:12: Agent keyed is in namespace default already, with other content than here; others may use it, so it is not changed
+    hint: give this one another name, or leave it out and use the one that is there; `kubectl apply --server-side --force-conflicts -f FILE` replaces it
+    ");
+    let tasks = sandbox.run(&["task", "list", "-o", "name"]).expect_code(0);
+    assert_eq!(
+        tasks.stdout,
+        "task.kubeopencode.io/first\ntask.kubeopencode.io/second\n"
+    );
+    run("first-key", "fourth").expect_code(0);
+}

@@ -67,14 +67,13 @@ impl Session<'_> {
         manifests: &[Manifest],
         interrupts: &mut Interrupts,
     ) -> Result<ExitCode, Failure> {
-        let written =
-            create::create(&target.client, manifests, create::Namespaces::Expected).await?;
-        for (manifest, written) in manifests.iter().zip(written) {
-            if written == create::Written::Configured {
-                self.printer
-                    .line(&format!("{} {}", manifest.title(), written.word()));
-            }
-        }
+        create::create(
+            &target.client,
+            manifests,
+            create::Namespaces::Expected,
+            create::Present::Kept,
+        )
+        .await?;
         let ended = self
             .see_through(&target.client, target.data_dir.as_deref(), interrupts)
             .await?;
@@ -122,7 +121,13 @@ impl Session<'_> {
         })
         .await?;
         let client = machine.client();
-        let ended = match create::create(&client, manifests, create::Namespaces::Made).await {
+        let created = create::create(
+            &client,
+            manifests,
+            create::Namespaces::Made,
+            create::Present::Changed,
+        );
+        let ended = match created.await {
             Ok(_) => self.see_through(&client, Some(folder), interrupts).await,
             Err(failure) => Err(failure),
         };
