@@ -15,6 +15,8 @@ mod generated;
 mod interrupt;
 #[path = "it/local.rs"]
 mod local;
+#[path = "it/logs.rs"]
+mod logs;
 #[path = "it/plan.rs"]
 mod plan;
 #[path = "it/restart.rs"]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::future::try_join_all;
-use kube::Client;
+use kube::{Client, ResourceExt as _};
 use kubeopencode_api::v1alpha1::Task;
 use kubeopencode_engine::run::Run;
 
@@ -17,7 +17,7 @@ use crate::{
     cli::RunArgs,
     create,
     failure::{Failure, Problem},
-    follow::{Output, Show, Talk, follow},
+    follow::{Followed, Output, Show, Talk, follow},
     interrupt::Interrupts,
     machine::{Machine, MachineOptions},
     manifest::{Manifest, repository::LocalRepository},
@@ -193,6 +193,24 @@ impl Session<'_> {
         })
     }
 
+    /// Follows one to its end. Its exit status is the agent's, also where the log was cut.
+    async fn follow_one(&self, client: &Client, task: &Ours, show: Show) -> Result<Task, Failure> {
+        let output = Output::new(self.printer, &task.name, show);
+        let followed = follow(
+            client,
+            &task.namespace,
+            &task.name,
+            output,
+            Talk::Phases,
+            self.printer,
+        );
+        let Followed { task, cut } = followed.await?;
+        if let Some(why) = cut {
+            self.printer.warn(&format!("{}: {why}", task.name_any()));
+        }
+        Ok(task)
+    }
+
     /// Follows all Tasks; the first interrupt stops them, the second one answers None.
     async fn follow_all(
         &self,
@@ -205,15 +223,7 @@ impl Session<'_> {
             named: self.ours.len() > 1,
         };
         let mut following = Box::pin(try_join_all(self.ours.iter().map(|task| {
-            let output = Output::new(self.printer, &task.name, show);
-            follow(
-                client,
-                &task.namespace,
-                &task.name,
-                output,
-                Talk::Phases,
-                self.printer,
-            )
+            self.follow_one(client, task, show)
         })));
         let mut interrupted: Option<Instant> = None;
         loop {
