@@ -23,6 +23,8 @@ mod plan;
 mod restart;
 #[path = "it/run.rs"]
 mod run;
+#[path = "it/several.rs"]
+mod several;
 #[path = "it/shared.rs"]
 mod shared;
 #[path = "it/variables.rs"]

@@ -7,7 +7,7 @@ mod said;
 mod session;
 mod workspace;
 
-use std::process::ExitCode;
+use std::{cell::Cell, process::ExitCode};
 
 use kubeopencode_engine::run::Run;
 
@@ -49,6 +49,7 @@ pub(crate) async fn run(arguments: &RunArgs, printer: &Printer) -> Result<ExitCo
         runs,
         local_repositories,
         own_machine: matches!(place, Place::Own),
+        left: Cell::new(false),
     };
     // Nothing is created yet: until here a signal ends the process, as it does any other.
     let mut interrupts = Interrupts::new()?;
