@@ -27,5 +27,7 @@ mod run;
 mod several;
 #[path = "it/shared.rs"]
 mod shared;
+#[path = "it/shown.rs"]
+mod shown;
 #[path = "it/variables.rs"]
 mod variables;
