@@ -17,7 +17,7 @@ use crate::{
     failure::{Failure, Problem},
     interrupt::Interrupts,
     lowering::Sources,
-    machine,
+    machine::{self, Search},
     manifest::{
         self, Manifest,
         repository::{self, LocalRepository},
@@ -134,18 +134,21 @@ async fn runs(
     place: &Place,
     printer: &Printer,
 ) -> Result<Vec<Run>, Failure> {
-    let (client, on_this_machine) = match place {
-        Place::Own => (None, true),
-        Place::There(target) => (Some(&target.client), target.data_dir.is_some()),
+    let (client, search) = match place {
+        Place::Own => (None, Some(Search::here())),
+        Place::There(target) => {
+            let search = target.data_dir.as_deref().map(Search::of_local);
+            (Some(&target.client), search)
+        }
     };
     let sources = Sources { manifests, client };
-    let settings = create::settings(on_this_machine);
+    let settings = create::settings(search.is_some());
     let runs = create::check(manifests, &sources, &settings, create::Missing::Fails).await?;
     for (task, text) in existing::agents(manifests, &runs) {
         printer.about(&task, &text);
     }
-    if on_this_machine {
-        need_agents(&runs, printer)?;
+    if let Some(search) = search {
+        need_agents(&runs, &search, printer)?;
     }
     Ok(runs)
 }
@@ -163,8 +166,8 @@ fn warn_of_changes(repositories: &[LocalRepository], printer: &Printer) {
 }
 
 /// Fails early where this machine has no program for an agent that a Task is sure to start, and warns where it may.
-fn need_agents(runs: &[Run], printer: &Printer) -> Result<(), Failure> {
-    for lacking in runs.iter().filter_map(machine::lacking) {
+fn need_agents(runs: &[Run], search: &Search, printer: &Printer) -> Result<(), Failure> {
+    for lacking in runs.iter().filter_map(|run| machine::lacking(run, search)) {
         let problem = lacking.problem();
         if lacking.for_certain {
             return Err(problem.failed());

@@ -58,9 +58,10 @@ async fn create_all(arguments: &CreateArgs, printer: &Printer) -> Result<(), Fai
         create::Missing::Waits,
     )
     .await?;
-    if target.data_dir.is_some() {
+    if let Some(data_dir) = &target.data_dir {
+        let search = machine::Search::of_local(data_dir);
         // It may be installed before the Task begins.
-        for lacking in runs.iter().filter_map(machine::lacking) {
+        for lacking in runs.iter().filter_map(|run| machine::lacking(run, &search)) {
             printer.warn_of(&lacking.problem());
         }
     }

@@ -1,7 +1,7 @@
 //! `run` and `task create` in a cluster that has things in it already: of others, or of an earlier time.
 
 use super::local::served::Local;
-use crate::support::{Sandbox, can_run_pods};
+use crate::support::{Outcome, Sandbox, can_run_pods};
 
 const AGENT: &str = "\
 apiVersion: kubeopencode.io/v1alpha1
@@ -104,4 +104,48 @@ fn run_replaces_nothing_that_is_there() {
         "task.kubeopencode.io/first\ntask.kubeopencode.io/second\n"
     );
     run("first-key", "fourth").expect_code(0);
+}
+
+/// Whoever asks has another `PATH`: what counts is that of the process which runs Pods.
+#[test]
+fn an_agent_is_looked_for_where_local_looks() {
+    if !can_run_pods("run in a local with another PATH") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let (with, without) = (sandbox.work().join("with"), sandbox.work().join("without"));
+    for folder in [&with, &without] {
+        std::fs::create_dir(folder).expect("a folder");
+    }
+    let program = std::fs::canonicalize("/bin/true").expect("true is installed");
+    std::fs::copy(program, with.join("opencode")).expect("a copy");
+    let (with, without) = (with.to_string_lossy(), without.to_string_lossy());
+    let run = |path: &str, arguments: &[&str]| {
+        let output = sandbox.command(arguments).env("PATH", path).output();
+        Outcome::of(&output.expect("the binary starts"))
+    };
+    {
+        let _local = Local::start_with(&sandbox.data(), &[("PATH", &with)]).expect("it serves");
+        run(&without, &["run", "Do it"]).expect_code(0);
+    }
+    let _local = Local::start_with(&sandbox.data(), &[("PATH", &without)]).expect("it serves");
+    let asked = ["run", "Do it", "--name", "it"];
+    insta::assert_snapshot!(run(&with, &asked).expect_code(1).stderr, @"
+    error: the Task it runs OpenCode, which is not on the PATH of `kubeopencode local`, the process that runs it
+    hint: it is on the PATH of this shell: end `kubeopencode local`, and start it again from here; --command, or an Agent with a command, runs something else
+    ");
+    insta::assert_snapshot!(run(&without, &asked).expect_code(1).stderr, @"
+    error: the Task it runs OpenCode, which is not on the PATH of `kubeopencode local`, the process that runs it
+    hint: `npm install -g opencode-ai` installs it; where that is not on its PATH, restart `kubeopencode local` with a PATH that has it; --command, or an Agent with a command, runs something else
+    ");
+    // Where nobody has looked before, the Task says it.
+    sandbox.write(
+        "it.yaml",
+        "apiVersion: kubeopencode.io/v1alpha1\nkind: Task\nmetadata: {name: it}\nspec: {description: Do it}\n",
+    );
+    run(&with, &["task", "create", "-f", "it.yaml"]).expect_code(0);
+    sandbox.run(&["task", "logs", "--follow", "it"]);
+    let got = sandbox.run(&["task", "get", "it"]).expect_code(0).stdout;
+    let says = "OpenCode is not on the PATH of `kubeopencode local`";
+    assert!(got.contains(says), "{got}");
 }

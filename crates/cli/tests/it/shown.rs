@@ -76,6 +76,11 @@ fn what_kubectl_shows_in_its_columns() {
         assert!(got.contains(row), "{row}: {got}");
     }
 
+    // Its slot is given back right after the Task has ended.
+    let free = std::iter::repeat_with(|| object("agent", "default"))
+        .take(1000)
+        .any(|agent| agent["status"]["slotsInUse"] == 0);
+    assert!(free, "the slot is given back");
     let listed = sandbox.run(&["agent", "list"]).expect_code(0).stdout;
     let got = sandbox.run(&["agent", "get", "default"]).expect_code(0);
     let definition = serde_json::to_value(Agent::crd()).expect("JSON");
