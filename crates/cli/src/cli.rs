@@ -135,10 +135,10 @@ pub(crate) struct SaidArgs {
     /// Branch, tag or commit of the repository
     #[arg(long = "ref", value_name = "REF", requires = "repo", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) reference: Option<String>,
-    /// Shell command to run as the agent. Default: `OpenCode`
+    /// Shell command to run as the agent. Default: that of the Agent, or `OpenCode` where there is none
     #[arg(long, value_name = "COMMAND", requires = "what", conflicts_with = "agent", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) command: Option<String>,
-    /// Agent to use, of the cluster or of the files
+    /// Agent to use, of the cluster or of the files. Default: the one that is named `default`, if there is one
     #[arg(long, value_name = "NAME", requires = "what", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) agent: Option<String>,
     /// Image of the agent's container
@@ -306,7 +306,7 @@ pub(crate) struct GetArgs {
 pub(crate) struct LogsArgs {
     /// Name of the Task
     pub(crate) name: String,
-    /// Go on until the agent ends
+    /// Go on until the agent ends; exit status 1 where its log could not be had to the end
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// The bytes as they are: events are not rendered, and no secrets hidden

@@ -1,8 +1,10 @@
 //! From manifests to objects in a cluster: first everything that can be found wrong, then the writes.
 //!
-//! What stands in files is applied, but for Tasks; [`made`] is for what the command line itself makes.
+//! What stands in files is applied, but for Tasks; [`present`] is for what is there already, [`made`] for what the command
+//! line itself makes.
 
 mod made;
+mod present;
 
 use std::collections::BTreeSet;
 
@@ -25,6 +27,8 @@ use crate::{
     lowering::{self, Sources},
     manifest::Manifest,
 };
+
+pub(crate) use present::Present;
 
 /// What a reference to something that is nowhere means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,13 +160,14 @@ impl Written {
 
 /// Creates everything: namespaces first, Tasks last; answers what became of each, in the order of the manifests.
 ///
-/// What is not a Task is applied, so that it may be there already, unless somebody else owns it with other content. A
-/// Task is created, and so is what was made for one that was said in words. Whatever is in the way is an error that is
-/// found before anything is written.
+/// What is not a Task is applied, so that it may be there already, unless somebody else owns it with other content, or
+/// what is there is not to be changed. A Task is created, and so is what was made for one that was said in words.
+/// Whatever is in the way is an error that is found before anything is written.
 pub(crate) async fn create(
     client: &Client,
     manifests: &[Manifest],
     namespaces_are: Namespaces,
+    present_is: Present,
 ) -> Result<Vec<Written>, Failure> {
     for manifest in manifests.iter().filter(|manifest| manifest.is_task()) {
         if api(client, manifest)
@@ -178,7 +183,7 @@ pub(crate) async fn create(
         }
     }
     let missing = missing_namespaces(client, manifests, namespaces_are).await?;
-    let before = present(client, manifests).await?;
+    let before = present::look(client, manifests, present_is).await?;
     make(client, missing).await?;
     let mut outcomes = vec![Written::Created; manifests.len()];
     let mut ordered: Vec<usize> = (0..manifests.len())
@@ -190,6 +195,10 @@ pub(crate) async fn create(
         let api = api(client, manifest);
         if manifest.is_task() {
             post(client, manifest, manifest.object.clone()).await?;
+            continue;
+        }
+        if present_is == Present::Kept && before[index].is_some() {
+            outcomes[index] = Written::Unchanged;
             continue;
         }
         let written = api
@@ -230,42 +239,6 @@ async fn post(
         .create(&PostParams::default(), &object)
         .await
         .map_err(|error| refused(manifest, error))
-}
-
-/// The versions of what is in the cluster already. It is tried whether each can be applied, and nothing is written.
-async fn present(client: &Client, manifests: &[Manifest]) -> Result<Vec<Option<String>>, Failure> {
-    let mut versions = Vec::new();
-    for manifest in manifests {
-        let api = api(client, manifest);
-        let found = if manifest.is_task() {
-            None
-        } else {
-            match api.get_metadata_opt(manifest.name()).await {
-                Ok(found) => found,
-                // Whoever may not look may still write.
-                Err(kube::Error::Api(status)) if status.code == 403 => None,
-                Err(error) => return Err(refused(manifest, error)),
-            }
-        };
-        if found.is_some() && manifest.source.is_command_line() {
-            return Err(made::taken(manifest));
-        }
-        if found.is_some() {
-            let parameters = PatchParams {
-                dry_run: true,
-                ..PatchParams::apply(names::MANAGER)
-            };
-            api.patch(
-                manifest.name(),
-                &parameters,
-                &Patch::Apply(&manifest.object),
-            )
-            .await
-            .map_err(|error| refused(manifest, error))?;
-        }
-        versions.push(found.and_then(|found| found.resource_version()));
-    }
-    Ok(versions)
 }
 
 fn refused(manifest: &Manifest, error: kube::Error) -> Failure {

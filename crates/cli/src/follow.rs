@@ -38,7 +38,14 @@ pub(crate) enum Talk {
 /// where to look.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// Follows a Task until it has ended and everything that its agent printed is printed; answers the Task as it ended.
+/// A Task as it ended.
+pub(crate) struct Followed {
+    pub(crate) task: Task,
+    /// Why its log is not all of it.
+    pub(crate) cut: Option<String>,
+}
+
+/// Follows a Task until it has ended and everything that its agent printed is printed, as far as it can be had.
 pub(crate) async fn follow(
     client: &Client,
     namespace: &str,
@@ -46,10 +53,10 @@ pub(crate) async fn follow(
     output: Output,
     about: Talk,
     printer: &Printer,
-) -> Result<Task, Failure> {
+) -> Result<Followed, Failure> {
     let mut changes = Changes::new(client, namespace, name, printer);
     // Of the Job of the present attempt, by its name.
-    let mut logs: Option<(String, JoinHandle<Result<(), kube::Error>>)> = None;
+    let mut logs: Option<(String, JoinHandle<Result<(), logs::Cut>>)> = None;
     let mut said = String::new();
     let begun = Arc::new(AtomicBool::new(false));
     let mut quiet = pin!(OptionFuture::from(None));
@@ -92,12 +99,13 @@ pub(crate) async fn follow(
             break task;
         }
     };
-    if let Some((_, logs)) = logs {
-        finish_logs(client, &ended, logs, printer).await;
-    }
+    let cut = match logs {
+        Some((_, logs)) => finish_logs(client, &ended, logs).await,
+        None => None,
+    };
     output.finish();
     printer.progress_end();
-    Ok(ended)
+    Ok(Followed { task: ended, cut })
 }
 
 /// Whether nothing changes after this phase.
@@ -145,38 +153,36 @@ fn say_why(task: &Task, said: &mut String, printer: &Printer) {
     }
 }
 
-/// Waits for the rest of the logs, unless there is no container that could have any.
+/// Waits for the rest of the logs, unless there is no container that could have any. Answers why it is not all of them.
 async fn finish_logs(
     client: &Client,
     task: &Task,
-    mut logs: JoinHandle<Result<(), kube::Error>>,
-    printer: &Printer,
-) {
+    mut logs: JoinHandle<Result<(), logs::Cut>>,
+) -> Option<String> {
     let job = task
         .status
         .as_ref()
         .and_then(|status| status.job_name.clone())
         .unwrap_or_default();
     let namespace = task.namespace().unwrap_or_default();
+    // Where nobody says that no agent ran, its log is waited for.
     let ran = pods::of_job(client, &namespace, &job)
         .await
-        .is_ok_and(|pods| {
+        .map_or(true, |pods| {
             pods.iter()
                 .any(|pod| logs::has_ended(pod) || logs::has_started(pod))
         });
     if !ran {
         logs.abort();
-        return;
+        return None;
     }
     match tokio::time::timeout(logs::PATIENCE, &mut logs).await {
         // Aborting it is no fault of anybody.
-        Ok(Ok(Ok(())) | Err(_)) => {}
-        Ok(Ok(Err(error))) => {
-            printer.warn(&format!("the logs cannot be read to their end: {error}"));
-        }
+        Ok(Ok(Ok(())) | Err(_)) => None,
+        Ok(Ok(Err(cut))) => Some(cut.to_string()),
         Err(_) => {
             logs.abort();
-            printer.warn("the logs did not end with the Task");
+            Some("the logs did not end with the Task, and are not waited for any longer".to_owned())
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     failure::{Failure, Problem},
 };
 
-pub(crate) use agents::lacking;
+pub(crate) use agents::{Search, lacking};
 
 /// The program that the node starts again for each container: this one.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -79,6 +79,7 @@ impl Machine {
         if durable {
             // The cluster keeps the lock; this only looks, so that nothing of a running one is touched.
             DirectoryLock::take(&directory).map_err(|error| cannot_start(&error.into()))?;
+            Search::keep(&directory).map_err(|error| unusable(&directory, &error))?;
         }
         let logs_dir = directory.join("logs");
         let logs = LogStore::open(&logs_dir).map_err(|error| unusable(&logs_dir, &error))?;
@@ -86,7 +87,7 @@ impl Machine {
             data_dir: durable.then(|| directory.clone()),
             definitions,
             listen,
-            node: Some(node(&directory, logs)?),
+            node: Some(node(&directory, durable, logs)?),
             ..Options::default()
         });
         let (probed, started) = tokio::join!(sandbox::probe(Path::new(THIS_PROGRAM)), starting);
@@ -149,7 +150,7 @@ pub(crate) fn volume(directory: &Path, pod_uid: &str, volume: &str) -> PathBuf {
         .join(volume)
 }
 
-fn node(directory: &Path, logs: LogStore) -> Result<NodeOptions, Failure> {
+fn node(directory: &Path, is_local: bool, logs: LogStore) -> Result<NodeOptions, Failure> {
     let this = std::env::current_exe()?;
     let mut options = NodeOptions::new(
         "local",
@@ -157,7 +158,7 @@ fn node(directory: &Path, logs: LogStore) -> Result<NodeOptions, Failure> {
         PathBuf::from(THIS_PROGRAM),
         logs,
     );
-    options.files = LookUp::new(move || agents::host_files(&this));
+    options.files = LookUp::new(move || agents::host_files(&this, is_local));
     options.env = vec![
         (
             handover::PROGRAM_EVERYWHERE.to_owned(),

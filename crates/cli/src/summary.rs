@@ -129,39 +129,48 @@ impl TaskSummary {
         if self.result.outcome == Some(TaskOutcome::NoChanges) {
             text.push_str(", and nothing was changed");
         }
+        // In one piece: other Tasks may go on printing.
+        text.extend(
+            self.more(printer)
+                .into_iter()
+                .map(|line| format!("\n{line}")),
+        );
         printer.about(&self.name, &text);
-        if let Some(used) = Used::of_result(&self.result) {
-            printer.line(&format!("  {}", used.line()));
-        }
+    }
+
+    /// The lines after the first.
+    fn more(&self, printer: &Printer) -> Vec<String> {
+        let used = Used::of_result(&self.result);
+        let mut lines: Vec<String> = used
+            .map(|used| format!("  {}", used.line()))
+            .into_iter()
+            .collect();
         for summary in &self.checkouts {
-            printer.line(&format!(
-                "  {}: {}",
-                summary.result.path,
-                checkout(&summary.result)
-            ));
-            for commit in &summary.result.newest {
-                printer.line(&format!("    {} {}", commit.id, commit.subject));
-            }
-            if summary.result.dirty == Some(true) && self.goes_with_run && self.workspace.is_none()
-            {
-                printer.line(
-                    "  what is not committed is lost with this run; `--keep` keeps the workspace",
+            let result = &summary.result;
+            lines.push(format!("  {}: {}", result.path, checkout(result)));
+            let newest = result.newest.iter();
+            lines.extend(newest.map(|commit| format!("    {} {}", commit.id, commit.subject)));
+            if result.dirty == Some(true) && self.goes_with_run && self.workspace.is_none() {
+                lines.push(
+                    "  what is not committed is lost with this run; `--keep` keeps the workspace"
+                        .to_owned(),
                 );
             }
             if let Some(BroughtBack { repository, branch }) = &summary.brought_back {
-                printer.line(&format!(
+                lines.push(format!(
                     "  the new commits are in branch {} of {repository}",
                     printer.good(branch)
                 ));
-                printer.line(&format!(
+                lines.push(format!(
                     "  look at them with: git -C {repository} log --patch {}..{branch}",
-                    short(summary.result.base.as_deref())
+                    short(result.base.as_deref())
                 ));
             }
         }
         if let Some(workspace) = &self.workspace {
-            printer.line(&format!("  the workspace is kept in {workspace}"));
+            lines.push(format!("  the workspace is kept in {workspace}"));
         }
+        lines
     }
 }
 

@@ -15,11 +15,19 @@ mod generated;
 mod interrupt;
 #[path = "it/local.rs"]
 mod local;
+#[path = "it/logs.rs"]
+mod logs;
 #[path = "it/plan.rs"]
 mod plan;
 #[path = "it/restart.rs"]
 mod restart;
 #[path = "it/run.rs"]
 mod run;
+#[path = "it/several.rs"]
+mod several;
+#[path = "it/shared.rs"]
+mod shared;
+#[path = "it/shown.rs"]
+mod shown;
 #[path = "it/variables.rs"]
 mod variables;

@@ -150,7 +150,7 @@ pub struct GitPush {
     /// Credentials that may write, in a Secret of the Task's namespace. Default: those that it is cloned with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<GitSecretReference>,
-    /// What becomes of changes that the agent did not commit. Default: Leave.
+    /// What becomes of what the agent has changed in the working tree and not committed itself. Default: Leave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncommitted: Option<Uncommitted>,
     /// Allow the branch that it is cloned from, and the default branch of the repository. Default: false.
@@ -158,12 +158,16 @@ pub struct GitPush {
     pub allow_base: Option<bool>,
 }
 
-/// What becomes of changes that the agent did not commit.
+/// What becomes of what the agent has changed in the working tree and not committed itself. Leave, the default: only its
+/// commits are pushed, and the rest goes with the Pod. Commit: when the agent has ended, whichever way, the system makes one
+/// more commit of it on top of the agent's, by KubeOpenCode, and pushes it with them: files that are changed, deleted or
+/// new, staged or not. Not in it are new files that `.gitignore` or `.git/info/exclude` name, files of contexts and
+/// credentials, and repositories inside of it. The checkout itself stays as it is.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Uncommitted {
-    /// They are pushed as one more commit.
+    /// It is pushed as one more commit.
     Commit,
-    /// They stay in the Pod.
+    /// It stays in the Pod, and goes with it.
     Leave,
 }
 

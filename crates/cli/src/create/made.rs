@@ -112,7 +112,7 @@ fn owner(manifest: &Manifest, created: &DynamicObject) -> OwnerReference {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use http::{Method, StatusCode};
     use k8s_openapi::{NamespaceResourceScope, api::core::v1::Secret};
     use kube::{Api, Resource, api::PostParams, runtime::wait::await_condition};
@@ -122,12 +122,17 @@ mod tests {
     use tower::{ServiceExt as _, service_fn};
 
     use super::*;
-    use crate::{create::Namespaces, manifest::check};
+    use crate::{
+        create::{Namespaces, Present},
+        manifest::check,
+    };
 
     const NAME: &str = "fix-it";
 
     /// A cluster, and a client of it that is refused this: a method, and how the path ends.
-    async fn cluster(refused: Option<(Method, &'static str)>) -> (Cluster, Client) {
+    pub(in crate::create) async fn cluster(
+        refused: Option<(Method, &'static str)>,
+    ) -> (Cluster, Client) {
         let definitions = kubeopencode_api::crds();
         let definitions = definitions
             .iter()
@@ -217,7 +222,8 @@ mod tests {
     }
 
     async fn refusal(client: &Client) -> String {
-        let written = super::super::create(client, &said(), Namespaces::Expected).await;
+        let written =
+            super::super::create(client, &said(), Namespaces::Expected, Present::Kept).await;
         let failure = written.expect_err("it is refused");
         let problems = failure.problems.iter();
         let said =
@@ -238,7 +244,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_made_for_a_task_is_its_own_from_the_first_moment() {
         let (cluster, client) = cluster(None).await;
-        super::super::create(&client, &said(), Namespaces::Expected)
+        super::super::create(&client, &said(), Namespaces::Expected, Present::Kept)
             .await
             .expect("all is created");
         let task = there::<Task>(&cluster).await.expect("the Task");

@@ -1,6 +1,7 @@
 //! Logs through the API, as `kubectl logs --follow` reads them, but to the end even when a connection breaks.
 
 use std::{
+    fmt,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -22,6 +23,31 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long after a broken connection the next one is tried.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Why a log is not all of it.
+#[derive(Debug)]
+pub(crate) enum Cut {
+    /// Its Pod was deleted before the log was read to its end.
+    PodGone,
+    /// The cluster does not give it.
+    Unread(kube::Error),
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the logs cannot be read to their end: ")?;
+        match self {
+            Self::PodGone => formatter.write_str("the Pod is gone"),
+            Self::Unread(error) => error.fmt(formatter),
+        }
+    }
+}
+
+impl From<kube::Error> for Cut {
+    fn from(error: kube::Error) -> Self {
+        Self::Unread(error)
+    }
+}
+
 /// Copies what the agent of a Job's Pod prints, from when it starts, which `begun` then says, to when it ends.
 pub(super) async fn of_job(
     client: &Client,
@@ -29,7 +55,7 @@ pub(super) async fn of_job(
     job: &str,
     output: &Output,
     begun: &AtomicBool,
-) -> Result<(), kube::Error> {
+) -> Result<(), Cut> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let config = watcher::Config::default().labels(&crate::pods::label(job));
     let mut stream = watcher(pods.clone(), config)
@@ -56,7 +82,7 @@ pub(crate) async fn copy(
     container: &str,
     follow: bool,
     output: &Output,
-) -> Result<(), kube::Error> {
+) -> Result<(), Cut> {
     if let Some(pod) = pods.get_opt(pod).await? {
         output
             .begin(&pods.clone().into_client(), &pod, container)
@@ -66,7 +92,7 @@ pub(crate) async fn copy(
     loop {
         // Asked before reading: a log that is read after its container has ended is complete.
         let ended = match pods.get_opt(pod).await? {
-            None => return Ok(()),
+            None => return Err(Cut::PodGone),
             Some(pod) => {
                 !follow
                     || has_ended(&pod)
@@ -77,7 +103,7 @@ pub(crate) async fn copy(
         let read = read(pods, pod, container, !ended, &mut copied, output).await;
         match read {
             Ok(()) if ended => return Ok(()),
-            Err(error) if ended => return Err(error),
+            Err(error) if ended => return Err(error.into()),
             // The container ended, or the connection did.
             Ok(()) | Err(_) => {
                 let terminated = |pod: Option<&Pod>| {

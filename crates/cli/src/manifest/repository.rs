@@ -30,6 +30,45 @@ pub(crate) fn is_path(repository: &str) -> bool {
             .any(|prefix| repository.starts_with(prefix))
 }
 
+/// Finds paths where only a URL means anything: nobody follows the Task to its end and brings its commits back, and most
+/// clusters cannot see this machine.
+pub(crate) fn refuse(manifests: &[Manifest]) -> Result<(), Failure> {
+    let mut problems = Vec::new();
+    for manifest in manifests {
+        for (index, repository) in paths(manifest) {
+            let field = format!("spec.contexts[{index}].git.repository");
+            let problem = manifest.problem(
+                &field,
+                format!("{field}: {repository:?} is a path, which only `kubeopencode run` takes"),
+            );
+            problems.push(problem.hint(
+                "give the URL of a repository that the cluster can reach, or use `kubeopencode run -f`, which brings new commits back",
+            ));
+        }
+    }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::input(problems))
+    }
+}
+
+/// The Git contexts whose repository is a path, by their number.
+fn paths(manifest: &Manifest) -> Vec<(usize, String)> {
+    if !manifest.is("Task") && !manifest.is("Agent") {
+        return Vec::new();
+    }
+    let contexts = manifest.object["spec"]["contexts"].as_array();
+    let contexts = contexts.into_iter().flatten().enumerate();
+    let named = contexts.filter_map(|(index, context)| {
+        let repository = context["git"]["repository"].as_str()?;
+        Some((index, repository.to_owned()))
+    });
+    named
+        .filter(|(_, repository)| is_path(repository))
+        .collect()
+}
+
 /// Puts URLs in place of paths. `reachable` says whether the cluster runs on this machine and may see them.
 pub(crate) fn resolve(
     manifests: &mut [Manifest],
@@ -38,22 +77,8 @@ pub(crate) fn resolve(
     let mut found = Vec::new();
     let mut problems = Vec::new();
     for manifest in manifests {
-        if !manifest.is("Task") && !manifest.is("Agent") {
-            continue;
-        }
-        let count = manifest.object["spec"]["contexts"]
-            .as_array()
-            .map_or(0, Vec::len);
-        for index in 0..count {
-            let git = &manifest.object["spec"]["contexts"][index]["git"];
-            let Some(repository) = git["repository"]
-                .as_str()
-                .filter(|text| is_path(text))
-                .map(str::to_owned)
-            else {
-                continue;
-            };
-            let has_ref = git["ref"].is_string();
+        for (index, repository) in paths(manifest) {
+            let has_ref = manifest.object["spec"]["contexts"][index]["git"]["ref"].is_string();
             let field = format!("spec.contexts[{index}].git.repository");
             if !reachable {
                 problems.push(

@@ -31,10 +31,11 @@ async fn list(arguments: &ListArgs, printer: &Printer) -> Result<(), Failure> {
         return Ok(());
     }
     let now = Timestamp::now();
+    let number = |number: Option<i32>| number.map_or_else(String::new, |it| it.to_string());
     let mut rows = vec![row(
         arguments.all_namespaces,
         "NAMESPACE",
-        ["NAME", "IMAGE", "SERVICE-ACCOUNT", "AGE"].map(str::to_owned),
+        ["NAME", "IMAGE", "MAX", "IN-USE", "SERVICE-ACCOUNT", "AGE"].map(str::to_owned),
     )];
     rows.extend(found.iter().map(|agent| {
         let cells = [
@@ -44,6 +45,8 @@ async fn list(arguments: &ListArgs, printer: &Printer) -> Result<(), Failure> {
                 .agent_image
                 .clone()
                 .unwrap_or_else(|| "(built in)".to_owned()),
+            number(agent.spec.max_concurrent_tasks),
+            number(agent.status.as_ref().and_then(|it| it.slots_in_use)),
             agent.spec.service_account_name.clone(),
             table::age(agent.creation_timestamp().map(|time| time.0), now),
         ];

@@ -2,11 +2,12 @@
 //! another.
 
 mod environment;
+mod existing;
 mod said;
 mod session;
 mod workspace;
 
-use std::process::ExitCode;
+use std::{cell::Cell, process::ExitCode};
 
 use kubeopencode_engine::run::Run;
 
@@ -16,7 +17,7 @@ use crate::{
     failure::{Failure, Problem},
     interrupt::Interrupts,
     lowering::Sources,
-    machine,
+    machine::{self, Search},
     manifest::{
         self, Manifest,
         repository::{self, LocalRepository},
@@ -48,6 +49,7 @@ pub(crate) async fn run(arguments: &RunArgs, printer: &Printer) -> Result<ExitCo
         runs,
         local_repositories,
         own_machine: matches!(place, Place::Own),
+        left: Cell::new(false),
     };
     // Nothing is created yet: until here a signal ends the process, as it does any other.
     let mut interrupts = Interrupts::new()?;
@@ -132,15 +134,21 @@ async fn runs(
     place: &Place,
     printer: &Printer,
 ) -> Result<Vec<Run>, Failure> {
-    let (client, on_this_machine) = match place {
-        Place::Own => (None, true),
-        Place::There(target) => (Some(&target.client), target.data_dir.is_some()),
+    let (client, search) = match place {
+        Place::Own => (None, Some(Search::here())),
+        Place::There(target) => {
+            let search = target.data_dir.as_deref().map(Search::of_local);
+            (Some(&target.client), search)
+        }
     };
     let sources = Sources { manifests, client };
-    let settings = create::settings(on_this_machine);
+    let settings = create::settings(search.is_some());
     let runs = create::check(manifests, &sources, &settings, create::Missing::Fails).await?;
-    if on_this_machine {
-        need_agents(&runs, printer)?;
+    for (task, text) in existing::agents(manifests, &runs) {
+        printer.about(&task, &text);
+    }
+    if let Some(search) = search {
+        need_agents(&runs, &search, printer)?;
     }
     Ok(runs)
 }
@@ -158,8 +166,8 @@ fn warn_of_changes(repositories: &[LocalRepository], printer: &Printer) {
 }
 
 /// Fails early where this machine has no program for an agent that a Task is sure to start, and warns where it may.
-fn need_agents(runs: &[Run], printer: &Printer) -> Result<(), Failure> {
-    for lacking in runs.iter().filter_map(machine::lacking) {
+fn need_agents(runs: &[Run], search: &Search, printer: &Printer) -> Result<(), Failure> {
+    for lacking in runs.iter().filter_map(|run| machine::lacking(run, search)) {
         let problem = lacking.problem();
         if lacking.for_certain {
             return Err(problem.failed());

@@ -5,11 +5,16 @@ mod logs;
 mod queue;
 mod why;
 
+use jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
-use kubeopencode_api::{names, v1alpha1::Task};
+use kubeopencode_api::{
+    names,
+    v1alpha1::{Task, TaskPhase},
+};
+use kubeopencode_engine::lower::{FrontEnd as _, kubeopencode::TaskFrontEnd};
 use serde_json::json;
 
 use crate::{
@@ -22,6 +27,7 @@ use crate::{
     printer::Printer,
     table,
     target::{self, Target},
+    used::Used,
 };
 
 /// Does it.
@@ -39,8 +45,8 @@ pub(crate) async fn task(command: &TaskCommand, printer: &Printer) -> Result<(),
 
 async fn create_all(arguments: &CreateArgs, printer: &Printer) -> Result<(), Failure> {
     let target = target::connect(&arguments.target).await?;
-    let mut manifests = manifest::load(&arguments.files, &target.namespace)?;
-    manifest::repository::resolve(&mut manifests, target.data_dir.is_some())?;
+    let manifests = manifest::load(&arguments.files, &target.namespace)?;
+    manifest::repository::refuse(&manifests)?;
     let sources = Sources {
         manifests: &manifests,
         client: Some(&target.client),
@@ -52,13 +58,20 @@ async fn create_all(arguments: &CreateArgs, printer: &Printer) -> Result<(), Fai
         create::Missing::Waits,
     )
     .await?;
-    if target.data_dir.is_some() {
+    if let Some(data_dir) = &target.data_dir {
+        let search = machine::Search::of_local(data_dir);
         // It may be installed before the Task begins.
-        for lacking in runs.iter().filter_map(machine::lacking) {
+        for lacking in runs.iter().filter_map(|run| machine::lacking(run, &search)) {
             printer.warn_of(&lacking.problem());
         }
     }
-    let written = create::create(&target.client, &manifests, create::Namespaces::Expected).await?;
+    let written = create::create(
+        &target.client,
+        &manifests,
+        create::Namespaces::Expected,
+        create::Present::Changed,
+    )
+    .await?;
     for (manifest, written) in manifests.iter().zip(written) {
         printer.text(&format!(
             "{}/{} {}",
@@ -89,44 +102,47 @@ async fn get(arguments: &GetArgs, printer: &Printer) -> Result<(), Failure> {
     if let Some(format) = arguments.output {
         return table::objects("task.kubeopencode.io", &[task], true, format, printer);
     }
+    printer.text(&table::render(&facts(&task)));
+    Ok(())
+}
+
+/// What is known of a Task, a row each: all that kubectl has in its columns, and more.
+fn facts(task: &Task) -> Vec<Vec<String>> {
     let status = task.status.clone().unwrap_or_default();
-    let mut rows = vec![
-        vec!["Name:".to_owned(), task.name_any()],
-        vec![
-            "Namespace:".to_owned(),
-            task.namespace().unwrap_or_default(),
-        ],
-        vec![
-            "Phase:".to_owned(),
-            status
-                .phase
-                .map_or_else(|| "Pending".to_owned(), |phase| format!("{phase:?}")),
-        ],
-    ];
+    let result = status.result.unwrap_or_default();
+    let mut rows = Vec::new();
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             rows.push(vec![format!("{name}:"), value]);
         }
     };
+    add("Name", Some(task.name_any()));
+    add("Namespace", task.namespace());
+    let phase = status.phase.unwrap_or(TaskPhase::Pending);
+    add("Phase", Some(format!("{phase:?}")));
+    let created = task.creation_timestamp().map(|time| time.0);
+    add("Age", Some(table::age(created, Timestamp::now())));
     add("Reason", status.reason);
     add("Message", status.message);
-    add("Agent", status.agent.map(|agent| agent.name));
+    // Before it has started, the one that it asks for.
+    add("Agent", Some(TaskFrontEnd::agent(task).to_owned()));
     add("Job", status.job_name);
-    let result = status.result.unwrap_or_default();
+    add(
+        "Outcome",
+        result.outcome.map(|outcome| format!("{outcome:?}")),
+    );
     add("Exit code", result.exit_code.map(|code| code.to_string()));
-    add("Signal", result.signal);
+    add("Signal", result.signal.clone());
     add(
         "Duration",
         result.duration_millis.map(crate::summary::duration),
     );
-    for checkout in result.checkouts {
-        add(
-            &checkout.path.clone(),
-            Some(crate::summary::checkout(&checkout)),
-        );
+    add("Used", Used::of_result(&result).map(|used| used.line()));
+    add("Commits", result.commits.map(|commits| commits.to_string()));
+    for checkout in &result.checkouts {
+        add(&checkout.path, Some(crate::summary::checkout(checkout)));
     }
-    printer.text(&table::render(&rows));
-    Ok(())
+    rows
 }
 
 async fn stop(arguments: &NamedArgs, printer: &Printer) -> Result<(), Failure> {

@@ -274,6 +274,34 @@ fn a_path_of_this_machine_on_another_cluster() {
     "#);
 }
 
+/// Nobody is asked for it: it goes for every cluster, the local one too.
+#[test]
+fn a_path_for_task_create() {
+    let sandbox = Sandbox::new();
+    sandbox.repository("repo");
+    sandbox.write(
+        "kubeconfig",
+        "apiVersion: v1\nkind: Config\nclusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\nusers: [{name: a, user: {}}]\n",
+    );
+    let git = "  contexts:\n    - {type: Git, mountPath: a, git: {repository: ./repo}}\n    - {type: Git, mountPath: b, git: {repository: /srv/b}}";
+    sandbox.write("task.yaml", &task(git));
+    let arguments = [
+        "task",
+        "create",
+        "-f",
+        "task.yaml",
+        "--kubeconfig",
+        "kubeconfig",
+        "--context",
+        "a",
+    ];
+    insta::assert_snapshot!(sandbox.run(&arguments).expect_code(2).stderr, @r#"
+    error: task.yaml:6:39: spec.contexts[0].git.repository: "./repo" is a path, which only `kubeopencode run` takes
+    error: task.yaml:7:39: spec.contexts[1].git.repository: "/srv/b" is a path, which only `kubeopencode run` takes
+    hint: give the URL of a repository that the cluster can reach, or use `kubeopencode run -f`, which brings new commits back
+    "#);
+}
+
 #[test]
 fn no_cluster() {
     let sandbox = Sandbox::new();

@@ -5,7 +5,7 @@ use std::{
     process::{Child, Stdio},
 };
 
-use crate::support::{Sandbox, can_run_pods, ended};
+use crate::support::{Sandbox, can_run_pods, ended, signal};
 
 /// Starts a command whose agent prints a first line, and waits for that line.
 fn started(
@@ -22,15 +22,6 @@ fn started(
     let mut line = String::new();
     stdout.read_line(&mut line).expect("a line");
     (child, stdout, line)
-}
-
-/// Sends a signal, as a shell does.
-fn signal(child: &Child, name: &str) {
-    let status = std::process::Command::new("kill")
-        .args([&format!("-{name}"), &child.id().to_string()])
-        .status()
-        .expect("kill is installed");
-    assert!(status.success());
 }
 
 #[test]

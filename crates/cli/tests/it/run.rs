@@ -373,35 +373,6 @@ fn two_at_once_do_not_disturb_each_other() {
 }
 
 #[test]
-fn lines_of_several_tasks_tell_whose_they_are() {
-    if !can_run_pods("run with several Tasks") {
-        return;
-    }
-    let sandbox = Sandbox::new();
-    let task = |name: &str| {
-        format!(
-            "---\napiVersion: kubeopencode.io/v1alpha1\nkind: Task\nmetadata: {{name: {name}, namespace: team}}\nspec: {{description: {name}}}\n"
-        )
-    };
-    sandbox.write(
-        "tasks.yaml",
-        &format!(
-            "apiVersion: kubeopencode.io/v1alpha1\nkind: Agent\nmetadata: {{name: default, namespace: team}}\nspec: {{serviceAccountName: default, command: [sh, -c, 'cat task.md; echo; grep -q one task.md']}}\n{}{}",
-            task("one"),
-            task("two")
-        ),
-    );
-    let outcome = sandbox.run(&["run", "-f", "tasks.yaml"]).expect_code(1);
-    let mut lines: Vec<&str> = outcome
-        .stdout
-        .lines()
-        .filter(|line| line.len() > 6)
-        .collect();
-    lines.sort_unstable();
-    assert_eq!(lines, ["[one] one", "[two] two"]);
-}
-
-#[test]
 fn what_is_kept_is_named() {
     if !can_run_pods("run --keep") {
         return;

@@ -168,3 +168,12 @@ pub fn can_run_pods(test: &str) -> bool {
 pub fn ended(child: Child) -> Outcome {
     Outcome::of(&child.wait_with_output().expect("an end"))
 }
+
+/// Sends a signal, as a shell does.
+pub fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill")
+        .args([&format!("-{name}"), &child.id().to_string()])
+        .status()
+        .expect("kill is installed");
+    assert!(status.success());
+}

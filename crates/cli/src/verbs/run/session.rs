@@ -2,14 +2,14 @@
 //! is brought back. An interrupt stops them.
 
 use std::{
+    cell::Cell,
     path::Path,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use futures::future::try_join_all;
-use kube::Client;
-use kubeopencode_api::v1alpha1::Task;
+use kube::{Client, ResourceExt as _};
 use kubeopencode_engine::run::Run;
 
 use super::workspace;
@@ -17,7 +17,7 @@ use crate::{
     cli::RunArgs,
     create,
     failure::{Failure, Problem},
-    follow::{Output, Show, Talk, follow},
+    follow::{Followed, Output, Show, Talk, follow},
     interrupt::Interrupts,
     machine::{Machine, MachineOptions},
     manifest::{Manifest, repository::LocalRepository},
@@ -41,13 +41,6 @@ pub(super) struct Ours {
     pub(super) name: String,
 }
 
-/// How all of it ended.
-struct Ended {
-    code: ExitCode,
-    /// Whether there is work in the workspace that is nowhere else.
-    left: bool,
-}
-
 /// All that a run needs to know after it has begun.
 pub(super) struct Session<'a> {
     pub(super) arguments: &'a RunArgs,
@@ -57,6 +50,8 @@ pub(super) struct Session<'a> {
     pub(super) local_repositories: Vec<LocalRepository>,
     /// Whether the machine, and all that is on it, ends with the run.
     pub(super) own_machine: bool,
+    /// Whether a Task has left work in its workspace that is nowhere else. It is kept however the run ends.
+    pub(super) left: Cell<bool>,
 }
 
 impl Session<'_> {
@@ -67,18 +62,15 @@ impl Session<'_> {
         manifests: &[Manifest],
         interrupts: &mut Interrupts,
     ) -> Result<ExitCode, Failure> {
-        let written =
-            create::create(&target.client, manifests, create::Namespaces::Expected).await?;
-        for (manifest, written) in manifests.iter().zip(written) {
-            if written == create::Written::Configured {
-                self.printer
-                    .line(&format!("{} {}", manifest.title(), written.word()));
-            }
-        }
-        let ended = self
-            .see_through(&target.client, target.data_dir.as_deref(), interrupts)
-            .await?;
-        Ok(ended.code)
+        create::create(
+            &target.client,
+            manifests,
+            create::Namespaces::Expected,
+            create::Present::Kept,
+        )
+        .await?;
+        self.see_through(&target.client, target.data_dir.as_deref(), interrupts)
+            .await
     }
 
     /// Runs on a machine of its own, which is there for as long, and so is its folder.
@@ -91,8 +83,7 @@ impl Session<'_> {
             .prefix("kubeopencode-run-")
             .tempdir()?;
         let ended = self.within(folder.path(), manifests, interrupts).await;
-        let is_needed = ended.as_ref().is_ok_and(|ended| ended.left);
-        if self.arguments.keep || is_needed {
+        if self.arguments.keep || self.left.get() {
             let _ = folder.keep();
         } else if let Err(error) = workspace::remove(folder.path()) {
             self.printer.warn(&format!(
@@ -100,7 +91,7 @@ impl Session<'_> {
                 folder.path().display()
             ));
         }
-        Ok(ended?.code)
+        ended
     }
 
     /// Starts a machine in a folder, runs on it, and ends it.
@@ -109,7 +100,7 @@ impl Session<'_> {
         folder: &Path,
         manifests: &[Manifest],
         interrupts: &mut Interrupts,
-    ) -> Result<Ended, Failure> {
+    ) -> Result<ExitCode, Failure> {
         let machine = Machine::start(MachineOptions {
             directory: folder.to_owned(),
             durable: false,
@@ -122,26 +113,33 @@ impl Session<'_> {
         })
         .await?;
         let client = machine.client();
-        let ended = match create::create(&client, manifests, create::Namespaces::Made).await {
+        let created = create::create(
+            &client,
+            manifests,
+            create::Namespaces::Made,
+            create::Present::Changed,
+        );
+        let ended = match created.await {
             Ok(_) => self.see_through(&client, Some(folder), interrupts).await,
             Err(failure) => Err(failure),
         };
         match &ended {
             // Whoever interrupts twice does not wait: dropping the machine ends its processes.
-            Ok(ended) if ended.code == ExitCode::from(INTERRUPTED) => {}
+            Ok(code) if *code == ExitCode::from(INTERRUPTED) => {}
             _ => machine.shutdown().await,
         }
         ended
     }
 
-    /// Follows all Tasks to their end, brings their commits back, and sums up.
+    /// Follows all Tasks to their end, each of which is summed up when it ends.
     async fn see_through(
         &self,
         client: &Client,
         data_dir: Option<&Path>,
         interrupts: &mut Interrupts,
-    ) -> Result<Ended, Failure> {
-        let Some((tasks, interrupted)) = self.follow_all(client, interrupts).await? else {
+    ) -> Result<ExitCode, Failure> {
+        let Some((summaries, interrupted)) = self.follow_all(client, data_dir, interrupts).await?
+        else {
             self.printer.progress_end();
             self.printer.line(if self.own_machine {
                 "Interrupted twice: ended at once."
@@ -149,28 +147,12 @@ impl Session<'_> {
                 // It belongs to the cluster, and so does its agent.
                 "Interrupted twice: not waited for any longer; the cluster ends the agent when its grace period is over."
             });
-            return Ok(Ended {
-                code: ExitCode::from(INTERRUPTED),
-                left: false,
-            });
+            return Ok(ExitCode::from(INTERRUPTED));
         };
-        let mut left = false;
-        let mut summaries = Vec::new();
-        for task in &tasks {
-            let mut summary = TaskSummary::of(task);
-            summary.goes_with_run = self.own_machine && !self.arguments.keep;
-            if let Some(data_dir) = data_dir {
-                left |= workspace::collect(client, data_dir, task, self, &mut summary).await;
-            }
-            summaries.push(summary);
-        }
         if self.arguments.output.is_some() {
             let text = serde_json::to_string_pretty(&serde_json::json!({"tasks": summaries}))
                 .map_err(|error| Problem::new(error.to_string()).failed())?;
             self.printer.text(&text);
-        }
-        for summary in &summaries {
-            summary.print(self.printer);
         }
         let code = summaries
             .iter()
@@ -182,38 +164,63 @@ impl Session<'_> {
         } else {
             code
         };
-        Ok(Ended {
-            code: ExitCode::from(code),
-            left,
-        })
+        Ok(ExitCode::from(code))
+    }
+
+    /// Follows one to its end, brings its commits back, and sums it up. Its exit status is the agent's, also where the log
+    /// was cut.
+    async fn follow_one(
+        &self,
+        client: &Client,
+        data_dir: Option<&Path>,
+        task: &Ours,
+        show: Show,
+    ) -> Result<TaskSummary, Failure> {
+        let output = Output::new(self.printer, &task.name, show);
+        let followed = follow(
+            client,
+            &task.namespace,
+            &task.name,
+            output,
+            Talk::Phases,
+            self.printer,
+        );
+        let Followed { task, cut } = followed.await?;
+        if let Some(why) = cut {
+            self.printer.warn(&format!("{}: {why}", task.name_any()));
+        }
+        let mut summary = TaskSummary::of(&task);
+        summary.goes_with_run = self.own_machine && !self.arguments.keep;
+        if let Some(data_dir) = data_dir
+            && workspace::collect(client, data_dir, &task, self, &mut summary).await
+        {
+            self.left.set(true);
+        }
+        summary.print(self.printer);
+        Ok(summary)
     }
 
     /// Follows all Tasks; the first interrupt stops them, the second one answers None.
     async fn follow_all(
         &self,
         client: &Client,
+        data_dir: Option<&Path>,
         interrupts: &mut Interrupts,
-    ) -> Result<Option<(Vec<Task>, bool)>, Failure> {
+    ) -> Result<Option<(Vec<TaskSummary>, bool)>, Failure> {
         let show = Show {
             raw: self.arguments.raw,
             aside: self.arguments.output.is_some(),
             named: self.ours.len() > 1,
         };
-        let mut following = Box::pin(try_join_all(self.ours.iter().map(|task| {
-            let output = Output::new(self.printer, &task.name, show);
-            follow(
-                client,
-                &task.namespace,
-                &task.name,
-                output,
-                Talk::Phases,
-                self.printer,
-            )
-        })));
+        let all = self
+            .ours
+            .iter()
+            .map(|task| self.follow_one(client, data_dir, task, show));
+        let mut following = Box::pin(try_join_all(all));
         let mut interrupted: Option<Instant> = None;
         loop {
             tokio::select! {
-                tasks = &mut following => return Ok(Some((tasks?, interrupted.is_some()))),
+                ended = &mut following => return Ok(Some((ended?, interrupted.is_some()))),
                 () = interrupts.next() => {
                     match interrupted {
                         Some(first) if first.elapsed() < ONE_INTERRUPT => continue,

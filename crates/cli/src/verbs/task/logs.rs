@@ -8,7 +8,7 @@ use super::fetch;
 use crate::{
     cli::LogsArgs,
     failure::{Failure, Problem},
-    follow::{self, Output, Show, Talk},
+    follow::{self, Followed, Output, Show, Talk},
     pods,
     printer::Printer,
     target::{self, Target},
@@ -41,7 +41,7 @@ async fn to_the_end(
     output: &Output,
     printer: &Printer,
 ) -> Result<(), Failure> {
-    let ended = follow::follow(
+    let Followed { task: ended, cut } = follow::follow(
         &target.client,
         &task.namespace().unwrap_or_default(),
         &task.name_any(),
@@ -50,6 +50,12 @@ async fn to_the_end(
         printer,
     )
     .await?;
+    if let Some(why) = cut {
+        let name = ended.name_any();
+        return Err(Problem::new(format!("{name}: {why}"))
+            .hint(format!("`kubeopencode task logs {name}` tries again; `kubeopencode task get {name}` says how the Task ended"))
+            .failed());
+    }
     match pods::of_task(&target.client, &ended).await? {
         Some(_) => Ok(()),
         None => Err(ended_without_logs(&ended)),
@@ -73,7 +79,7 @@ async fn of_container(
     let copied = follow::copy(&pods, &pod.name_any(), container, arguments.follow, output).await;
     output.finish();
     printer.progress_end();
-    Ok(copied?)
+    copied.map_err(|cut| Problem::new(format!("{container}: {cut}")).failed())
 }
 
 /// An error where a container has printed nothing, with the reason.

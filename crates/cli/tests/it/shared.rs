@@ -1,0 +1,151 @@
+//! `run` and `task create` in a cluster that has things in it already: of others, or of an earlier time.
+
+use super::local::served::Local;
+use crate::support::{Outcome, Sandbox, can_run_pods};
+
+const AGENT: &str = "\
+apiVersion: kubeopencode.io/v1alpha1
+kind: Agent
+metadata: {name: default}
+spec: {serviceAccountName: default, command: [sh, -c, 'cat task.md']}
+";
+
+#[test]
+fn an_agent_that_nobody_named_is_said_and_what_it_runs() {
+    if !can_run_pods("run in a local with an Agent") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let _local = Local::start(&sandbox.data()).expect("it serves");
+    sandbox.write("agent.yaml", AGENT);
+    sandbox
+        .run(&["task", "create", "-f", "agent.yaml"])
+        .expect_code(0);
+    let says = "uses the Agent default of namespace default, which runs `sh -c cat task.md`\n";
+    let run = |name: &str, more: &[&str]| {
+        let outcome = sandbox.run(&[&["run", "Do it", "--name", name], more].concat());
+        outcome.expect_code(0).stderr
+    };
+    let unasked = run("unasked", &[]);
+    assert!(unasked.starts_with(&format!("unasked {says}")), "{unasked}");
+    // Where it is named, or given, nobody is surprised.
+    for (name, more) in [
+        ("named", &["--agent", "default"][..]),
+        ("given", &["-f", "agent.yaml"]),
+        ("own", &["--command", "true"]),
+    ] {
+        let said = run(name, more);
+        assert!(!said.contains("uses the Agent"), "{said}");
+    }
+}
+
+#[test]
+fn a_path_is_for_run_alone() {
+    if !can_run_pods("run and task create in a local") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("repo");
+    let _local = Local::start(&sandbox.data()).expect("it serves");
+    let file = |name: &str, repository: &str| {
+        let task = format!(
+            "{AGENT}---\napiVersion: kubeopencode.io/v1alpha1\nkind: Task\nmetadata: {{name: {name}}}\n\
+             spec: {{description: Do it, contexts: [{{type: Git, mountPath: a, git: {{repository: '{repository}'}}}}]}}\n"
+        );
+        sandbox.write("it.yaml", &task);
+    };
+    file("by-path", "./repo");
+    let refused = sandbox.run(&["task", "create", "-f", "it.yaml"]);
+    let refused = refused.expect_code(2).stderr;
+    let says = "error: it.yaml:9:71: spec.contexts[0].git.repository: \"./repo\" is a path";
+    assert!(refused.starts_with(says), "{refused}");
+    let listed = sandbox.run(&["agent", "list", "-o", "name"]).expect_code(0);
+    assert_eq!(listed.stdout, "", "nothing was created");
+    sandbox.run(&["run", "-f", "it.yaml"]).expect_code(0);
+    file("by-url", &format!("file://{}", repository.display()));
+    sandbox
+        .run(&["task", "create", "-f", "it.yaml"])
+        .expect_code(0);
+}
+
+/// A Secret, an Agent that uses it, and a Task.
+fn with_a_secret(key: &str, task: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: model}}\nstringData: {{KEY: {key}}}\n---\n\
+         apiVersion: kubeopencode.io/v1alpha1\nkind: Agent\nmetadata: {{name: keyed}}\n\
+         spec: {{serviceAccountName: default, command: [sh, -c, 'test $$KEY = {key}'], credentials: [{{name: a, secretRef: {{name: model}}}}]}}\n---\n\
+         apiVersion: kubeopencode.io/v1alpha1\nkind: Task\nmetadata: {{name: {task}}}\nspec: {{description: Do it, agentRef: keyed}}\n"
+    )
+}
+
+#[test]
+fn run_replaces_nothing_that_is_there() {
+    if !can_run_pods("run -f in a local with a Secret") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let _local = Local::start(&sandbox.data()).expect("it serves");
+    let run = |key: &str, task: &str| {
+        sandbox.write("it.yaml", &with_a_secret(key, task));
+        sandbox.run(&["run", "-f", "it.yaml"])
+    };
+    run("first-key", "first").expect_code(0);
+    // What is there is what the file says: it is used.
+    run("first-key", "second").expect_code(0);
+    let refused = run("other-key", "third").expect_code(2).stderr;
+    insta::assert_snapshot!(refused, @"
+    error: it.yaml:3:12: Secret model is in namespace default already, with other content than here; others may use it, so it is not changed
+    error: it.yaml:8:12: Agent keyed is in namespace default already, with other content than here; others may use it, so it is not changed
+    hint: give this one another name, or leave it out and use the one that is there; `kubectl apply --server-side --force-conflicts -f FILE` replaces it
+    ");
+    let tasks = sandbox.run(&["task", "list", "-o", "name"]).expect_code(0);
+    assert_eq!(
+        tasks.stdout,
+        "task.kubeopencode.io/first\ntask.kubeopencode.io/second\n"
+    );
+    run("first-key", "fourth").expect_code(0);
+}
+
+/// Whoever asks has another `PATH`: what counts is that of the process which runs Pods.
+#[test]
+fn an_agent_is_looked_for_where_local_looks() {
+    if !can_run_pods("run in a local with another PATH") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let (with, without) = (sandbox.work().join("with"), sandbox.work().join("without"));
+    for folder in [&with, &without] {
+        std::fs::create_dir(folder).expect("a folder");
+    }
+    let program = std::fs::canonicalize("/bin/true").expect("true is installed");
+    std::fs::copy(program, with.join("opencode")).expect("a copy");
+    let (with, without) = (with.to_string_lossy(), without.to_string_lossy());
+    let run = |path: &str, arguments: &[&str]| {
+        let output = sandbox.command(arguments).env("PATH", path).output();
+        Outcome::of(&output.expect("the binary starts"))
+    };
+    {
+        let _local = Local::start_with(&sandbox.data(), &[("PATH", &with)]).expect("it serves");
+        run(&without, &["run", "Do it"]).expect_code(0);
+    }
+    let _local = Local::start_with(&sandbox.data(), &[("PATH", &without)]).expect("it serves");
+    let asked = ["run", "Do it", "--name", "it"];
+    insta::assert_snapshot!(run(&with, &asked).expect_code(1).stderr, @"
+    error: the Task it runs OpenCode, which is not on the PATH of `kubeopencode local`, the process that runs it
+    hint: it is on the PATH of this shell: end `kubeopencode local`, and start it again from here; --command, or an Agent with a command, runs something else
+    ");
+    insta::assert_snapshot!(run(&without, &asked).expect_code(1).stderr, @"
+    error: the Task it runs OpenCode, which is not on the PATH of `kubeopencode local`, the process that runs it
+    hint: `npm install -g opencode-ai` installs it; where that is not on its PATH, restart `kubeopencode local` with a PATH that has it; --command, or an Agent with a command, runs something else
+    ");
+    // Where nobody has looked before, the Task says it.
+    sandbox.write(
+        "it.yaml",
+        "apiVersion: kubeopencode.io/v1alpha1\nkind: Task\nmetadata: {name: it}\nspec: {description: Do it}\n",
+    );
+    run(&with, &["task", "create", "-f", "it.yaml"]).expect_code(0);
+    sandbox.run(&["task", "logs", "--follow", "it"]);
+    let got = sandbox.run(&["task", "get", "it"]).expect_code(0).stdout;
+    let says = "OpenCode is not on the PATH of `kubeopencode local`";
+    assert!(got.contains(says), "{got}");
+}
