@@ -50,6 +50,8 @@ pub const HOST_REPOSITORIES_DIR: &str = "/kubeopencode-repositories";
 pub const PUSH_DIR: &str = "/kubeopencode-push";
 /// Where `git-push` listens until `supervise` has come.
 pub const PUSH_SOCKET: &str = "/kubeopencode-push/socket";
+/// The first that `git-push` says to `supervise`, once nobody else can connect.
+pub const GREETING: &[u8; 1] = b"\n";
 /// Below [`PUSH_DIR`]: one Git bundle for each checkout whose commits could not be pushed.
 pub const PUSH_KEPT: &str = "kept";
 /// Below it, one directory for each Secret with Git credentials that may write, in `git-push` alone.

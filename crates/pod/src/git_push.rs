@@ -30,7 +30,8 @@ use std::{
 
 use kubeopencode_engine::handover::{
     CHECKOUTS_FILE, CONTEXT_DIR, CONTEXT_PLAN, CREDENTIALS_PLAN, CheckoutRecord, ContextPlan,
-    CredentialsPlan, GIT_PLAN, GitPlan, PUSH_DIR, PUSH_SOCKET, PushAnswer, PushRequest, TOOLS_DIR,
+    CredentialsPlan, GIT_PLAN, GREETING, GitPlan, PUSH_DIR, PUSH_SOCKET, PushAnswer, PushRequest,
+    TOOLS_DIR,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::{
@@ -197,10 +198,12 @@ fn accept(directory: &Path, stop: &Stop) -> Result<Option<UnixStream>, ServeErro
     if !stop.wait_for(listener.as_fd(), None)? {
         return Ok(None);
     }
-    let (supervise, _) = listener.accept()?;
+    let (mut supervise, _) = listener.accept()?;
     fs::write(&served, "")
         .and_then(|()| fs::remove_file(&path))
         .map_err(failed)?;
+    // It starts the agent only now, which so never sees the name.
+    supervise.write_all(GREETING)?;
     Ok(Some(supervise))
 }
 

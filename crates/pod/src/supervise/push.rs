@@ -1,7 +1,7 @@
 //! Asking `git-push` to push what the agent committed, and waiting for its answer.
 //!
-//! The connection is made before there is an agent, and `git-push` takes no second one; the agent does not inherit it, and
-//! cannot reach into this process. So nobody else asks, and nobody else hears the answer.
+//! The connection is made before there is an agent, and `git-push` takes no second one, which it says; the agent does not
+//! inherit it, and cannot reach into this process. So nobody else asks, and nobody else hears the answer.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
@@ -14,7 +14,7 @@ use std::{
 };
 
 use kubeopencode_engine::handover::{
-    CheckoutRecord, CheckoutReport, PushAnswer, PushReport, PushRequest, PushState,
+    CheckoutRecord, CheckoutReport, GREETING, PushAnswer, PushReport, PushRequest, PushState,
 };
 use nix::sys::{prctl, signal::Signal};
 use rustix::{
@@ -42,10 +42,10 @@ pub(super) struct GitPush(UnixStream);
 pub(super) fn connect(socket: &Path, signals: BorrowedFd<'_>) -> io::Result<GitPush> {
     // From here on, with neither a core file nor a way for the agent to look into this process, or to take its files.
     prctl::set_dumpable(false)?;
-    if let Ok(stream) = UnixStream::connect(socket) {
-        return Ok(GitPush(stream));
-    }
     let by = Instant::now() + LISTENS;
+    if let Ok(stream) = UnixStream::connect(socket) {
+        return greeted(stream, signals, by);
+    }
     let notes = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
     let directory = socket.parent().unwrap_or(socket);
     let flags = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::CREATE;
@@ -53,7 +53,7 @@ pub(super) fn connect(socket: &Path, signals: BorrowedFd<'_>) -> io::Result<GitP
     loop {
         // It has its name only when it listens.
         let error = match UnixStream::connect(socket) {
-            Ok(stream) => return Ok(GitPush(stream)),
+            Ok(stream) => return greeted(stream, signals, by),
             Err(error) => error,
         };
         let rest = by.saturating_duration_since(Instant::now());
@@ -71,6 +71,29 @@ pub(super) fn connect(socket: &Path, signals: BorrowedFd<'_>) -> io::Result<GitP
             Ok(_) => {
                 let mut read = [0; 4096];
                 let _ = rustix::io::read(&notes, &mut read);
+            }
+        }
+    }
+}
+
+/// Waits until `git-push` says that nobody else can connect.
+fn greeted(mut stream: UnixStream, signals: BorrowedFd<'_>, by: Instant) -> io::Result<GitPush> {
+    loop {
+        let rest = by.saturating_duration_since(Instant::now());
+        let mut watched = [
+            PollFd::new(&stream, PollFlags::IN),
+            PollFd::from_borrowed_fd(signals, PollFlags::IN),
+        ];
+        match poll(&mut watched, timespec(rest).as_ref()) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) if !watched[1].revents().is_empty() => {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            Ok(_) => {
+                stream.read_exact(&mut [0; GREETING.len()])?;
+                return Ok(GitPush(stream));
             }
         }
     }

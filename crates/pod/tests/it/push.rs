@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::{fs::symlink, net::UnixStream},
     process::{Child, Command},
     time::Duration,
@@ -87,14 +87,18 @@ impl Drop for Sidecar {
     }
 }
 
-/// Connects as soon as it listens, with a guard by the test's own end.
+/// Connects as soon as it listens, and waits until nobody else can.
 pub fn connect(world: &World) -> UnixStream {
-    loop {
-        match UnixStream::connect(world.path("push/socket")) {
-            Ok(stream) => return stream,
+    let socket = world.path("push/socket");
+    let mut stream = loop {
+        match UnixStream::connect(&socket) {
+            Ok(stream) => break stream,
             Err(_) => std::thread::yield_now(),
         }
-    }
+    };
+    stream.read_exact(&mut [0]).unwrap();
+    assert!(!socket.exists());
+    stream
 }
 
 /// Asks `git-push` as `supervise` does, and answers what became of the only checkout.
