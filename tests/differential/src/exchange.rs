@@ -6,6 +6,8 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::script::{Who, written_out};
+
 /// One line. Texts have placeholders.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Exchange {
@@ -20,7 +22,7 @@ pub struct Exchange {
     pub before: Option<String>,
     /// Who asked, if not an administrator.
     #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
-    pub who: Option<String>,
+    pub who: Option<Who>,
     /// GET, POST, …
     pub method: String,
     /// With the query.
@@ -90,8 +92,8 @@ pub fn load(recording: &str) -> Result<Vec<Exchange>> {
             serde_json::from_str(line).with_context(|| format!("line {}", index + 1))?;
         exchange.body = match &exchange.request_body {
             Value::Null => String::new(),
-            Value::String(text) => text.clone(),
-            object => object.to_string(),
+            Value::String(text) => written_out(text),
+            object => written_out(&object.to_string()),
         };
         Ok(exchange)
     });

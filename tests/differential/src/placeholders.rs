@@ -21,6 +21,10 @@ static TOLD_VERSION: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"(ResourceVersion in (?:the precondition|record) \()(\d+)\)"));
 static META_VERSION: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"(ResourceVersion in (?:precondition|object meta): )(\d+)"));
+static PRINTED_VERSION: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r#"(resourceVersion\\?"?: ?\\?")(\d+)"#));
+static PRESENT_VERSION: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(Too large resource version: \d+, current: )(\d+)"));
 static VERSION: LazyLock<Regex> = LazyLock::new(|| pattern(r"<rv:(\d+)(?:\+(\d+))?>"));
 
 #[expect(clippy::expect_used, reason = "the patterns are constants")]
@@ -138,7 +142,12 @@ impl Placeholders {
         }
         let text = list_in_order(text);
         let text = TOLD_VERSION.replace_all(&text, "$1<rv:$2>)");
+        let text = PRINTED_VERSION.replace_all(&text, "$1<rv:$2>");
         let text = META_VERSION.replace_all(&text, "$1<rv:$2>");
+        let text = PRESENT_VERSION.replace_all(&text, |found: &Captures| {
+            self.lists += 1;
+            format!("{}<rv:{}+{}>", &found[1], &found[2], self.lists)
+        });
         let text = UID.replace_all(&text, |found: &Captures| self.uid(&found[0]));
         let text = TIME.replace_all(&text, |found: &Captures| time(&found[0]));
         let mut text = text.into_owned();
@@ -186,9 +195,9 @@ fn is_number(text: &str) -> bool {
     text.len() > 1 && text != "999999999" && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Times of January 2026 are constants of scripts.
+/// Times of January 2026 are constants of scripts, that of January 2006 is how Go writes down a form of times.
 fn time(text: &str) -> String {
-    if text.starts_with("2026-01-") {
+    if text.starts_with("2026-01-") || text.starts_with("2006-01-02T15:04:05") {
         return text.to_owned();
     }
     let fraction = text.find('.').map_or(0, |dot| {
@@ -205,13 +214,16 @@ fn time(text: &str) -> String {
     class.to_owned()
 }
 
-/// Lists whose order says nothing come in one order: the faults of an object, which the real server finds in the
-/// order of a Go map, and managers, which it sorts by the second in which they wrote.
+/// Lists whose order says nothing come in one order: the faults of an object and the resources of a group, which the
+/// real server finds in the order of a Go map; managers, which it sorts by the second in which they wrote; what a user
+/// may do, by the order in which the server heard of it.
 #[must_use]
 pub fn in_order(list: &str, mut items: Vec<Value>) -> Vec<Value> {
     let keys: &[&str] = match list {
         "causes" => &["field", "reason", "message"],
         "managedFields" => &["operation", "manager", "subresource", "apiVersion"],
+        "resources" => &["name"],
+        "resourceRules" | "nonResourceRules" => &["verbs", "resources", "nonResourceURLs"],
         _ => return items,
     };
     items.sort_by_key(|item| {

@@ -94,6 +94,7 @@ impl Recorder<'_> {
             path,
             headers,
             body,
+            who,
         } = step.request(&self.script.namespace, &self.kept)?;
         if let Some(head) = step.body["metadata"]["generateName"].as_str() {
             self.placeholders.expect_generated(head);
@@ -113,7 +114,7 @@ impl Recorder<'_> {
             group: self.name.to_owned(),
             note: step.note.clone().unwrap_or_default(),
             before: step.until.as_ref().map(crate::script::Until::words),
-            who: None,
+            who,
             method,
             path,
             request_headers: headers,

@@ -38,6 +38,12 @@ pub struct Step {
     /// Which form of answer; a plain object if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept: Option<Form>,
+    /// Headers that are not those that follow from the rest; null for one that is not sent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Option<String>>,
+    /// Who asks; the user of the kubeconfig if left out.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    pub who: Option<Who>,
     /// An object, or a text that is sent as it stands.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub body: Value,
@@ -76,6 +82,30 @@ pub enum Form {
     Metadata,
     /// Only the metadata of a list or watch.
     MetadataList,
+}
+
+/// Who asks, if not an administrator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Who {
+    /// A user without any rights, other than those that a script gives.
+    Viewer,
+    /// Nobody: no token.
+    Nobody,
+    /// A token that is nobody's.
+    BadToken,
+}
+
+impl Who {
+    /// The token that is sent. `cluster/cluster` has the same one for the viewer.
+    #[must_use]
+    pub fn token(self) -> Option<&'static str> {
+        match self {
+            Self::Viewer => Some("viewer"),
+            Self::Nobody => None,
+            Self::BadToken => Some("wrong"),
+        }
+    }
 }
 
 /// What has to hold of an answer.
@@ -141,6 +171,8 @@ pub struct Request {
     pub headers: BTreeMap<String, String>,
     /// The body as it is sent; empty for none.
     pub body: String,
+    /// Who asks, if not an administrator.
+    pub who: Option<Who>,
 }
 
 impl Step {
@@ -161,6 +193,12 @@ impl Step {
             let media = self.patch.map_or("application/json", Patch::media_type);
             headers.insert("Content-Type".to_owned(), media.to_owned());
         }
+        for (name, value) in &self.headers {
+            match value {
+                Some(value) => headers.insert(name.clone(), value.clone()),
+                None => headers.remove(name),
+            };
+        }
         let body = match &self.body {
             Value::Null => String::new(),
             Value::String(text) => answers.fill(text),
@@ -171,6 +209,7 @@ impl Step {
             path: answers.fill(&path),
             headers,
             body: body.replace("{namespace}", namespace),
+            who: self.who,
         })
     }
 
@@ -227,6 +266,9 @@ impl Answers {
             match self.find(reference) {
                 Some(Value::String(text)) => out.push_str(text),
                 Some(other) => out.push_str(&other.to_string()),
+                None if repetition(reference).is_some() => {
+                    out.extend(["${", reference, "}"]);
+                }
                 None => {}
             }
             rest = after;
@@ -241,7 +283,8 @@ impl Answers {
         match body {
             Value::String(text) => {
                 let whole = text.strip_prefix("${").and_then(|t| t.strip_suffix('}'));
-                match whole.filter(|reference| !reference.contains("${")) {
+                let whole = whole.filter(|reference| !reference.contains("${"));
+                match whole.filter(|reference| repetition(reference).is_none()) {
                     Some(reference) => self.find(reference).cloned().unwrap_or_else(|| "".into()),
                     None => self.fill(text).into(),
                 }
@@ -256,6 +299,35 @@ impl Answers {
             other => other.clone(),
         }
     }
+}
+
+/// `TEXT*NUMBER`: the text, so many times.
+fn repetition(reference: &str) -> Option<(&str, usize)> {
+    let (text, count) = reference.rsplit_once('*')?;
+    Some((text, count.parse().ok()?))
+}
+
+/// A body as it is sent: `${TEXT*NUMBER}`, with which a script asks for a large one, is written out. Recordings keep it
+/// short.
+#[must_use]
+pub fn written_out(body: &str) -> String {
+    let mut out = String::new();
+    let mut rest = body;
+    while let Some((before, after)) = rest.split_once("${") {
+        out.push_str(before);
+        let found = after
+            .split_once('}')
+            .and_then(|(inner, after)| Some((repetition(inner)?, after)));
+        if let Some(((text, count), after)) = found {
+            out.push_str(&text.repeat(count));
+            rest = after;
+        } else {
+            out.push_str("${");
+            rest = after;
+        }
+    }
+    out.push_str(rest);
+    out
 }
 
 impl Script {

@@ -6,12 +6,15 @@ use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use kube::client::Body;
+use kube::config::AuthInfo;
 use kube::{Client, Config};
+use kubeopencode_embedded::api::{Token, User};
 use kubeopencode_embedded::cluster::{Cluster, Options};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-use crate::script::{Answers, Request, Step, Until};
+use crate::definitions::definitions;
+use crate::script::{Answers, Request, Step, Until, written_out};
 
 /// Only against a hang; nothing waits for it to pass.
 const GUARD: Duration = Duration::from_mins(1);
@@ -22,6 +25,9 @@ const QUIET: Duration = Duration::from_secs(10);
 /// Between two looks at something that other programs of a cluster are about to change.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// The token of the embedded cluster's administrator.
+pub const ADMINISTRATOR: &str = "admin";
+
 /// Headers that are compared, beside the warnings.
 pub const COMPARED: [&str; 4] = ["Content-Type", "Etag", "Retry-After", "Vary"];
 
@@ -29,6 +35,8 @@ pub const COMPARED: [&str; 4] = ["Content-Type", "Etag", "Retry-After", "Vary"];
 #[derive(Clone)]
 pub struct Side {
     client: Client,
+    /// Sends no token of its own.
+    without_token: Client,
 }
 
 /// What came back.
@@ -53,6 +61,19 @@ pub struct Open {
     rest: Vec<u8>,
 }
 
+/// The tokens of the embedded cluster: the administrator's and the viewer's.
+#[must_use]
+pub fn tokens() -> Vec<Token> {
+    let token = |secret: &str, user| Token {
+        secret: secret.to_owned(),
+        user,
+    };
+    vec![
+        token(ADMINISTRATOR, User::administrator("recorder")),
+        token("viewer", User::new("viewer", &["system:authenticated"])),
+    ]
+}
+
 impl Side {
     /// The API that the kubeconfig names.
     ///
@@ -64,39 +85,43 @@ impl Side {
         )?;
         config.default_retry = false;
         config.read_timeout = None;
-        let client = Client::try_from(config).context("cannot use the kubeconfig")?;
-        Ok(Self { client })
+        let mut without_token = config.clone();
+        without_token.auth_info = AuthInfo::default();
+        let client = |config| Client::try_from(config).context("cannot use the kubeconfig");
+        Ok(Self {
+            client: client(config)?,
+            without_token: client(without_token)?,
+        })
     }
 
-    /// An embedded cluster, with the definitions of this project, and what talks to it.
+    /// An embedded cluster, with the [`definitions`], and what talks to it.
     ///
     /// # Errors
     /// It does not start.
     pub async fn embedded() -> Result<(Cluster, Self)> {
-        let definitions = kubeopencode_api::crds()
-            .into_iter()
-            .map(serde_json::to_value);
         let cluster = Cluster::start(Options {
-            definitions: definitions.collect::<Result<_, _>>()?,
+            definitions: definitions()?,
             listen: Some(0),
+            tokens: tokens(),
             ..Options::default()
         })
         .await?;
-        let client = cluster.client();
-        Ok((cluster, Self { client }))
+        let side = Self {
+            client: cluster.client(),
+            without_token: Client::new(cluster.api().for_token_holders(), "default"),
+        };
+        Ok((cluster, side))
     }
 
-    /// Serves the definitions of this project, where the cluster does not yet.
+    /// Serves the [`definitions`], where the cluster does not yet.
     ///
     /// # Errors
     /// They are refused.
     pub async fn define(&self) -> Result<()> {
-        for definition in kubeopencode_api::crds() {
-            let name = definition.metadata.name.clone().unwrap_or_default();
+        for definition in definitions()? {
+            let name = definition["metadata"]["name"].as_str().unwrap_or_default();
             let collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-            let made = self
-                .ask("POST", collection, &serde_json::to_value(definition)?)
-                .await?;
+            let made = self.ask("POST", collection, &definition).await?;
             ensure!(
                 made.code == 201 || made.code == 409,
                 "{name} is refused: {}",
@@ -111,20 +136,24 @@ impl Side {
                     .any(|c| c["type"] == "Established" && c["status"] == "True")
             })
             .await?;
-            let group = &definition_group(&made.body, &name);
+            let group = &definition_group(&definition, name);
             self.until(group, |answer| answer.code == 200).await?;
         }
-        self.is_collected("Agent", json!({"serviceAccountName": "default"}))
-            .await?;
-        self.is_collected("Task", json!({"description": "x"})).await
+        let own = "kubeopencode.io/v1alpha1";
+        let agent = json!({"serviceAccountName": "default"});
+        self.is_collected(own, "Agent", agent).await?;
+        let task = json!({"description": "x"});
+        self.is_collected(own, "Task", task).await?;
+        let widget = json!({"size": 1});
+        self.is_collected("example.test/v1", "Widget", widget).await
     }
 
     /// Waits until the garbage collector knows a kind: a real one looks for new ones every half minute.
-    async fn is_collected(&self, kind: &str, spec: Value) -> Result<()> {
+    async fn is_collected(&self, api_version: &str, kind: &str, spec: Value) -> Result<()> {
         let plural = format!("{}s", kind.to_lowercase());
-        let collection = format!("/apis/kubeopencode.io/v1alpha1/namespaces/default/{plural}");
+        let collection = format!("/apis/{api_version}/namespaces/default/{plural}");
         let object = json!({
-            "apiVersion": "kubeopencode.io/v1alpha1",
+            "apiVersion": api_version,
             "kind": kind,
             "metadata": {"name": "collected"},
             "spec": spec,
@@ -205,6 +234,7 @@ impl Side {
             } else {
                 body.to_string()
             },
+            who: None,
         };
         self.send(&request).await
     }
@@ -224,6 +254,7 @@ impl Side {
             path,
             headers,
             body,
+            who: None,
         };
         self.send(&request).await.map(drop)
     }
@@ -276,8 +307,15 @@ impl Side {
         for (name, value) in &request.headers {
             builder = builder.header(name, value);
         }
-        let body = Body::from(Bytes::from(request.body.clone()));
-        let response = self.client.send(builder.body(body).with_context(what)?);
+        let mut client = &self.client;
+        if let Some(who) = request.who {
+            client = &self.without_token;
+            if let Some(token) = who.token() {
+                builder = builder.header("authorization", format!("Bearer {token}"));
+            }
+        }
+        let body = Body::from(Bytes::from(written_out(&request.body)));
+        let response = client.send(builder.body(body).with_context(what)?);
         let response = response.await.with_context(what)?;
         let headers = response.headers();
         let compared = COMPARED.iter().filter_map(|name| {

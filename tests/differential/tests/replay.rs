@@ -5,8 +5,6 @@
 
 #[path = "replay/kubelet.rs"]
 mod kubelet;
-#[path = "replay/requests.rs"]
-mod requests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -16,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use kubeopencode_embedded::api::{Api, Body, Token, User};
+use kubeopencode_embedded::api::{Api, Body};
 use kubeopencode_embedded::cluster::{Cluster, Options};
 use kubeopencode_embedded::logs::record::Source;
 use kubeopencode_embedded::logs::{LogStore, LogWriter};
@@ -29,7 +27,7 @@ use kubelet::Kubelet;
 use kubeopencode_differential::exchange::{Exchange, load};
 use kubeopencode_differential::matching::Bindings;
 use kubeopencode_differential::script::{Script, Step};
-use kubeopencode_differential::side::{COMPARED, Side};
+use kubeopencode_differential::side::{ADMINISTRATOR, COMPARED, Side, tokens};
 
 const REQUESTS: &str = include_str!("../recorded/requests.jsonl");
 const KNOWN: &str = include_str!("../known-differences.txt");
@@ -37,17 +35,6 @@ const CONFORMANCE: &str = include_str!("../../../docs/conformance.md");
 
 /// Only against a hang; nothing waits for it to pass.
 const GUARD: Duration = Duration::from_secs(30);
-
-fn tokens() -> Vec<Token> {
-    let token = |secret: &str, user| Token {
-        secret: secret.to_owned(),
-        user,
-    };
-    vec![
-        token("admin", User::administrator("recorder")),
-        token("viewer", User::new("viewer", &["", "system:authenticated"])),
-    ]
-}
 
 struct Answer {
     code: u16,
@@ -93,11 +80,9 @@ impl Replay {
         for (name, value) in &exchange.request_headers {
             request = request.header(name, fill(value));
         }
-        let token = match exchange.who.as_deref() {
-            Some("nobody") => None,
-            Some("bad-token") => Some("wrong"),
-            Some(user) => Some(user),
-            None => Some("admin"),
+        let token = match exchange.who {
+            Some(who) => who.token(),
+            None => Some(ADMINISTRATOR),
         };
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -196,11 +181,6 @@ impl Replay {
             let store = self.api.store();
             store.compact(store.revision()).await.expect("compaction");
         }
-        match exchange.id.as_str() {
-            "gc-foreground-child" => self.until_gone("/example.test/widgets/rec/own1").await,
-            "gc-orphan-child" => self.until_gone("/example.test/widgets/rec/own2").await,
-            _ => {}
-        }
     }
 
     /// What happened after one: other programs of the recorded cluster did their work.
@@ -230,14 +210,7 @@ impl Replay {
                     kubelet.run(self, pod, status).await;
                 }
             }
-            "job-create" => {
-                let told = |store: &Store| !store.list("/core/events/rec/").0.is_empty();
-                self.until(told).await;
-            }
-            "fin-bad-name" => kubelet.release().await,
-            "job-jd-pods" | "job-jb-pods" | "job-jf-pods" | "job-jo-pods" => {
-                self.settle_jobs().await;
-            }
+            "job-jd-pods" | "job-jo-pods" => self.settle_jobs().await,
             "log-pod4" => {
                 let mut status = find("pod-get-succeeded").response_body["status"].clone();
                 status["podIP"] = "<ip:6>".into();
@@ -248,10 +221,6 @@ impl Replay {
             }
             _ => {}
         }
-    }
-
-    async fn until_gone(&self, key: &str) {
-        self.until(|store| store.get(key).is_none()).await;
     }
 
     async fn until(&self, holds: impl Fn(&Store) -> bool) {
@@ -405,7 +374,7 @@ async fn run_script(namespace: &str, exchanges: &[Exchange]) -> BTreeMap<String,
     let (cluster, side) = Side::embedded().await.expect("a cluster starts");
     let made = side.make_namespace(namespace).await;
     made.expect("a namespace of its own");
-    let mut replay = Replay::new(cluster.api());
+    let mut replay = Replay::new(cluster.api().for_token_holders());
     let mut ends = ends_of_watches(exchanges);
     for exchange in exchanges {
         if exchange.before.is_some() {
@@ -513,7 +482,7 @@ async fn run(exchanges: &[Exchange]) -> BTreeMap<String, Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_those_of_a_real_api_server() {
-    let mut exchanges = requests::load(REQUESTS);
+    let mut exchanges = load(REQUESTS).expect("a recording");
     let mut differences = run(&exchanges).await;
     for (namespace, of_script) in recorded_scripts() {
         differences.extend(run_script(&namespace, &of_script).await);

@@ -162,6 +162,29 @@ async fn the_past_can_be_listed_until_it_is_compacted() {
 }
 
 #[tokio::test]
+async fn a_watch_may_begin_before_what_was_compacted_as_long_as_the_window_has_it() {
+    let store = memory(Retention {
+        window: 10,
+        ..Retention::default()
+    });
+    for name in ["/a/1", "/a/2", "/a/3"] {
+        store.write(put(name, Expect::Absent, 1)).await.unwrap();
+    }
+    store.compact(3).await.unwrap();
+    assert!(matches!(
+        store.list_at("/a/", 1).await,
+        Err(StoreError::Compacted { .. })
+    ));
+    let mut watcher = store.watch("/a/", 1).unwrap();
+    let mut revisions = Vec::new();
+    while revisions.len() < 2 {
+        let changes = watcher.next().await.unwrap();
+        revisions.extend(changes.iter().map(|change| change.object.revision));
+    }
+    assert_eq!(revisions, [2, 3]);
+}
+
+#[tokio::test]
 async fn closing_ends_watchers_and_a_reopened_store_has_everything() {
     let dir = tempfile::tempdir().unwrap();
     let file = Location::File(dir.path().join("store.db"));

@@ -1,5 +1,7 @@
 //! From a seed to a sequence of requests, written as a [`Script`].
 
+use std::collections::BTreeMap;
+
 use fastrand::Rng;
 use serde_json::{Value, json};
 
@@ -70,6 +72,8 @@ impl Generator {
             request,
             patch: None,
             accept: None,
+            headers: BTreeMap::new(),
+            who: None,
             body,
             until: None,
             during: None,

@@ -59,17 +59,9 @@ impl Kubelet {
         open
     }
 
-    /// The recorder took this finalizer off without recording it.
-    pub(super) async fn release(&self) {
-        let path = "/apis/example.test/v1/namespaces/rec/widgets/wf-bad";
-        let body = json!({"metadata": {"finalizers": null}});
-        self.send("recorder", "PATCH", path, &body).await;
-    }
-
     async fn send(&self, agent: &str, method: &str, path: &str, body: &Value) -> Value {
         let media = match method {
             "PATCH" if path.ends_with("/status") => "application/strategic-merge-patch+json",
-            "PATCH" => "application/merge-patch+json",
             _ => "application/json",
         };
         let request = http::Request::builder()

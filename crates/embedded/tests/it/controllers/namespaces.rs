@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::world::World;
 
-const RECORDING: &str = include_str!("../../../../../tests/differential/recorded/requests.jsonl");
+const RECORDING: &str = include_str!("../../../../../tests/differential/recorded/namespaces.jsonl");
 
 fn is(name: &'static str) -> impl Fn(&'static str, &Value) -> bool {
     move |kind, object| kind != "DELETED" && object["metadata"]["name"] == name
@@ -37,7 +37,7 @@ async fn a_namespace_gets_its_account_and_the_root_certificate_and_gets_them_aga
     assert_eq!(map["data"], json!({"ca.crt": "the root"}));
     assert_eq!(
         map["metadata"]["annotations"],
-        recorded("ns-root-ca")["items"][0]["metadata"]["annotations"]
+        recorded("namespaces/settled")["metadata"]["annotations"]
     );
 
     accounts
@@ -145,10 +145,11 @@ async fn a_namespace_goes_as_recorded_and_takes_everything_along() {
                 .unwrap();
         }
     }
-    let theirs: Vec<_> = recorded("nsdel-watch")
+    let theirs: Vec<_> = recorded("namespaces/watch")
         .as_array()
         .unwrap()
         .iter()
+        .filter(|event| event["object"]["metadata"]["name"] == "rec-gone")
         .map(|event| {
             let object = &event["object"];
             let kind = event["type"].as_str().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! Custom resources against the definition that was recorded with the exchanges.
+//! Custom resources against a definition with most of what one can say.
 
 use std::sync::Arc;
 
@@ -7,17 +7,12 @@ use serde_json::{Value, json};
 
 use super::{created, decoded};
 
-const REQUESTS: &str = include_str!("../../../../../tests/differential/recorded/requests.jsonl");
+const WIDGETS: &str = include_str!("../../../../../tests/differential/definitions/widgets.yaml");
 
-/// The kind of the recorded `widgets.example.test`.
+/// The kind of `widgets.example.test`, of which recordings tell what a real API makes.
 pub(super) fn widget() -> Arc<Kind> {
-    let mut exchanges = REQUESTS
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    let exchange = exchanges
-        .find(|exchange| exchange["id"] == "crd-create-widgets")
-        .expect("the recording");
-    let kinds = Registry::builtin().install_crd(&exchange["request_body"]);
+    let definition: Value = serde_saphyr::from_str(WIDGETS).expect("YAML");
+    let kinds = Registry::builtin().install_crd(&definition);
     kinds.expect("installs").remove(0)
 }
 
