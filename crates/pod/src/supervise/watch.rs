@@ -2,6 +2,7 @@
 //! who does not end is killed.
 
 use std::{
+    fmt,
     os::{fd::AsFd as _, unix::net::UnixStream},
     time::{Duration, Instant},
 };
@@ -47,6 +48,28 @@ pub(super) enum Over {
     Timeout(u64),
     /// A limit.
     Limit(Passed),
+}
+
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout(seconds) => {
+                write!(f, "the agent has run for its timeout of {seconds} s")
+            }
+            Self::Limit(passed) => {
+                let Passed {
+                    limit,
+                    allowed,
+                    reached,
+                    ..
+                } = passed;
+                write!(
+                    f,
+                    "the agent is at {limit} {reached}, and limits.{limit} is {allowed}"
+                )
+            }
+        }
+    }
 }
 
 impl Over {
@@ -145,7 +168,14 @@ impl Watch {
                 return true;
             }
             self.wait(reaped);
+            let was_told = self.over.is_some();
             self.look_at_the_limits();
+            if !was_told && let Some(over) = &self.over {
+                let patience = self.patience.as_secs();
+                say::unless_full(&format!(
+                    "supervise: {over}: it is told to end, and has {patience} s for that"
+                ));
+            }
             if self.deadline.is_some_and(|at| at <= Instant::now()) {
                 if self.killing {
                     say::line("supervise: a process cannot be killed; leaving it behind");
