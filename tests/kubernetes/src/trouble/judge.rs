@@ -93,7 +93,13 @@ async fn every_task_ended(stage: &mut Stage<'_>, ends: Ends) -> Result<BTreeSet<
         })
         .collect();
     let well = expected - others.len() - lost.len();
-    if ends != Ends::Well {
+    if ends == Ends::Well {
+        stage.checks.check(
+            "every Task is Completed",
+            others.is_empty(),
+            format!("{well} of {expected} {}", others.join("; ")),
+        );
+    } else {
         let as_expected = ends == Ends::WellUnlessLost || !lost.is_empty();
         stage.checks.check(
             "every Task is Completed, or lost with what it ran on",
@@ -103,12 +109,6 @@ async fn every_task_ended(stage: &mut Stage<'_>, ends: Ends) -> Result<BTreeSet<
                 lost.len(),
                 others.join("; ")
             ),
-        );
-    } else {
-        stage.checks.check(
-            "every Task is Completed",
-            others.is_empty(),
-            format!("{well} of {expected} {}", others.join("; ")),
         );
     }
     Ok(lost)
