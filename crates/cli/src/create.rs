@@ -5,6 +5,8 @@
 
 mod made;
 mod present;
+#[cfg(test)]
+mod refusing;
 
 use std::collections::BTreeSet;
 

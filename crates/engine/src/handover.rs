@@ -6,6 +6,8 @@
 //! a [`PushRequest`] through [`PUSH_SOCKET`], and is told [`PushReport`]s. `plan` and `record` paths are constants, so that a
 //! Pod can be read without the code at hand.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Path of this program in the system image, and where the embedded node provides it.
@@ -335,6 +337,27 @@ pub struct Passed {
     /// Whether the agent had ended before it could be told to.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended_by_itself: bool,
+}
+
+/// After "told to end" or the like: what it was, and what was allowed.
+impl fmt::Display for Passed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            limit,
+            allowed,
+            reached,
+            ..
+        } = self;
+        if reached == UNKNOWN {
+            write!(
+                f,
+                "with a {limit} that is not known (the model has no price)"
+            )?;
+        } else {
+            write!(f, "at {limit} {reached}")?;
+        }
+        write!(f, ": limits.{limit} is {allowed}")
+    }
 }
 
 /// What stands for an amount that nobody knows.

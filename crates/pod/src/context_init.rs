@@ -17,9 +17,8 @@ use kubeopencode_engine::handover::{
 };
 
 use crate::{
-    begun,
     beneath::{self, PlaceError},
-    exclude, may_pass, say,
+    exclude, may_pass, once, say,
 };
 
 /// Where things are.
@@ -127,7 +126,7 @@ pub(crate) fn main(places: &Places) -> u8 {
 /// Copies the program, makes room for the mark that the agent has begun, and writes every file of the plan.
 pub fn context_init(places: &Places) -> Result<(), ContextError> {
     hand_on_program(places)?;
-    begun::prepare(&places.tools_dir).map_err(|source| ContextError::Begun {
+    once::make_room(&places.tools_dir).map_err(|source| ContextError::Begun {
         path: places.tools_dir.join(BEGUN_DIR_IN_TOOLS),
         source,
     })?;

@@ -14,11 +14,11 @@ pub mod git_push;
 pub mod secret;
 pub mod supervise;
 
-mod begun;
 mod beneath;
 mod exclude;
 mod git;
 mod may_pass;
+mod once;
 mod programs;
 mod run;
 mod say;

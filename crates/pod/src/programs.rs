@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{askpass, begun, context_init, credentials_init, git_init, git_push, say, supervise};
+use crate::{askpass, context_init, credentials_init, git_init, git_push, once, say, supervise};
 
 /// The subcommands that [`main`] answers to.
 pub const NAMES: [&str; 5] = [
@@ -150,7 +150,7 @@ fn run(name: &str, mut options: Options) -> Result<u8, String> {
 
 /// The exit code where the agent has begun before; what comes before an agent has nothing to do then.
 fn unless_begun(name: &str, tools_dir: &Path) -> Option<u8> {
-    let refused = begun::refuse(tools_dir).err()?;
+    let refused = once::check(tools_dir).err()?;
     say::line(&format!("{name}: {refused}"));
     Some(1)
 }

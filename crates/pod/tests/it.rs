@@ -23,6 +23,8 @@ mod push;
 #[expect(dead_code, reason = "scenarios listen on other addresses")]
 #[path = "../../../tests/git/https.rs"]
 mod server;
+#[path = "it/sidecar.rs"]
+mod sidecar;
 #[path = "it/ssh.rs"]
 mod ssh;
 #[expect(dead_code, reason = "scenarios ask before they begin")]

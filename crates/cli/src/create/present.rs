@@ -138,7 +138,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        create::{self, Namespaces, made::tests::cluster},
+        create::{self, Namespaces, refusing::cluster},
         manifest::{Source, check},
     };
 

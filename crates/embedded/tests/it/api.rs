@@ -13,14 +13,17 @@ fn config_map(name: &str, value: &str) -> ConfigMap {
         .expect("a ConfigMap")
 }
 
-#[tokio::test]
-async fn objects_are_created_read_changed_watched_and_deleted() {
-    let cluster = Cluster::start(Options {
+async fn without_controllers() -> Cluster {
+    let options = Options {
         controllers: false,
         ..Options::default()
-    })
-    .await
-    .unwrap();
+    };
+    Cluster::start(options).await.expect("a cluster")
+}
+
+#[tokio::test]
+async fn objects_are_created_read_changed_watched_and_deleted() {
+    let cluster = without_controllers().await;
     let maps: Api<ConfigMap> = Api::namespaced(cluster.client(), "default");
     let made = maps
         .create(&PostParams::default(), &config_map("a", "1"))
@@ -56,12 +59,7 @@ async fn objects_are_created_read_changed_watched_and_deleted() {
 /// How many of them come, and when, differs from run to run on a real server: no recording has them.
 #[tokio::test]
 async fn a_quiet_watch_hears_of_the_version_before_its_end() {
-    let cluster = Cluster::start(Options {
-        controllers: false,
-        ..Options::default()
-    })
-    .await
-    .unwrap();
+    let cluster = without_controllers().await;
     let maps: Api<ConfigMap> = Api::namespaced(cluster.client(), "default");
     let secrets: Api<Secret> = Api::namespaced(cluster.client(), "default");
     let made = maps

@@ -6,10 +6,7 @@ use serde_json::Value;
 
 use super::{Input, Outcome, record};
 use crate::{
-    handover::{
-        AgentReport, FailureReport, NOT_PUSHED, Passed, PushReport, PushState, Report, UNFINISHED,
-        UNKNOWN,
-    },
+    handover::{AgentReport, FailureReport, NOT_PUSHED, PushReport, PushState, Report, UNFINISHED},
     observe::{CONTAINER_UNKNOWN, ContainerState, PodPhase, PodView},
     state::Reason,
 };
@@ -107,21 +104,7 @@ fn over(report: &mut Report) -> Option<(Reason, String)> {
     } else {
         "the agent was told to end"
     };
-    let Passed {
-        limit,
-        allowed,
-        reached,
-        ..
-    } = passed;
-    let why = if reached == UNKNOWN {
-        format!("with a {limit} that is not known (the model has no price)")
-    } else {
-        format!("at {limit} {reached}")
-    };
-    Some((
-        Reason::LimitExceeded,
-        format!("{told} {why}: limits.{limit} is {allowed}"),
-    ))
+    Some((Reason::LimitExceeded, format!("{told} {passed}")))
 }
 
 fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {

@@ -56,45 +56,37 @@ pub(super) fn connect(socket: &Path, signals: BorrowedFd<'_>) -> io::Result<GitP
             Ok(stream) => return greeted(stream, signals, by),
             Err(error) => error,
         };
-        let rest = by.saturating_duration_since(Instant::now());
-        let mut watched = [
-            PollFd::new(&notes, PollFlags::IN),
-            PollFd::from_borrowed_fd(signals, PollFlags::IN),
-        ];
-        match poll(&mut watched, timespec(rest).as_ref()) {
-            Ok(0) => return Err(error),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-            Ok(_) if !watched[1].revents().is_empty() => {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-            Ok(_) => {
-                let mut read = [0; 4096];
-                let _ = rustix::io::read(&notes, &mut read);
-            }
+        if !is_ready(notes.as_fd(), signals, by)? {
+            return Err(error);
         }
+        let mut read = [0; 4096];
+        let _ = rustix::io::read(&notes, &mut read);
     }
 }
 
 /// Waits until `git-push` says that nobody else can connect.
 fn greeted(mut stream: UnixStream, signals: BorrowedFd<'_>, by: Instant) -> io::Result<GitPush> {
+    if !is_ready(stream.as_fd(), signals, by)? {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    stream.read_exact(&mut [0; GREETING.len()])?;
+    Ok(GitPush(stream))
+}
+
+/// Whether there is something to read until then. An error when there is a signal to look at.
+fn is_ready(fd: BorrowedFd<'_>, signals: BorrowedFd<'_>, by: Instant) -> io::Result<bool> {
     loop {
         let rest = by.saturating_duration_since(Instant::now());
-        let mut watched = [
-            PollFd::new(&stream, PollFlags::IN),
-            PollFd::from_borrowed_fd(signals, PollFlags::IN),
-        ];
+        let mut watched =
+            [fd, signals].map(|watched| PollFd::from_borrowed_fd(watched, PollFlags::IN));
         match poll(&mut watched, timespec(rest).as_ref()) {
-            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(0) => return Ok(false),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
             Ok(_) if !watched[1].revents().is_empty() => {
                 return Err(io::ErrorKind::Interrupted.into());
             }
-            Ok(_) => {
-                stream.read_exact(&mut [0; GREETING.len()])?;
-                return Ok(GitPush(stream));
-            }
+            Ok(_) => return Ok(true),
         }
     }
 }

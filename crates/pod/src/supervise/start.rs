@@ -28,7 +28,7 @@ use super::{
     push::{self, GitPush},
     watch::{PASSED_ON, Signals},
 };
-use crate::begun;
+use crate::once;
 
 /// Exit code of a shell for a command that is there and cannot be run.
 const NOT_EXECUTABLE: u8 = 126;
@@ -79,8 +79,8 @@ pub(super) fn begin(
             NotStarted::new(NOT_PUSHED, text)
         })?;
     // The last moment before it: whatever fails until here may be tried again.
-    begun::begin(&settings.begun_dir).map_err(|refused| NotStarted {
-        begun_before: matches!(refused, begun::Refused::Twice),
+    once::mark(&settings.begun_dir).map_err(|refused| NotStarted {
+        begun_before: matches!(refused, once::Refused::Twice),
         ..NotStarted::new(NOT_EXECUTABLE, refused.to_string())
     })?;
     let started = start(command, settings).map_err(|error| cannot_start(command, &error))?;

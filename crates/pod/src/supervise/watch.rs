@@ -50,24 +50,12 @@ pub(super) enum Over {
     Limit(Passed),
 }
 
+/// After "told to end".
 impl fmt::Display for Over {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Timeout(seconds) => {
-                write!(f, "the agent has run for its timeout of {seconds} s")
-            }
-            Self::Limit(passed) => {
-                let Passed {
-                    limit,
-                    allowed,
-                    reached,
-                    ..
-                } = passed;
-                write!(
-                    f,
-                    "the agent is at {limit} {reached}, and limits.{limit} is {allowed}"
-                )
-            }
+            Self::Timeout(seconds) => write!(f, "after its timeout of {seconds} s"),
+            Self::Limit(passed) => passed.fmt(f),
         }
     }
 }
@@ -168,12 +156,12 @@ impl Watch {
                 return true;
             }
             self.wait(reaped);
-            let was_told = self.over.is_some();
-            self.look_at_the_limits();
-            if !was_told && let Some(over) = &self.over {
+            if self.look_at_the_limits()
+                && let Some(over) = &self.over
+            {
                 let patience = self.patience.as_secs();
                 say::unless_full(&format!(
-                    "supervise: {over}: it is told to end, and has {patience} s for that"
+                    "supervise: the agent is told to end {over}; it has {patience} s for that"
                 ));
             }
             if self.deadline.is_some_and(|at| at <= Instant::now()) {
@@ -207,9 +195,7 @@ impl Watch {
             |(pid, status)| {
                 if pid == self.agent {
                     // It may have ended by itself, but too late: then nobody told it to.
-                    let was_told = self.over.is_some();
-                    self.look_at_the_limits();
-                    if !was_told {
+                    if self.look_at_the_limits() {
                         self.over = self.over.take().map(Over::after_the_end);
                     }
                     self.ended = Some((status, Instant::now()));
@@ -227,10 +213,11 @@ impl Watch {
         }
     }
 
-    /// Tells the agent to end when its time is over, or a limit was passed, as a stop from outside would.
-    fn look_at_the_limits(&mut self) {
+    /// Tells the agent to end when its time is over, or a limit was passed, as a stop from outside would. Answers whether it
+    /// did.
+    fn look_at_the_limits(&mut self) -> bool {
         if !self.may_be_told() {
-            return;
+            return false;
         }
         let passed = self.hearing.as_ref().and_then(Hearing::passed);
         let late = self
@@ -239,10 +226,11 @@ impl Watch {
         self.over = match passed {
             Some(passed) => Some(Over::Limit(passed)),
             None if late => self.runs_until.take().map(|(_, over)| over),
-            None => return,
+            None => return false,
         };
         tree::signal_all(Signal::SIGTERM);
         self.end_within(self.patience);
+        true
     }
 
     /// What the agent told until the end of its output. A limit that was passed in what it printed last is passed, too, if

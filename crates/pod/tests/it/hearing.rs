@@ -106,7 +106,8 @@ fn a_limit_that_is_passed_ends_the_agent_as_a_stop_does() {
         assert_eq!(passed["reached"], reached, "{limit}");
         assert_eq!(world.read("told"), "TERM\n", "{limit}");
         // Who reads the log need not wonder why nothing comes any more.
-        let said = format!("supervise: the agent is at {limit} {reached}, and limits.{limit} is ");
+        let said =
+            format!("supervise: the agent is told to end at {limit} {reached}: limits.{limit} is ");
         assert!(ran.stderr.contains(&said), "{}", ran.stderr);
     }
 }

@@ -13,11 +13,11 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    push::{
+    server::Server,
+    sidecar::{
         AS_BEFORE, Sidecar, ask, ask_within, branches, checked_out, commit, connect, executable,
         guarded, supervise, supervised,
     },
-    server::Server,
     world::{World, environment_of, finish, unshare},
 };
 

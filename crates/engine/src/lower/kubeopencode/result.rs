@@ -46,7 +46,9 @@ pub fn to_report(result: &api::TaskResult) -> Report {
             ended_by_itself: false,
         }),
         agent: result.steps.is_some().then_some(agent),
-        duration_millis: result.duration_millis.map(i64::cast_unsigned),
+        duration_millis: result
+            .duration_millis
+            .and_then(|millis| u64::try_from(millis).ok()),
         checkouts: result.checkouts.iter().map(to_checkout).collect(),
     }
 }

@@ -1,12 +1,12 @@
-//! The mark that the agent of this Pod has begun, which outlives the agent's container.
+//! An agent begins once in a Pod: a mark of that, which outlives the agent's container.
 //!
-//! Kubernetes starts a container of a Pod that never restarts once, as long as its runtime remembers it. A node whose runtime
+//! A node starts the container of a Pod with `restartPolicy: Never` once, as long as its runtime remembers it. One whose runtime
 //! has lost the container takes it for one that was never started, and begins with the Pod anew (`ShouldContainerBeRestarted`
-//! in Kubernetes' `pkg/kubelet/container/helpers.go`; the documentation of Jobs says "may sometimes be started twice"). So the
-//! first start is marked in a volume, and whatever comes after it ends the Pod: a second agent, and the init containers
-//! before it, which would take its work away.
+//! in Kubernetes' `pkg/kubelet/container/helpers.go`; the documentation of Jobs warns of it). So the first start is marked in
+//! a volume, and whoever finds the mark ends with an error: `supervise`, and the init containers before it, which would take
+//! the agent's work away.
 //!
-//! `context-init` makes the directory, which of all that the agent sees is the only one there that it may write to.
+//! `context-init` makes a directory for it in the volume `tools`, of which the agent's container may write to this one alone.
 
 use std::{
     fs::{self, OpenOptions},
@@ -36,7 +36,7 @@ pub(crate) enum Refused {
 }
 
 /// Makes room for the mark. Another user may be the one who sets it.
-pub(crate) fn prepare(tools_dir: &Path) -> io::Result<()> {
+pub(crate) fn make_room(tools_dir: &Path) -> io::Result<()> {
     let directory = tools_dir.join(BEGUN_DIR_IN_TOOLS);
     match fs::create_dir(&directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -46,7 +46,7 @@ pub(crate) fn prepare(tools_dir: &Path) -> io::Result<()> {
 }
 
 /// Sets the mark. Where there is no directory for it, nobody asked for one.
-pub(crate) fn begin(directory: &Path) -> Result<(), Refused> {
+pub(crate) fn mark(directory: &Path) -> Result<(), Refused> {
     let mark = directory.join(BEGUN_FILE);
     let mut options = OpenOptions::new();
     match options.write(true).create_new(true).open(&mark) {
@@ -58,7 +58,7 @@ pub(crate) fn begin(directory: &Path) -> Result<(), Refused> {
 }
 
 /// For init containers: whether there is anything to prepare.
-pub(crate) fn refuse(tools_dir: &Path) -> Result<(), Refused> {
+pub(crate) fn check(tools_dir: &Path) -> Result<(), Refused> {
     let mark = tools_dir.join(BEGUN_DIR_IN_TOOLS).join(BEGUN_FILE);
     if mark.symlink_metadata().is_ok() {
         Err(Refused::Twice)
