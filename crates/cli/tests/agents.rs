@@ -10,6 +10,9 @@ mod anthropic;
 mod cases;
 #[path = "agents/chat.rs"]
 mod chat;
+#[path = "../../../tests/git/https.rs"]
+#[expect(dead_code, reason = "each test uses its part of it")]
+mod https;
 #[path = "agents/model.rs"]
 mod model;
 #[path = "agents/responses.rs"]

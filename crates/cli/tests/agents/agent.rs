@@ -1,10 +1,13 @@
 //! How each agent is told of the model that plays a script.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    process::{Child, Stdio},
+};
 
 use crate::{
     model::Model,
-    support::{Outcome, Sandbox},
+    support::{Outcome, Sandbox, ended},
 };
 use serde_json::{Value, json};
 
@@ -38,9 +41,10 @@ impl Agent {
         },
     ];
 
-    /// A Task for it, in a checkout of `repository`; `more` goes into the spec of its Agent, but for
-    /// its `variables`, which go into the Secret, and `checkout`, which is where the checkout is.
-    pub fn manifest(&self, model: &Model, repository: &Path, more: &Value) -> String {
+    /// A Task for it, in a checkout of the repository with this URL; `more` goes into the spec of its Agent, but for
+    /// its `variables`, which go into the Secret `model`, `checkout`, which is where the checkout is, and `git`, which is
+    /// more of the context.
+    pub fn manifest(&self, model: &Model, repository: &str, more: &Value) -> String {
         let told = (self.told)(&model.url());
         let mut variables: serde_json::Map<String, Value> = told
             .variables
@@ -66,13 +70,16 @@ impl Agent {
             "credentials": credentials,
         });
         let fields = more.as_object().into_iter().flatten();
-        let fields = fields.filter(|(name, _)| !["variables", "checkout"].contains(&name.as_str()));
-        for (name, value) in fields {
+        let of_agent = |name: &str| !["variables", "checkout", "git"].contains(&name);
+        for (name, value) in fields.filter(|(name, _)| of_agent(name)) {
             spec[name] = value.clone();
         }
-        let checkout = json!({
-            "type": "Git", "mountPath": more["checkout"].as_str().unwrap_or("repository"), "git": {"repository": format!("file://{}", repository.display())},
+        let mut checkout = json!({
+            "type": "Git", "mountPath": more["checkout"].as_str().unwrap_or("repository"), "git": {"repository": repository},
         });
+        for (name, value) in more["git"].as_object().into_iter().flatten() {
+            checkout["git"][name] = value.clone();
+        }
         let objects = [
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "model"}, "stringData": variables}),
             json!({"apiVersion": "kubeopencode.io/v1alpha1", "kind": "Agent", "metadata": {"name": "default"}, "spec": spec}),
@@ -86,14 +93,25 @@ impl Agent {
 
     /// Runs the Task to its end: what was printed, and the summary of the Task.
     pub fn run(sandbox: &Sandbox, folder: &Path, manifest: &str) -> (Outcome, Value) {
+        Self::ended(Self::start(sandbox, folder, manifest))
+    }
+
+    /// Starts `run` with the Task.
+    pub fn start(sandbox: &Sandbox, folder: &Path, manifest: &str) -> Child {
         let file = sandbox.write("task.yaml", manifest);
         let path = std::env::var("PATH").expect("a PATH");
-        let output = sandbox
+        sandbox
             .command(&["run", "--output", "json", "--file", &file.to_string_lossy()])
             .env("PATH", format!("{}/bin:{path}", folder.display()))
-            .output()
-            .expect("the binary starts");
-        let outcome = Outcome::of(&output);
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts")
+    }
+
+    /// The end of such a `run`.
+    pub fn ended(run: Child) -> (Outcome, Value) {
+        let outcome = ended(run);
         let summary: Option<Value> = serde_json::from_str(&outcome.stdout).ok();
         assert!(
             summary.is_some(),

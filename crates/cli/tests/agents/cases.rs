@@ -1,20 +1,26 @@
 //! What becomes of a Task whose agent is a real one.
 
-use std::path::Path;
+use std::{net::TcpListener, path::Path, sync::mpsc, time::Duration};
 
 use serde_json::{Value, json};
 
 use crate::{
     agent::Agent,
+    https::Server,
     model::{Model, Turn},
-    support::{Sandbox, git},
+    support::{Sandbox, git, signal},
 };
 
 type Case = fn(&Agent, &Path);
 
 /// Name, profiles that it is for, and the case.
-pub const ALL: [(&str, &[&str], Case); 14] = [
+pub const ALL: [(&str, &[&str], Case); 17] = [
     ("it commits, and the result says so", EACH, commits),
+    (
+        "what it commits is pushed, to a server whose password it does not know",
+        EACH,
+        pushes,
+    ),
     ("it does nothing, and that is said", EACH, does_nothing),
     ("its key is refused", EACH, unauthorized),
     (
@@ -42,6 +48,11 @@ pub const ALL: [(&str, &[&str], Case); 14] = [
         EACH,
         much,
     ),
+    (
+        "its model says 20 MB in one event, and nothing hangs",
+        EACH,
+        says_very_much,
+    ),
     ("it loops, and a limit ends it", EACH, loops),
     (
         "its model never answers, and a timeout ends it",
@@ -52,6 +63,11 @@ pub const ALL: [(&str, &[&str], Case); 14] = [
         "its timeout comes while a tool runs, which ends too",
         EACH,
         times_out_in_a_tool,
+    ),
+    (
+        "it is stopped while a tool runs, which is told and ends too",
+        EACH,
+        is_stopped_in_a_tool,
     ),
     (
         "it is refused a tool, and stops half-way with exit code 0",
@@ -105,12 +121,16 @@ fn run_with(
         &repository,
         &["commit", "--quiet", "--allow-empty", "--message", "three"],
     );
-    let manifest = agent.manifest(model, &repository, more);
+    let manifest = agent.manifest(model, &file_url(&repository), more);
     let (outcome, task) = Agent::run(&sandbox, folder, &manifest);
     let branches = git(&repository, &["branch", "--format=%(refname:short)"]);
     let text = format!("{}\n{branches}\n{task:#}", outcome.stderr);
     assert_eq!(sandbox.leftovers(), Vec::<String>::new());
     (outcome.code.expect("an exit status"), task, text)
+}
+
+fn file_url(repository: &Path) -> String {
+    format!("file://{}", repository.display())
 }
 
 fn commits(agent: &Agent, folder: &Path) {
@@ -138,6 +158,46 @@ fn commits(agent: &Agent, folder: &Path) {
         "{text}"
     );
     assert!(task["session"].is_string(), "{text}");
+}
+
+fn pushes(agent: &Agent, folder: &Path) {
+    const PASSWORD: &str = "pushed-by-nobody-else";
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("app");
+    git(&repository, &["config", "http.receivepack", "true"]);
+    let login = format!("robot:{PASSWORD}");
+    let server = Server::at(
+        std::net::Ipv4Addr::LOCALHOST.into(),
+        sandbox.work(),
+        &login,
+        Duration::ZERO,
+    );
+    let model = Model::plays([commit(), Turn::Runs("env".to_owned()), says("Done.")]);
+    let git_context =
+        json!({"secretRef": {"name": "login"}, "push": {"branch": "work/{{.taskName}}"}});
+    let manifest = agent.manifest(
+        &model,
+        &server.url("app/.git"),
+        &json!({"git": git_context}),
+    );
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login"},
+        "stringData": {"username": "robot", "password": PASSWORD, "ca.crt": server.ca},
+    });
+    let (outcome, task) = Agent::run(&sandbox, folder, &format!("{secret}\n---\n{manifest}"));
+    let text = format!("{}\n{task:#}", outcome.stderr);
+    assert_eq!(outcome.code, Some(0), "{text}");
+    assert_eq!(task["outcome"], "Done", "{text}");
+    assert_eq!(task["checkouts"][0]["pushed"]["state"], "Pushed", "{text}");
+    let subject = git(&repository, &["log", "-1", "--format=%s", "work/it"]);
+    assert_eq!(subject, "Fix the test", "{text}");
+    // What the agent and its tool could see went to the model.
+    let told = model
+        .requests()
+        .iter()
+        .any(|request| request.to_string().contains(PASSWORD));
+    assert!(!told, "{text}");
+    assert_eq!(sandbox.leftovers(), Vec::<String>::new());
 }
 
 fn does_nothing(agent: &Agent, folder: &Path) {
@@ -180,6 +240,16 @@ fn much(agent: &Agent, folder: &Path) {
     let (code, task, text) = run(agent, folder, &model, &json!({"timeout": "3m"}));
     assert_eq!(code, 0, "{text}");
     assert_eq!(task["reason"], "Succeeded", "{text}");
+    assert_eq!(task["checkouts"][0]["commits"], 1, "{text}");
+}
+
+/// OpenCode and Claude Code exit before all of it has left them: then it is no success, and is said to be none.
+fn says_very_much(agent: &Agent, folder: &Path) {
+    let model = Model::plays([commit(), Turn::Says("much ".repeat(4_000_000))]);
+    let (code, task, text) = run(agent, folder, &model, &json!({"timeout": "3m"}));
+    let reason = task["reason"].as_str().unwrap_or_default();
+    let cut_short = agent.profile != "Codex" && reason == "AgentUnfinished" && code != 0;
+    assert!(cut_short || (reason == "Succeeded" && code == 0), "{text}");
     assert_eq!(task["checkouts"][0]["commits"], 1, "{text}");
 }
 
@@ -234,6 +304,42 @@ fn times_out_in_a_tool(agent: &Agent, folder: &Path) {
         "what it has done is kept: {text}"
     );
     assert_eq!(running(&marked), Vec::<String>::new(), "{text}");
+}
+
+/// By the first Ctrl-C of `run`.
+fn is_stopped_in_a_tool(agent: &Agent, folder: &Path) {
+    let tool_runs = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = tool_runs.local_addr().expect("an address").port();
+    let marked = format!("sleep 87{}", std::process::id());
+    // Whoever writes to the README has seen SIGTERM.
+    let tool = format!(
+        "cd /workspace/repository; trap 'echo seen >> README.md; exit 1' TERM; bash -c ': > /dev/tcp/127.0.0.1/{port}'; {marked} & wait"
+    );
+    let model = Model::plays([commit(), Turn::Runs(tool)]);
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("app");
+    let manifest = agent.manifest(&model, &file_url(&repository), &json!({"timeout": "3m"}));
+    let run = Agent::start(&sandbox, folder, &manifest);
+    let (says, heard) = mpsc::channel();
+    std::thread::spawn(move || says.send(tool_runs.accept()));
+    // Longer than the Task can last.
+    let connected = heard.recv_timeout(Duration::from_secs(240));
+    assert!(
+        connected.is_ok_and(|connected| connected.is_ok()),
+        "its tool runs"
+    );
+    signal(&run, "INT");
+    let (outcome, task) = Agent::ended(run);
+    let text = format!("{}\n{task:#}", outcome.stderr);
+    assert_eq!(task["reason"], "UserStopped", "{text}");
+    assert_eq!(task["outcome"], "Stopped", "{text}");
+    assert_eq!(task["checkouts"][0]["commits"], 1, "{text}");
+    assert_eq!(
+        task["checkouts"][0]["dirty"], true,
+        "it saw SIGTERM: {text}"
+    );
+    assert_eq!(running(&marked), Vec::<String>::new(), "{text}");
+    assert_eq!(sandbox.leftovers(), Vec::<String>::new());
 }
 
 /// Command lines of processes of this machine that are this one.
