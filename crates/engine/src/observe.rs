@@ -90,6 +90,8 @@ pub struct JobView {
     /// Whether it makes no Pod and ends by itself, unless it is suspended: what [`Action::CloseJob`](crate::decide::Action)
     /// sets.
     pub closed: bool,
+    /// Whether its controller makes another Pod after one that failed: somebody has raised `backoffLimit`, which is 0.
+    pub retries: bool,
     /// Whether it was ever released by us: the annotation that [`Action::ReleaseJob`](crate::decide::Action) sets.
     pub released: bool,
     /// When, as that annotation says.
@@ -178,6 +180,11 @@ impl JobView {
             closed: job.spec.as_ref().is_some_and(|spec| {
                 spec.parallelism == Some(0) && spec.active_deadline_seconds == Some(1)
             }),
+            retries: job
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.backoff_limit)
+                .is_none_or(|limit| limit > 0),
             released: annotation(names::ANNOTATION_RELEASED).is_some(),
             released_at: annotation(names::ANNOTATION_RELEASED).and_then(|at| at.parse().ok()),
             generation: annotation(names::ANNOTATION_GENERATION)

@@ -272,8 +272,9 @@ fn time_left(since: Timestamp, limit: Duration, now: Timestamp) -> Option<Durati
 /// Of a Run that has ended or is gone, with its Job left behind, nobody else waits for a Pod that does not start.
 fn end_stalled(pod: &PodView, job: Option<&JobView>) -> Option<Action> {
     match job {
-        Some(job) if job.closed || job.deleting() => None,
-        Some(job) => Some(Action::close_job(job)),
-        None => (pod.active_deadline_seconds != Some(1)).then(|| Action::end_pod(pod)),
+        // A finalizer may hold it.
+        Some(job) if job.deleting() && pod.started.is_none() => Some(Action::delete_pod(pod)),
+        Some(job) if !job.deleting() => (!job.closed).then(|| Action::close_job(job)),
+        _ => (pod.active_deadline_seconds != Some(1)).then(|| Action::end_pod(pod)),
     }
 }

@@ -15,7 +15,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::{
-        batch::v1::{Job, JobSpec},
+        batch::v1::{
+            Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
+            PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
+        },
         core::v1::{ConfigMap, PodTemplateSpec},
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
@@ -97,6 +100,7 @@ pub fn render(run: &Run, attempt: u32) -> Result<Rendered, RenderError> {
         spec: Some(JobSpec {
             suspend: Some(true),
             backoff_limit: Some(0),
+            pod_failure_policy: Some(never_again()),
             completions: Some(1),
             parallelism: Some(1),
             // A Pod that is on its way out may still be at work: no other one beside it.
@@ -110,6 +114,32 @@ pub fn render(run: &Run, attempt: u32) -> Result<Rendered, RenderError> {
         status: None,
     };
     Ok(Rendered { config_maps, job })
+}
+
+/// `backoffLimit` can be raised by anybody who may edit the Job; this cannot be changed any more.
+fn never_again() -> PodFailurePolicy {
+    let fail = || PodFailurePolicyRule {
+        action: "FailJob".to_owned(),
+        ..PodFailurePolicyRule::default()
+    };
+    let exits = PodFailurePolicyRule {
+        on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
+            container_name: None,
+            operator: "NotIn".to_owned(),
+            values: vec![0],
+        }),
+        ..fail()
+    };
+    let disrupted = PodFailurePolicyRule {
+        on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
+            status: Some("True".to_owned()),
+            type_: "DisruptionTarget".to_owned(),
+        }]),
+        ..fail()
+    };
+    PodFailurePolicy {
+        rules: vec![exits, disrupted],
+    }
 }
 
 fn generation(owner: &Owner) -> BTreeMap<String, String> {

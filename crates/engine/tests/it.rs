@@ -15,5 +15,6 @@ mod it {
     mod queue;
     mod refused;
     mod render;
+    mod unended;
     mod world;
 }

@@ -40,6 +40,7 @@ impl Cached for Job {
             suspend: spec.suspend,
             parallelism: spec.parallelism,
             active_deadline_seconds: spec.active_deadline_seconds,
+            backoff_limit: spec.backoff_limit,
             ..JobSpec::default()
         });
     }
@@ -282,6 +283,7 @@ mod tests {
             parallelism: Some(0),
             active_deadline_seconds: Some(1),
             backoff_limit: Some(0),
+            completions: Some(1),
             ..JobSpec::default()
         });
         let mut trimmed = job.clone();

@@ -115,7 +115,7 @@ impl People {
             87..=92 => self.bring_later(namespace).await,
             93..=94 => self.delete_one::<ConfigMap>(namespace).await,
             95 => self.delete_namespace().await,
-            96 => self.unlabel(namespace).await,
+            96 => self.take_annotations(namespace).await,
             97 => match self.any::<Task>(namespace).await? {
                 Some(task) => self.edit(&task).await,
                 None => Ok(()),
@@ -222,7 +222,12 @@ impl People {
         for _ in 0..self.dice.number(1..4) {
             sleep(self.dice.millis(1..10_000)).await;
             let job = self.api::<Job>(&namespace).get_opt(&name).await?;
-            match (self.dice.number(0..9), job) {
+            match (self.dice.number(0..12), job) {
+                (10..=11, Some(job)) => {
+                    self.change(&job, json!({"spec": {"backoffLimit": 3}}))
+                        .await?;
+                }
+                (9, _) => self.suspend_as_it_begins(task, &name).await?,
                 (8, _) => self.edit(task).await?,
                 (0, _) => {
                     self.stop_one(task).await?;
@@ -246,6 +251,28 @@ impl People {
                 }
                 _ => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Somebody suspends a Job that was just released, when its Pod may be on its way, and has done with the Task.
+    async fn suspend_as_it_begins(&self, task: &Task, name: &str) -> kube::Result<()> {
+        const LOOKS: u32 = 100;
+        let jobs = self.api::<Job>(&task.namespace().unwrap_or_default());
+        for _ in 0..LOOKS {
+            let job = jobs.get_opt(name).await?;
+            let begins = |job: &Job| job.spec.as_ref().and_then(|spec| spec.suspend) == Some(false);
+            let Some(job) = job.filter(begins) else {
+                sleep(self.dice.millis(10..200)).await;
+                continue;
+            };
+            self.change(&job, json!({"spec": {"suspend": true}}))
+                .await?;
+            return if self.dice.chance(500) {
+                self.stop_one(task).await
+            } else {
+                self.delete(task).await
+            };
         }
         Ok(())
     }
@@ -437,7 +464,7 @@ impl People {
     }
 
     /// Somebody takes the annotations off a Job.
-    async fn unlabel(&self, namespace: &str) -> kube::Result<()> {
+    async fn take_annotations(&self, namespace: &str) -> kube::Result<()> {
         let Some(job) = self.any::<Job>(namespace).await? else {
             return Ok(());
         };

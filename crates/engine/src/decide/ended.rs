@@ -69,10 +69,10 @@ pub fn decide(input: &Input<'_>) -> Step {
         }
         (Some(pod), None) if !pod.bound => Step::Act(vec![Action::delete_pod(pod)]),
         (Some(pod), _) if pod.started.is_some() => running::deadline(pod).unwrap_or_else(rest),
-        // A Job with an ended Pod ends by itself; one without could still make one, and so could one that somebody has
-        // suspended and resumes. One whose Pod is lost with its node never ends.
+        // A Job with an ended Pod ends by itself, unless somebody has raised its backoffLimit; one without could still make
+        // one, and so could one that somebody has suspended and resumes. One whose Pod is lost with its node never ends.
         (None, Some(job)) if job.end.is_none() => {
-            if pods.iter().any(|pod| pod.ended()) {
+            if !job.retries && pods.iter().any(|pod| pod.ended()) {
                 rest()
             } else {
                 running::close(job)

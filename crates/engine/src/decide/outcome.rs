@@ -44,6 +44,12 @@ pub fn ended_by_deletion(pod: &PodView) -> bool {
     }
 }
 
+/// Whether the agent has ended and `supervise` says that nobody had told it to.
+fn ended_by_itself(pod: &PodView) -> bool {
+    let agent = pod.agent.as_ref().map(|agent| &agent.state);
+    matches!(agent, Some(ContainerState::Terminated { message, .. }) if told_to_end(message) == Some(false))
+}
+
 /// What `supervise` says of it; None: nothing.
 fn told_to_end(termination_message: &str) -> Option<bool> {
     let report: Report = serde_json::from_str(termination_message).ok()?;
@@ -122,6 +128,8 @@ fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {
         None => reason.to_owned(),
     };
     match pod.reason.as_deref() {
+        // The agent had ended; the deadline was for what was put beside it.
+        Some("DeadlineExceeded") if ended_by_itself(pod) => {}
         Some("DeadlineExceeded") => return (Reason::Timeout, deadline_words(pod)),
         Some(reason) => return (Reason::InfrastructureError, words(reason)),
         None => {}

@@ -5,7 +5,7 @@ use kubeopencode_api::names::condition;
 use super::{Action, Input, LOST_LIMIT, Outcome, Step, delete, record, refused, rest, rest_for};
 use crate::{
     lower::{Lowered, Missing},
-    observe::JobView,
+    observe::{JobView, Refusal},
     queue::{SlotView, Standing, class},
     render::{Rendered, render},
     run::Run,
@@ -24,8 +24,8 @@ pub fn decide(input: &Input<'_>) -> Step {
                 format!("a Job {} exists and belongs to somebody else", job.name),
             ),
         ),
-        None => match (&input.observation.refused, &input.observation.slot) {
-            (Some(refusal), _) if refusal.change.is_none() => refused::create(input, refusal),
+        None => match (refused_to_us(input), &input.observation.slot) {
+            (Some(refusal), _) => refused::create(input, refusal),
             // It is looked at anew when its turn has come, not each time that somebody before it moves on.
             (
                 _,
@@ -53,26 +53,38 @@ fn created(input: &Input<'_>, job: &JobView) -> Step {
     } else if job.unreleased() && job.generation.is_some_and(edited) {
         // The spec may be edited until the Job is on record, and what is on record then is what runs.
         delete(job)
-    } else if let Some(agent) = job.agent.as_ref().filter(|_| job.limited && job.suspended) {
-        limited(input, job, &agent.name)
+    } else if let Some(agent) = job.agent.as_ref().filter(|_| job.suspended) {
+        with_a_slot(input, job, &agent.name)
     } else {
         // Also when somebody has released it by hand: then it runs, and has to be followed.
         record::job(input, job)
     }
 }
 
-/// It was created for an Agent with a limit, by somebody who may have known more than we do, or less.
-fn limited(input: &Input<'_>, job: &JobView, agent: &str) -> Step {
+/// Somebody created it who may have known more of its Agent's limit than we do, or less; and that may be long ago.
+fn with_a_slot(input: &Input<'_>, job: &JobView, agent: &str) -> Step {
+    if let Some(refusal) = refused_to_us(input) {
+        return refused::create(input, refusal);
+    }
     match (standing(input, agent), input.lowered) {
         (Some(Standing::Held | Standing::Unlimited), _) => record::job(input, job),
         (Some(Standing::Waits(position)), _) => waits(input, agent, position),
         // Whether there is still such an Agent: who waits for one that is gone waits in vain.
         (None, None | Some(Lowered::Needs(_))) => Step::Lower,
+        (None, Some(Lowered::Ready(run))) if run.limit.is_none() && !job.limited => {
+            record::job(input, job)
+        }
         (None, Some(Lowered::Ready(_))) => Step::Claim {
             agent: agent.to_owned(),
         },
         (None, Some(_)) => delete(job),
     }
+}
+
+/// What was to be created, or looked up, in this round.
+fn refused_to_us<'a>(input: &Input<'a>) -> Option<&'a Refusal> {
+    let refusal = input.observation.refused.as_ref();
+    refusal.filter(|refusal| refusal.change.is_none())
 }
 
 /// The Job that has the name of the next one is on its way out, by somebody else's hand.

@@ -238,8 +238,7 @@ pub fn ready(input: &Input<'_>) -> Step {
     record(state, vec![event(EventType::Normal, "Resolved", message)])
 }
 
-/// What is wrong with its Pod, or None for nothing any more.
-/// If that is news.
+/// What is wrong with its Pod, or None for nothing any more, if that is news.
 pub fn problem(input: &Input<'_>, message: Option<&str>) -> Option<Step> {
     let mut state = next(input);
     state.message = message.map(cut);

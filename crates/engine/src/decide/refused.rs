@@ -14,7 +14,7 @@ use crate::{
 /// How long until it is tried again.
 pub const REFUSED_AGAIN: Duration = Duration::from_secs(30);
 
-/// The API server refused a ConfigMap or the Job.
+/// The API server refused a ConfigMap or the Job, or to look at what is needed for them.
 pub fn create(input: &Input<'_>, refusal: &Refusal) -> Step {
     let Refusal {
         what,

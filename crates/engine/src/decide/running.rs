@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kubeopencode_api::names::condition;
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
     delete, outcome, problem, record, rest, rest_for,
 };
 use crate::{
-    observe::{JobEnd, JobView, PodView},
+    observe::{ContainerState, JobEnd, JobView, PodView},
     state::{JobRecord, Reason},
 };
 
@@ -20,6 +21,9 @@ const NO_POD_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a Pod may be without a container that runs, and without a word why, before that is worth one of ours. Longer
 /// than most images take to be pulled.
 const SILENT_PATIENCE: Duration = Duration::from_mins(2);
+
+/// How long the rest of a Pod may go on after its agent, besides the grace period that its sidecars have.
+const OUTLIVE_LIMIT: Duration = Duration::from_mins(1);
 
 pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
     let pods: Vec<&PodView> = of_job(input, recorded).collect();
@@ -75,7 +79,8 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
         (None, None) if job.deleting() => wait_until_job_is_gone(input, job),
         _ if marked => stop(input, job, pod),
         (Some(pod), _) if pod.deletion.is_some() => wait_until_gone(input, pod),
-        // Its Pod ends by itself, or by the garbage collector's hand.
+        // Its Pod ends by itself, or by the garbage collector's hand; but where a finalizer holds the Job, not soon.
+        (Some(pod), _) if job.deleting() => follow(input, pod),
         _ if job.deleting() => rest(),
         _ if job.suspended => suspended(input, job, pod),
         (Some(pod), None) => follow(input, pod),
@@ -163,6 +168,62 @@ fn suspended(input: &Input<'_>, job: &JobView, pod: Option<&PodView>) -> Step {
 
 /// The Pod is there and has not ended.
 fn follow(input: &Input<'_>, pod: &PodView) -> Step {
+    if let Some(ContainerState::Terminated { finished, .. }) =
+        pod.agent.as_ref().map(|agent| &agent.state)
+    {
+        return outlived(input, pod, finished.or(pod.started));
+    }
+    let left = has_to_end(pod).map(|(since, limit)| input.left(since, limit));
+    match left {
+        Some(None) if !input.observation.confirmed => Step::Confirm,
+        Some(None) => {
+            let words = format!(
+                "its Pod {} had to end by its own deadline and has not: its node does not answer",
+                pod.name
+            );
+            record::end(input, Outcome::new(Reason::InfrastructureError, words))
+        }
+        left => start(input, pod, left.flatten()),
+    }
+}
+
+/// The kubelet ends a Pod by its deadline; when that long after its start it has not, there is no kubelet. Kubernetes does
+/// not always give a lost node up: a Pod that tolerates everything stays.
+fn has_to_end(pod: &PodView) -> Option<(Timestamp, Duration)> {
+    let allowed = u64::try_from(pod.active_deadline_seconds?).ok()?;
+    let limit = Duration::from_secs(allowed) + grace(pod) + LOST_LIMIT;
+    Some((pod.started?, limit))
+}
+
+/// The agent has ended, and something that was put beside it has not. All that was to be done is done: nobody ends a Pod
+/// whose last container runs for ever.
+fn outlived(input: &Input<'_>, pod: &PodView, finished: Option<Timestamp>) -> Step {
+    let since = finished.unwrap_or(input.now);
+    let limit = grace(pod) + OUTLIVE_LIMIT;
+    if let Some(left) = input.left(since, limit) {
+        return rest_for(left);
+    }
+    if !input.observation.confirmed {
+        return Step::Confirm;
+    }
+    if input.observation.refused.is_none()
+        && let Some(deadline) = deadline(pod)
+    {
+        return deadline;
+    }
+    match input.left(since, limit + grace(pod) + LOST_LIMIT) {
+        Some(left) => rest_for(left),
+        None => record::end(input, outcome::of_pod(pod, input)),
+    }
+}
+
+/// `terminationGracePeriodSeconds`.
+fn grace(pod: &PodView) -> Duration {
+    Duration::from_secs(u64::try_from(pod.grace_seconds).unwrap_or_default())
+}
+
+/// The agent has not ended, and may not have begun. `again`: when the Pod has to be looked at anyway.
+fn start(input: &Input<'_>, pod: &PodView, again: Option<Duration>) -> Step {
     let stalled = problem::stalled_since(pod);
     let left = |limit| stalled.map(|since| input.left(since, limit));
     let silent = left(SILENT_PATIENCE);
@@ -188,8 +249,9 @@ fn follow(input: &Input<'_>, pod: &PodView) -> Step {
         return told;
     }
     let silent = silent.filter(|_| seen.is_none());
+    let waits = [silent.flatten(), limit.flatten(), again];
     Step::Rest {
-        again: [silent, limit].into_iter().flatten().flatten().min(),
+        again: waits.into_iter().flatten().min(),
     }
 }
 
@@ -287,10 +349,13 @@ fn stop(input: &Input<'_>, job: &JobView, pod: Option<&PodView>) -> Step {
 }
 
 /// End a Pod that has not ended, and keep its logs if that is possible.
-pub fn end_pod(input: &Input<'_>, job: &JobView, pod: &PodView, since: jiff::Timestamp) -> Step {
+pub fn end_pod(input: &Input<'_>, job: &JobView, pod: &PodView, since: Timestamp) -> Step {
     let taken = pod.started.is_some();
-    // It is deleted with that; but where a finalizer holds the Job, not soon.
-    if job.suspended || job.closed || (job.deleting() && !taken) {
+    if job.deleting() && !taken {
+        // It is deleted with that; but where a finalizer holds the Job, not soon.
+        return Step::Act(vec![Action::delete_pod(pod)]);
+    }
+    if job.suspended || job.closed {
         return rest();
     }
     if taken
@@ -299,8 +364,7 @@ pub fn end_pod(input: &Input<'_>, job: &JobView, pod: &PodView, since: jiff::Tim
     {
         return deadline;
     }
-    let grace = Duration::from_secs(u64::try_from(pod.grace_seconds).unwrap_or_default());
-    match input.left(since, grace + LOST_LIMIT).filter(|_| taken) {
+    match input.left(since, grace(pod) + LOST_LIMIT).filter(|_| taken) {
         Some(left) => rest_for(left),
         // It deletes the Pod, and its logs: a cache is not believed that there are none.
         None if !input.observation.confirmed => Step::Confirm,

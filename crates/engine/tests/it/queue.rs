@@ -76,6 +76,24 @@ fn a_job_without_a_slot_is_not_recorded() {
     assert_eq!(moment.decide(), Step::Rest { again: None });
 }
 
+/// Its Job was created for an Agent that had none, by an operator that died before it was on record.
+#[test]
+fn a_limit_holds_for_a_job_that_was_created_before_it_was_set() {
+    let mut moment = Moment::new();
+    moment.create();
+    let without = std::mem::replace(&mut moment.lowered, limited().lowered);
+    assert_eq!(moment.decide(), Step::Claim { agent: "a".into() });
+    stands(&mut moment, Standing::Waits(1));
+    moment.record();
+    assert_eq!(moment.state.phase, Phase::Queued);
+    // And not where there is none.
+    let mut moment = Moment::new();
+    moment.create();
+    moment.lowered = without;
+    moment.record();
+    assert_eq!(moment.state.phase, Phase::Running);
+}
+
 /// Ten thousand in a queue cost three records each, not one for each step.
 #[test]
 fn a_place_is_written_again_when_it_is_of_another_class() {

@@ -469,6 +469,8 @@ fn nothing_limits_or_repeats_the_job_itself() {
         "it would delete the Pod"
     );
     assert_eq!(spec.backoff_limit, Some(0));
+    let policy = spec.pod_failure_policy.expect("it cannot be edited");
+    assert!(policy.rules.iter().all(|rule| rule.action == "FailJob"));
     assert_eq!(spec.suspend, Some(true));
 }
 

@@ -48,7 +48,7 @@ fn moved_on(error: &KubeError) -> bool {
 }
 
 /// Whether the API server would say the same again: forbidden, by rights or by admission, or never valid.
-fn refusal(what: String, error: &KubeError) -> Option<Refusal> {
+pub(super) fn refusal(what: String, error: &KubeError) -> Option<Refusal> {
     let KubeError::Api(status) = error else {
         return None;
     };

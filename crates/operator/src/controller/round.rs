@@ -6,19 +6,33 @@ use kube::{Resource as _, ResourceExt as _};
 use kubeopencode_engine::{
     decide::{Event, Input, Step, decide, job_name},
     lower::FrontEnd,
+    observe::{Refusal, RefusalKind},
     run::Owner,
     state::{Reason, RunState},
 };
 use tracing::{Instrument as _, Span, debug, field, info, info_span};
 
-use super::{Controller, Owning, waiter};
-use crate::{error::RoundError, memory::Unanswered};
+use super::{Controller, Owning, act, waiter};
+use crate::{
+    error::{LookUpError, RoundError},
+    memory::Unanswered,
+};
 
 /// Steps of one round. A whole life takes about ten, and most of them lie in other rounds.
 const STEPS: usize = 32;
 
 /// How long until what no watch shows is looked at again.
 const UNWATCHED_AGAIN: Duration = Duration::from_secs(30);
+
+/// What this operator may not read, it would ask for again and again, and nobody would know.
+fn not_to_be_read(error: LookUpError) -> Result<Refusal, LookUpError> {
+    let refusal = match &error {
+        LookUpError::Get { reference, source } => act::refusal(reference.to_string(), source),
+        LookUpError::NoAnswer { .. } | LookUpError::Endless => None,
+    };
+    let forbidden = refusal.filter(|refusal| refusal.kind == RefusalKind::Forbidden);
+    forbidden.ok_or(error)
+}
 
 impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     /// Observe, decide, act, until the engine rests. Returns when to look again without an event.
@@ -70,7 +84,10 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             let step = decide(&input);
             debug!(?step);
             match step {
-                Step::Lower => lowered = Some(self.look_up(&object).await?),
+                Step::Lower => match self.look_up(&object).await {
+                    Ok(known) => lowered = Some(known),
+                    Err(error) => observation.refused = Some(not_to_be_read(error)?),
+                },
                 Step::Confirm => {
                     let refused = observation.refused.take();
                     observation = self.confirm(&owner, &state).await?;

@@ -11,7 +11,7 @@ use kubeopencode_api::v1alpha1::TaskPhase;
 use kubeopencode_engine::observe::JobView;
 
 use super::{
-    faults::Faults,
+    faults::{Fault, Faults},
     kubelet::Play,
     life::phase,
     time::virtual_time,
@@ -187,5 +187,60 @@ async fn the_registry_is_away_for_a_while() {
 async fn no_node_fits_for_half_an_hour() {
     let world = world(Play::Unscheduled).await;
     shows(&world, "no node takes the Pod for half an hour").await;
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_beside_the_agent_does_not_end() {
+    let world = world(Play::Outlives).await;
+    shows(
+        &world,
+        "a container that somebody's webhook has put into its Pod runs on after the agent",
+    )
+    .await;
+    world.end().await;
+}
+
+/// Of a Pod that tolerates everything, which Kubernetes leaves where it is.
+#[tokio::test(start_paused = true)]
+async fn its_node_does_not_answer_and_nobody_takes_its_pod_away() {
+    let mut world = World::new(Play::Works).await;
+    world.guard = Duration::from_hours(24);
+    world.operate_with(&Faults::none(), &virtual_time());
+    world.create(AGENT).await;
+    world
+        .create(&TASK.replace("Do it.", "Do it., timeout: 30m"))
+        .await;
+    let job = world.job_of("it").await;
+    world.pod_of(&job, |pod| phase(pod) == "Running").await;
+    world.kubelet.now(Play::Lost);
+    shows(
+        &world,
+        "its node does not answer any more, and its Pod stays because it tolerates that; it has a timeout",
+    )
+    .await;
+    world.end().await;
+}
+
+/// As where a Role lacks something, or a webhook decides about reading.
+#[tokio::test(start_paused = true)]
+async fn the_operator_may_not_read_its_agent() {
+    let mut world = World::new(Play::Ends(0)).await;
+    world.guard = Duration::from_hours(24);
+    let faults = Faults::timed(|_, call| {
+        if call.verb == "get" && call.resource == "agents" {
+            Fault::Forbidden
+        } else {
+            Fault::None
+        }
+    });
+    world.operate_with(&faults, &virtual_time());
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    shows(
+        &world,
+        "the operator may not read its Agent for half an hour",
+    )
+    .await;
     world.end().await;
 }

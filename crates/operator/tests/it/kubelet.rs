@@ -6,7 +6,10 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use k8s_openapi::{
+    api::core::v1::{Pod, PodStatus},
+    jiff::Timestamp,
+};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
@@ -37,6 +40,8 @@ pub enum Play {
     Ends(i32),
     /// Its agent ends with 0, and with this termination message.
     Says(&'static str),
+    /// Its agent ends with 0, and a container that somebody has put beside it does not.
+    Outlives,
 }
 
 /// The stand-in. Cloning gives another handle of the same.
@@ -157,7 +162,8 @@ impl Kubelet {
                 })
             }),
             _ if taken && told_to_end => {
-                let agent = (phase == "Running").then(|| ended(143, "Error", now));
+                let agent = agent_ended(&status)
+                    .or_else(|| (phase == "Running").then(|| ended(143, "Error", now)));
                 Some(json!({
                     "phase": "Failed", "reason": "DeadlineExceeded",
                     "message": "Pod was active on the node longer than the specified deadline",
@@ -186,7 +192,7 @@ impl Kubelet {
                     "terminated": {"exitCode": 1, "reason": "Error", "message": message, "finishedAt": now},
                 }))],
             })),
-            Play::Works | Play::Ends(_) | Play::Says(_) if phase != "Running" => {
+            Play::Works | Play::Ends(_) | Play::Says(_) | Play::Outlives if phase != "Running" => {
                 self.count(pod);
                 let agent = container("agent", &json!({"running": {"startedAt": now}}));
                 Some(json!({"phase": "Running", "startTime": now, "containerStatuses": [agent]}))
@@ -200,6 +206,13 @@ impl Kubelet {
                 agent["state"]["terminated"]["message"] = json!(message);
                 Some(json!({"phase": "Succeeded", "containerStatuses": [agent]}))
             }
+            Play::Outlives => agent_ended(&status).is_none().then(|| {
+                let mut agent = ended(0, "Completed", now);
+                let report = json!({"exitCode": 0, "toldToEnd": false}).to_string();
+                agent["state"]["terminated"]["message"] = json!(report);
+                let proxy = container("proxy", &json!({"running": {"startedAt": now}}));
+                json!({"phase": "Running", "containerStatuses": [agent, proxy]})
+            }),
             Play::Ends(code) => {
                 Some(json!({"phase": "Failed", "containerStatuses": [ended(code, "Error", now)]}))
             }
@@ -214,6 +227,14 @@ impl Kubelet {
             .or_default()
             .insert(pod.uid().unwrap());
     }
+}
+
+/// The agent's status, once it has ended.
+fn agent_ended(status: &PodStatus) -> Option<Value> {
+    let mut containers = status.container_statuses.iter().flatten();
+    let agent = containers.find(|container| container.name == "agent")?;
+    agent.state.as_ref()?.terminated.as_ref()?;
+    serde_json::to_value(agent).ok()
 }
 
 fn ended(code: i32, reason: &str, now: Timestamp) -> Value {

@@ -39,6 +39,8 @@ struct Fate {
     exit: (i32, &'static str),
     /// How long the agent takes to end when it is asked to.
     obeys: Duration,
+    /// Something that was put beside the agent does not end with it.
+    outlived: bool,
 }
 
 /// What ends a container before it ends by itself.
@@ -92,6 +94,7 @@ impl Fate {
                 (139, "Error"),
             ]),
             obeys: dice.millis(10..60_000),
+            outlived: dice.chance(50),
         }
     }
 }
@@ -307,6 +310,9 @@ impl Life {
                 self.agent_ended(code);
                 let phase = if code == 0 { "Succeeded" } else { "Failed" };
                 let ended = self.terminated(AGENT, code, reason);
+                if self.fate.outlived {
+                    return self.is_outlived(ended, code).await;
+                }
                 self.finish(phase, json!({"containerStatuses": [ended]}))
                     .await;
             }
@@ -317,6 +323,27 @@ impl Life {
                 self.end_early(told, Some(code)).await;
             }
         }
+    }
+
+    /// The Pod runs on, until it is told to end.
+    async fn is_outlived(&mut self, mut agent: Value, code: i32) {
+        let report = Report {
+            exit_code: Some(code),
+            told_to_end: Some(false),
+            ..Report::default()
+        };
+        agent["state"]["terminated"]["message"] =
+            json!(serde_json::to_string(&report).unwrap_or_default());
+        self.write(json!({"phase": "Running", "containerStatuses": [agent]}))
+            .await;
+        let mut change = json!({"containerStatuses": [agent]});
+        match self.while_not_told(sleep(FOR_EVER)).await {
+            Err(Told::Gone) => return,
+            Err(Told::Deadline) => change["reason"] = json!("DeadlineExceeded"),
+            Err(Told::Evicted) => change["reason"] = json!("Evicted"),
+            Err(Told::Deleted) | Ok(()) => {}
+        }
+        self.finish("Failed", change).await;
     }
 
     fn agent_ended(&self, code: i32) {
