@@ -28,6 +28,21 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     let cluster = Cluster::of_environment();
     for kubectl in kubectls() {
+        let has_node = cluster.as_ref().is_some_and(|cluster| {
+            let answer = cluster.runs_pods(&kubectl);
+            answer.expect("the cluster of KUBEOPENCODE_TEST_CLUSTER has nodes or not")
+        });
+        assert!(
+            cluster.is_none() || has_node || !is_required("node"),
+            "the cluster of KUBEOPENCODE_TEST_CLUSTER has no node"
+        );
+        let stays = kubectl.clone();
+        trials.push(Trial::test(
+            format!("what is somebody else's stays with {}", version(&kubectl)),
+            move || {
+                somebody_elses_stays(&stays).map_err(|error| Failed::from(format!("{error:#}")))
+            },
+        ));
         for path in &sessions {
             let name = format!(
                 "{} with {}",
@@ -36,7 +51,7 @@ fn main() -> ExitCode {
             );
             let failed = |error| Failed::from(format!("{error:#}"));
             if let Some(cluster) = cluster.clone().filter(|_| !says(path, "local")) {
-                let left_out = says(path, "pods") && !cluster.runs_pods(&kubectl);
+                let left_out = says(path, "pods") && !has_node;
                 let (kubectl, path) = (kubectl.clone(), path.clone());
                 let both = Trial::test(format!("{name}, there and here"), move || {
                     compare(&kubectl, &path, &cluster).map_err(failed)
@@ -67,10 +82,8 @@ fn kubectls() -> Vec<PathBuf> {
             .collect(),
     };
     if found.is_empty() {
-        let required = std::env::var("KUBEOPENCODE_TEST_REQUIRE")
-            .is_ok_and(|list| list.split(',').any(|item| item == "kubectl"));
         assert!(
-            !required,
+            !is_required("kubectl"),
             "no kubectl: neither on PATH nor in KUBEOPENCODE_TEST_KUBECTL"
         );
         eprintln!(
@@ -78,6 +91,12 @@ fn kubectls() -> Vec<PathBuf> {
         );
     }
     found
+}
+
+/// Whether the environment requires this of the machine, so that nothing may be left out for want of it.
+fn is_required(what: &str) -> bool {
+    std::env::var("KUBEOPENCODE_TEST_REQUIRE")
+        .is_ok_and(|list| list.split(',').any(|item| item == what))
 }
 
 fn version(kubectl: &Path) -> String {
@@ -112,6 +131,31 @@ fn run_here(kubectl: &Path, path: &Path) -> Result<Vec<String>> {
     let folder = tempfile::tempdir()?;
     let local = Local::start(&folder.path().join("data"))?;
     run(kubectl, path, local.kubeconfig(), folder.path())
+}
+
+/// A cluster with a namespace that a session would delete at its end is refused, and keeps it. Shown on a local one.
+fn somebody_elses_stays(kubectl: &Path) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let local = Local::start(&folder.path().join("data"))?;
+    let kubectl_there = |arguments: &str| {
+        let mut command = Command::new(kubectl);
+        command.args(arguments.split(' '));
+        command.env("KUBECONFIG", local.kubeconfig()).output()
+    };
+    for namespace in ["kubeopencode-system", "session-hello"] {
+        kubectl_there(&format!("create namespace {namespace}"))?;
+        let cluster = Cluster::of(local.kubeconfig());
+        let session = Session::begin(&cluster, kubectl, Path::new("hello.txt"), folder.path());
+        let error = session.err().context("the session begins")?.to_string();
+        ensure!(error.contains(namespace), "{error}");
+        let there = kubectl_there(&format!(
+            "get namespace {namespace} -o jsonpath={{.status.phase}}"
+        ))?;
+        let phase = String::from_utf8_lossy(&there.stdout).into_owned();
+        ensure!(phase == "Active", "{namespace} is {phase:?}");
+        kubectl_there(&format!("delete namespace {namespace} --wait"))?;
+    }
+    Ok(())
 }
 
 /// Runs a session on both clusters; each command must print the same.

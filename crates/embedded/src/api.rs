@@ -25,6 +25,7 @@ use crate::table::IncludeObject;
 mod accept;
 mod admission;
 mod auth;
+mod binding;
 mod body;
 mod create;
 mod definitions;

@@ -50,7 +50,7 @@ pub(crate) struct TroubleArgs {
     /// How often the leading operator is killed
     #[arg(long, value_name = "N", default_value_t = 16)]
     kills: usize,
-    /// How many Tasks there are while it is killed
+    /// How many Tasks are created in all, as many before each of the kills, while those from before run or have ended
     #[arg(long, value_name = "N", default_value_t = 200)]
     tasks: usize,
     /// How long an operator is without network. Before 2 minutes are over, the kernel may still send what the operator

@@ -101,7 +101,11 @@ fn main() -> ExitCode {
             })
         })
         .collect();
-    let trials = trials.into_iter().chain(documents).chain([failures]);
+    let form = Trial::test("logs are followed or compared", || {
+        scenario::logs_are_followed_or_compared().map_err(|error| Failed::from(error.to_string()))
+    });
+    let trials = trials.into_iter().chain(documents);
+    let trials = trials.chain([failures, form]);
     let trials = trials.collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(cluster);

@@ -23,7 +23,7 @@ use crate::{
     matching::difference,
     model::{Model, Turn},
     repositories::Repositories,
-    scenario::{self, Ends, Logs, ObjectName, Scenario, Step},
+    scenario::{self, Ends, Logs, Look, ObjectName, Scenario, Step},
 };
 
 /// How long anything may take before the scenario is given up. A guard, not a measure: everything waits for events.
@@ -227,18 +227,35 @@ impl Stage {
                 Ok(())
             }
             Step::Left { task, job, logs } => self.left(task, *job, *logs).await,
-            Step::NoPod(task) => {
-                let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-                let found = pods.list(&ListParams::default()).await?;
-                let of_task: Vec<String> = found
-                    .iter()
-                    .filter(|pod| pod.name_any().starts_with(&format!("{task}-")))
-                    .map(kube::ResourceExt::name_any)
-                    .collect();
-                ensure!(of_task.is_empty(), "there is {of_task:?}");
-                Ok(())
-            }
+            Step::NoPod(task) => self.no_pod(task).await,
         }
+    }
+
+    /// Looks for Pods of a Task, and at what the Job controller has said of those that are gone.
+    async fn no_pod(&self, task: &str) -> Result<()> {
+        let of_task = format!("{task}-");
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let found = pods.list(&ListParams::default()).await?;
+        let there: Vec<String> = found
+            .iter()
+            .map(kube::ResourceExt::name_any)
+            .filter(|name| name.starts_with(&of_task))
+            .collect();
+        ensure!(there.is_empty(), "there is {there:?}");
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let created =
+            ListParams::default().fields("involvedObject.kind=Job,reason=SuccessfulCreate");
+        let found = events.list(&created).await?;
+        let told: Vec<_> = found
+            .iter()
+            .filter(|event| {
+                let job = event.involved_object.name.as_deref();
+                job.is_some_and(|name| name.starts_with(&of_task))
+            })
+            .map(|event| &event.message)
+            .collect();
+        ensure!(told.is_empty(), "there was one: {told:?}");
+        Ok(())
     }
 
     /// The API and name of the object that a manifest speaks of.
@@ -427,47 +444,48 @@ impl Stage {
                 propagation: None,
             })
             .await?;
-        for object in api.list(&ListParams::default()).await?.items {
-            self.gone(&api, &object.name_any()).await?;
+        // Until a list is empty: what goes may have been followed by another.
+        loop {
+            let found = api.list(&ListParams::default()).await?.items;
+            if found.is_empty() {
+                return Ok(());
+            }
+            for object in found {
+                self.gone(&api, &object.name_any()).await?;
+            }
         }
-        Ok(())
     }
 
     async fn logs(&self, logs: &Logs) -> Result<()> {
         let pod = self.pod_of(&self.job_of(&logs.task).await?).await?;
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let container = logs.container.clone().unwrap_or_else(|| "agent".to_owned());
-        if let Some(wanted) = &logs.follow {
-            let follow = LogParams {
-                container: Some(container),
-                follow: true,
-                ..Default::default()
-            };
-            let mut lines = pods.log_stream(&pod, &follow).await?.lines();
-            while let Some(line) = lines.try_next().await? {
-                if line.contains(wanted.as_str()) {
-                    return Ok(());
+        let options = LogParams {
+            container: Some(container),
+            follow: matches!(logs.look, Look::Follow(_)),
+            ..Default::default()
+        };
+        let (has, lacks) = match &logs.look {
+            Look::Follow(wanted) => {
+                let mut lines = pods.log_stream(&pod, &options).await?.lines();
+                while let Some(line) = lines.try_next().await? {
+                    if line.contains(wanted.as_str()) {
+                        return Ok(());
+                    }
                 }
+                bail!("the logs ended without {wanted:?}");
             }
-            bail!("the logs ended without {wanted:?}");
-        }
-        let text = pods
-            .logs(
-                &pod,
-                &LogParams {
-                    container: Some(container),
-                    ..Default::default()
-                },
-            )
-            .await?;
+            Look::Now { has, lacks } => (has, lacks),
+        };
+        let text = pods.logs(&pod, &options).await?;
         let mut rest = text.as_str();
-        for part in &logs.has {
+        for part in has {
             let at = rest.find(part.as_str()).with_context(|| {
                 format!("{part:?} is not in the logs, or not in this order:\n{text}")
             })?;
             rest = &rest[at + part.len()..];
         }
-        for part in &logs.lacks {
+        for part in lacks {
             ensure!(
                 !text.contains(part.as_str()),
                 "{part:?} is in the logs:\n{text}"

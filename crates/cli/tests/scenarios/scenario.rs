@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -180,7 +180,7 @@ pub enum Step {
         /// How many, of its last attempt.
         made: usize,
     },
-    /// A Task never had a Pod.
+    /// A Task has no Pod, and by the word of the Job controller's Events never had one.
     NoPod(String),
     /// Wait until this is what there is of a Task that has ended: its Job, and whose logs can be read.
     Left {
@@ -191,7 +191,7 @@ pub enum Step {
         /// `agent`, `init` or `none`.
         logs: row::Logs,
     },
-    /// Wait until the namespace has no objects of these kinds.
+    /// Wait until the namespace has no objects of these kinds, one kind after the other.
     Empty(Vec<String>),
 }
 
@@ -226,24 +226,67 @@ pub struct Ends {
     pub status: Option<Value>,
 }
 
-/// What the logs have to contain.
+/// What the logs have to contain: to be followed, or as they are now.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(try_from = "LogsForm")]
 pub struct Logs {
     /// The Task.
     pub task: String,
     /// The container; default `agent`.
-    #[serde(default)]
     pub container: Option<String>,
-    /// Follow them until this text is there.
+    /// How they are looked at.
+    pub look: Look,
+}
+
+/// How logs are looked at.
+#[derive(Debug)]
+pub enum Look {
+    /// Until this text is there.
+    Follow(String),
+    /// As they are now.
+    Now {
+        /// Texts that are in them, in this order.
+        has: Vec<String>,
+        /// Texts that are not.
+        lacks: Vec<String>,
+    },
+}
+
+/// `logs` as a scenario writes it: `follow`, or `has` and `lacks`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct LogsForm {
+    task: String,
+    container: Option<String>,
+    follow: Option<String>,
     #[serde(default)]
-    pub follow: Option<String>,
-    /// Texts that are in them, in this order.
+    has: Vec<String>,
     #[serde(default)]
-    pub has: Vec<String>,
-    /// Texts that are not.
-    #[serde(default)]
-    pub lacks: Vec<String>,
+    lacks: Vec<String>,
+}
+
+impl TryFrom<LogsForm> for Logs {
+    type Error = &'static str;
+
+    fn try_from(form: LogsForm) -> Result<Self, Self::Error> {
+        let now = !form.has.is_empty() || !form.lacks.is_empty();
+        let look = match form.follow {
+            Some(_) if now => {
+                return Err("`follow` ends at its text: `has` and `lacks` are for another step");
+            }
+            None if !now => return Err("`logs` looks for nothing: `follow`, `has` or `lacks`"),
+            Some(text) => Look::Follow(text),
+            None => Look::Now {
+                has: form.has,
+                lacks: form.lacks,
+            },
+        };
+        Ok(Self {
+            task: form.task,
+            container: form.container,
+            look,
+        })
+    }
 }
 
 /// The name of the test: the file's name.
@@ -271,6 +314,29 @@ pub fn elsewhere(path: &Path, kind: Kind) -> bool {
     scenario.only.is_some_and(|only| only.cluster != kind)
         || (kind == Kind::Embedded && scenario.needs.iter().any(missing))
         || (scenario.repositories.iter().any(over_ssh) && !Sshd::is_there() && !is_required("sshd"))
+}
+
+/// A step that would not do all that it says is refused.
+pub fn logs_are_followed_or_compared() -> Result<()> {
+    let with = |logs: &str| {
+        let text = format!("title: it\nsteps:\n  - logs: {{task: it{logs}}}\n");
+        parse(&text, Path::new("it.yaml"))
+    };
+    for good in [", follow: a", ", has: [a]", ", lacks: [a]"] {
+        with(good)?;
+    }
+    for (wrong, why) in [
+        (", follow: a, has: [b]", "for another step"),
+        (", follow: a, lacks: [b]", "for another step"),
+        ("", "looks for nothing"),
+    ] {
+        let error = with(wrong)
+            .err()
+            .with_context(|| format!("it is taken: {wrong}"))?;
+        let error = format!("{error:#}");
+        ensure!(error.contains(why), "{wrong}: {error}");
+    }
+    Ok(())
 }
 
 /// Reads a scenario, with `${…}` replaced.

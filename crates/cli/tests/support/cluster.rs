@@ -3,14 +3,17 @@
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::LazyLock,
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use regex::Regex;
 
 /// Where documents want their objects; a session may make it.
 const SYSTEM_NAMESPACE: &str = "kubeopencode-system";
+
+/// Each session has an operator for all namespaces, and may make [`SYSTEM_NAMESPACE`]: one after the other.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// What differs between two runs of one command, and what stands for it.
 static VARIABLE: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
@@ -65,9 +68,18 @@ impl Cluster {
         Some(Self { kubeconfig })
     }
 
+    /// The one of this kubeconfig.
+    pub fn of(kubeconfig: &Path) -> Self {
+        Self {
+            kubeconfig: kubeconfig.to_owned(),
+        }
+    }
+
     /// Whether it has a node.
-    pub fn runs_pods(&self, kubectl: &Path) -> bool {
-        ask(kubectl, &self.kubeconfig, "get nodes -o name").is_ok_and(|names| !names.is_empty())
+    pub fn runs_pods(&self, kubectl: &Path) -> Result<bool> {
+        let nodes = ask(kubectl, &self.kubeconfig, "get nodes -o name")
+            .context("asking the cluster of KUBEOPENCODE_TEST_CLUSTER for its nodes")?;
+        Ok(!nodes.is_empty())
     }
 }
 
@@ -90,21 +102,25 @@ pub struct Session {
     kubeconfig: PathBuf,
     namespace: String,
     operator: Child,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Session {
-    /// Prepares the cluster for the session of a file.
+    /// Prepares the cluster for the session of a file. What is there is somebody else's, and stays as it is.
     pub fn begin(cluster: &Cluster, kubectl: &Path, path: &Path, folder: &Path) -> Result<Self> {
+        let turn = ONE_AT_A_TIME.lock();
+        let turn = turn.unwrap_or_else(PoisonError::into_inner);
         let kubeconfig = folder.join("kubeconfig");
         std::fs::copy(&cluster.kubeconfig, &kubeconfig)?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let namespace = format!("session-{stem}");
+        nobody_has(kubectl, &kubeconfig, [&namespace, SYSTEM_NAMESPACE])?;
         let program = env!("CARGO_BIN_EXE_kubeopencode");
         let definitions = folder.join("definitions.yaml");
         let output = Command::new(program).arg("crds").output()?;
         std::fs::write(&definitions, output.stdout)?;
-        let apply = format!(
-            "apply --server-side --force-conflicts -f {}",
-            definitions.display()
-        );
+        // Without force: other definitions of somebody else are a conflict, not ours to change.
+        let apply = format!("apply --server-side -f {}", definitions.display());
         ask(kubectl, &kubeconfig, &apply)?;
         ask(
             kubectl,
@@ -112,8 +128,11 @@ impl Session {
             // Not `condition=`: kubectl takes a definition that has no conditions yet for a fault.
             "wait --for=jsonpath={.status.conditions[?(@.type==\"Established\")].status}=True crd --all --timeout=60s",
         )?;
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let namespace = format!("session-{stem}");
+        ask(
+            kubectl,
+            &kubeconfig,
+            &format!("create namespace {namespace}"),
+        )?;
         let operator = Command::new(program)
             .args(["controller", "--leader-elect=false", "--listen=off"])
             .args(["opencode", "agent", "system"].map(|image| {
@@ -135,9 +154,8 @@ impl Session {
             kubeconfig,
             namespace,
             operator,
+            _turn: turn,
         };
-        session.clear();
-        session.ask(&format!("create namespace {}", session.namespace))?;
         let account = format!(
             "wait --for=create serviceaccount/default -n {}",
             session.namespace
@@ -176,11 +194,25 @@ impl Session {
         lines.join("\n")
     }
 
+    /// Ends what the session has made: before it neither namespace was there.
     fn clear(&self) {
         let gone = "delete namespace --ignore-not-found --wait";
         // A namespace that does not go is seen by the session that wants it next.
         let _ = self.ask(&format!("{gone} {} {SYSTEM_NAMESPACE}", self.namespace));
     }
+}
+
+/// Refuses a cluster that has one of these namespaces: a session ends with their deletion.
+fn nobody_has(kubectl: &Path, kubeconfig: &Path, namespaces: [&str; 2]) -> Result<()> {
+    for namespace in namespaces {
+        let get = format!("get namespace {namespace} --ignore-not-found -o name");
+        ensure!(
+            ask(kubectl, kubeconfig, &get)?.is_empty(),
+            "the cluster has a namespace {namespace}, which this session would make and delete. \
+             Take another cluster; if it is left of an earlier run: kubectl delete namespace {namespace}"
+        );
+    }
+    Ok(())
 }
 
 impl Drop for Session {

@@ -1,65 +1,23 @@
-//! Subresources of Pods: binding, eviction and logs.
+//! Subresources of Pods: eviction and logs.
 
 use futures::TryStreamExt;
 use http::Response;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::Call;
 use super::body::{Body, full, stream};
 use super::query::{DeleteOptions, Query};
 use super::respond::{json as json_response, response};
-use super::{Call, broken};
 use crate::logs::{LogError, LogOptions};
 use crate::status::{Cause, Failure};
-use crate::store::{Expect, StoreError, Write};
 
-fn created() -> Value {
+/// The answer to a binding and an eviction.
+pub(super) fn created() -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
 }
 
 impl Call {
-    /// Puts a Pod on a node.
-    pub(super) async fn bind(self) -> Result<Response<Body>, Failure> {
-        let binding = self.document()?.value;
-        let node = binding["target"]["name"].as_str().unwrap_or_default();
-        if node.is_empty() {
-            let cause = Cause::required("target.name", "");
-            return Err(Failure::invalid("", "Binding", self.name(), vec![cause]));
-        }
-        let key = self.key(self.name());
-        loop {
-            let current = self.api.store.get(&key).ok_or_else(|| self.not_found())?;
-            let mut pod = current.value.clone();
-            let there = pod["spec"]["nodeName"].as_str().unwrap_or_default();
-            if !there.is_empty() {
-                let why = format!(
-                    "pod {} is already assigned to node \"{there}\"",
-                    self.name()
-                );
-                return Err(Failure::conflict("", "pods/binding", self.name(), &why));
-            }
-            if pod["metadata"]["deletionTimestamp"].is_string() {
-                let why = format!(
-                    "pod {} is being deleted, cannot be assigned to a host",
-                    self.name()
-                );
-                return Err(Failure::conflict("", "pods/binding", self.name(), &why));
-            }
-            pod["spec"]["nodeName"] = node.into();
-            schedule(&mut pod, &self.api.now());
-            let write = Write::Put {
-                key: key.clone(),
-                expect: Expect::Revision(current.revision),
-                value: pod,
-            };
-            match self.api.store.write(write).await {
-                Ok(_) => return Ok(json_response(201, &created())),
-                Err(StoreError::Conflict(_)) => {}
-                Err(error) => return Err(broken(&error)),
-            }
-        }
-    }
-
     /// Deletes a Pod as `delete` would; no disruption budget is known here.
     pub(super) async fn evict(self) -> Result<Response<Body>, Failure> {
         let eviction = self.document()?.value;
@@ -135,23 +93,6 @@ impl Call {
 
 fn node(pod: &Value) -> &str {
     pod["spec"]["nodeName"].as_str().unwrap_or_default()
-}
-
-/// The condition that a scheduler's binding leaves.
-fn schedule(pod: &mut Value, time: &str) {
-    let condition = json!({
-        "type": "PodScheduled",
-        "status": "True",
-        "lastProbeTime": null,
-        "lastTransitionTime": time,
-    });
-    let mut conditions: Vec<Value> = pod["status"]["conditions"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    conditions.retain(|condition| condition["type"] != "PodScheduled");
-    conditions.push(condition);
-    pod["status"]["conditions"] = conditions.into();
 }
 
 fn containers(pod: &Value) -> impl Iterator<Item = &str> {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::{schema::path, status::Cause};
 
 mod check;
+mod gates;
 
 pub(super) use check::{check_spec, check_template_spec};
 
@@ -232,6 +233,9 @@ fn tolerate(spec: &mut Map<String, Value>) {
 /// The status of a new Pod.
 pub(super) fn prepare_create(pod: &mut Value) {
     pod["status"] = json!({"phase": "Pending", "qosClass": qos_class(&pod["spec"])});
+    if let Some(condition) = gates::condition(pod) {
+        pod["status"]["conditions"] = json!([condition]);
+    }
 }
 
 /// A Pod changed through the main resource.
@@ -317,6 +321,7 @@ pub(super) fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
             }
         }
     }
+    gates::check_update(spec, before, causes);
     if without_mutable(spec) != without_mutable(before) {
         causes.push(Cause::forbidden("spec", WHY));
     }
@@ -328,6 +333,7 @@ fn without_mutable(spec: &Value) -> Value {
     if let Some(map) = spec.as_object_mut() {
         map.remove("activeDeadlineSeconds");
         map.remove("tolerations");
+        map.remove("schedulingGates");
     }
     for list in ["containers", "initContainers"] {
         let containers = spec.get_mut(list).and_then(Value::as_array_mut);

@@ -27,7 +27,8 @@ impl Kubelet {
         status: &Value,
     ) -> Option<(LogWriter, Vec<String>)> {
         let path = format!("/api/v1/namespaces/rec/pods/{pod}");
-        let binding = json!({"target": {"kind": "Node", "name": "node-1"}});
+        let binding =
+            json!({"metadata": {"name": pod}, "target": {"kind": "Node", "name": "node-1"}});
         self.send(
             "kube-scheduler",
             "POST",
