@@ -67,6 +67,13 @@ pub(super) fn begin(
     command: &[OsString],
     settings: &Settings,
 ) -> Result<(Begun, Option<GitPush>), NotStarted> {
+    if let Some(variable) = settings.unreadable {
+        // Without what it says, a limit would not be held, or a secret be told.
+        let text = format!(
+            "{variable} cannot be read: the operator and the system image are of different versions; use those of one release"
+        );
+        return Err(NotStarted::new(NOT_EXECUTABLE, text));
+    }
     let signals = listen().map_err(|error| cannot_start(command, &error))?;
     let git_push = settings
         .push_socket
