@@ -470,7 +470,7 @@ fn a_command_that_only_names_an_agent_is_run_with_a_warning() {
 }
 
 /// The manifests that the design document prints, except those that clone from the network or need Secrets. What they
-/// call OpenCode is a program that does nothing.
+/// call OpenCode is a program that does nothing, and does not say that it did.
 #[test]
 fn manifests_of_the_document_run() {
     if !can_run_pods("run -f with the manifests of the document") {
@@ -500,9 +500,13 @@ fn manifests_of_the_document_run() {
             .env("PATH", search)
             .output()
             .expect("the binary starts");
-        let outcome = Outcome::of(&output).expect_code(0);
+        let outcome = Outcome::of(&output);
+        let is_silent = outcome.code == Some(1)
+            && outcome
+                .stderr
+                .contains("(AgentUnfinished): the agent ended with exit code 0, and stopped before it told anything of its work");
         assert!(
-            outcome.stderr.contains("Succeeded"),
+            is_silent || (outcome.code == Some(0) && outcome.stderr.contains("Succeeded")),
             "{}: {}",
             path.display(),
             outcome.stderr

@@ -122,6 +122,10 @@ fn start(command: &[OsString], settings: &Settings) -> io::Result<(Pid, Option<H
     let heard = settings
         .profile
         .filter(|_| !rustix::termios::isatty(rustix::stdio::stdout()));
+    let words = command
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned());
+    let words: Vec<String> = words.collect();
     let mut command = Command::new(program);
     command.args(arguments).process_group(0);
     for ours in [
@@ -136,7 +140,7 @@ fn start(command: &[OsString], settings: &Settings) -> io::Result<(Pid, Option<H
         command.env_remove(ours);
     }
     let hearing = heard
-        .map(|profile| Hearing::begin(profile, &settings.limits))
+        .map(|profile| Hearing::begin(profile, &words, &settings.limits))
         .transpose()?
         .map(|(hearing, stdout)| {
             command.stdout(stdout);
