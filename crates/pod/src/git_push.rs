@@ -6,13 +6,10 @@
 //! and a bundle of what could not be pushed.
 //!
 //! Nothing that the agent wrote is run or believed. Who asks is settled before there is an agent: the first to connect is
-//! `supervise`, and there is no second. What is pushed and where to is in the plan. The checkout is read by [`left`] and
-//! never entered by a git that would read its configuration; see [`own`].
+//! `supervise`, and there is no second. What is pushed and where to is in the plan. The checkout is
+//! never entered by a git that would read its configuration; see [`work`](crate::work).
 
-mod left;
 mod one;
-mod own;
-mod uncommitted;
 
 use std::{
     fs,

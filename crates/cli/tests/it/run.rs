@@ -106,28 +106,6 @@ fn what_an_agent_tells_of_its_work_is_readable_and_said_at_the_end() {
 }
 
 #[test]
-fn work_that_is_not_committed_is_said_to_be_lost() {
-    if !can_run_pods("run --repo") {
-        return;
-    }
-    let sandbox = Sandbox::new();
-    sandbox.repository("repo");
-    let arguments = [
-        "run",
-        "Do it",
-        "--repo",
-        "repo",
-        "--command",
-        "echo changed > README.md",
-    ];
-    let said = sandbox.run(&arguments).expect_code(0).stderr;
-    assert!(
-        said.contains("is lost") && said.contains("`--keep`"),
-        "{said}"
-    );
-}
-
-#[test]
 fn commits_come_back_as_a_branch_and_nothing_else_is_touched() {
     if !can_run_pods("run --repo") {
         return;
@@ -222,7 +200,7 @@ fn commits_that_cannot_be_brought_back_stay_and_that_is_said() {
     let outcome = sandbox
         .run(&["run", "-f", "it.yaml", "-o", "json"])
         .expect_code(0);
-    let warning = "warning: the new commits of /workspace/repo could not be brought back to ";
+    let warning = "warning: the agent's work in /workspace/repo could not be brought back to ";
     assert!(outcome.stderr.contains(warning), "{}", outcome.stderr);
     assert_eq!(
         git(&repository, &["branch", "--format=%(refname:short)"]),

@@ -12,7 +12,7 @@ use kubeopencode_engine::handover::{
     PUSH_DIR, PUSH_KEPT, PlannedCheckout, PlannedPush, PushReport, PushState,
 };
 
-use super::{Stop, Time, left, own::Own, uncommitted};
+use super::{Stop, Time};
 use crate::{
     git::{
         Access, Failure, Kind, Purpose, Running, address,
@@ -20,6 +20,7 @@ use crate::{
     },
     run::{End, Output},
     say,
+    work::{self, Checkout, TakeError, What},
 };
 
 /// Pauses before trying once more what may pass by itself.
@@ -52,10 +53,8 @@ enum NotPushed {
 
 /// What is to be pushed.
 struct Work {
-    own: Own,
+    work: work::Work,
     commit: String,
-    /// Goes away with everything in it.
-    _directory: tempfile::TempDir,
 }
 
 impl One<'_> {
@@ -114,39 +113,33 @@ impl One<'_> {
 
     /// Takes over what the agent left. `None`: nothing that the remote does not have.
     fn prepare(&self) -> Result<Option<Work>, String> {
-        let checkout = Path::new(&self.planned.path);
-        let left = left::look(checkout).map_err(|error| error.to_string())?;
-        if left.head.len() != self.base.len() {
-            return Err("its objects are named in another way than they were".to_owned());
-        }
-        let directory = tempfile::Builder::new()
-            .prefix(".work-")
-            .tempdir_in(self.push_dir)
-            .map_err(|error| format!("there is no place to work in: {error}"))?;
         let words = |failure: Failure| match failure.kind {
             Kind::TimedOut => "there was no time left".to_owned(),
             _ => failure.to_string(),
         };
         let local = self.local(self.time.before_keeping()).map_err(words)?;
-        let own = Own::make(directory.path(), &left, self.base, &local).map_err(words)?;
-        let more = if self.push.uncommitted {
-            uncommitted::commit(&own, checkout, self.ours, &left.exclude, &local).map_err(words)?
-        } else {
-            None
+        let checkout = Checkout {
+            path: Path::new(&self.planned.path),
+            base: self.base,
+            ours: self.ours,
         };
-        let commit = match more {
-            Some(commit) => commit,
-            None if own.has_commits => own.head.clone(),
-            None => return Ok(None),
+        let what = What {
+            uncommitted: self.push.uncommitted,
+            aside: false,
+        };
+        let work =
+            work::take(&checkout, what, self.push_dir, &local).map_err(|error| match error {
+                TakeError::Git(failure) => words(failure),
+                other => other.to_string(),
+            })?;
+        let Some(commit) = work.commit.clone() else {
+            return Ok(None);
         };
         let branch = format!("refs/heads/{}", self.push.branch);
-        own.git(&local, Purpose::Ask, &["update-ref", &branch, &commit])
+        work.own
+            .git(&local, Purpose::Ask, &["update-ref", &branch, &commit])
             .map_err(words)?;
-        Ok(Some(Work {
-            own,
-            commit,
-            _directory: directory,
-        }))
+        Ok(Some(Work { work, commit }))
     }
 
     /// Pushes, and asks the remote what it has then. A push that broke off may have arrived: it is asked before each one.
@@ -210,7 +203,7 @@ impl One<'_> {
             &refspec,
         ];
         let output = access.run(
-            &work.own.directory,
+            &work.work.own.directory,
             Purpose::Transfer,
             arguments,
             Stdio::null(),
@@ -257,12 +250,12 @@ impl One<'_> {
         fs::create_dir_all(&kept)
             .map_err(|error| Kind::of_place("there is no place for it", &error))?;
         let branch = format!("refs/heads/{}", self.push.branch);
-        let not = work.own.boundary.as_ref().map(|known| format!("^{known}"));
+        let not = work.work.own.boundary.as_ref().map(|known| format!("^{known}"));
         let path = file.to_string_lossy();
         let mut create = vec!["bundle", "create", "-q", path.as_ref(), branch.as_str()];
         create.extend(not.as_deref());
         let local = self.local(self.time.until)?;
-        work.own.git(&local, Purpose::Transfer, &create)?;
+        work.work.own.git(&local, Purpose::Transfer, &create)?;
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644))
             .map_err(|error| Kind::of_place("", &error))?;
         Ok(name)
