@@ -222,7 +222,7 @@ struct Time {
 }
 
 impl Time {
-    /// Keeping a bundle is for when the rest has failed: until when the rest may go on.
+    /// Until when a push may go on: a bundle that took its time is still to be finished, and the answer to get there.
     fn before_keeping(self) -> Instant {
         let whole = self.until.duration_since(self.began);
         self.began + whole.saturating_sub((whole / 4).min(Duration::from_secs(5)))
