@@ -67,35 +67,8 @@ pub(super) async fn collect(
         let Some(planned) = run.checkouts.iter().find(|it| it.path == record.path) else {
             continue;
         };
-        let mut known = summary.checkouts.iter();
-        let at = known.position(|it| it.result.path == record.path);
-        let at = at.unwrap_or_else(|| {
-            summary
-                .checkouts
-                .push(CheckoutSummary::of(unreported(&record)));
-            summary.checkouts.len() - 1
-        });
-        let checkout = &mut summary.checkouts[at];
-        let place = volumes.place(&record.path);
-        let is_safe = match origin(session, planned) {
-            Some(repository) => {
-                let job = Job {
-                    record,
-                    ours: volumes.ours(run, planned),
-                    place: place.clone(),
-                    data_dir: data_dir.to_owned(),
-                    repository: repository.clone(),
-                    branch: format!("kubeopencode/{}", task.name_any()),
-                    modules: planned.submodules && checkout.result.dirty != Some(false),
-                };
-                bring_back(job, checkout, session).await
-            }
-            None => !volumes.has_begun() || is_elsewhere(&checkout.result, planned),
-        };
-        if !is_safe {
-            left = true;
-            checkout.kept = place.map(|place| place.display().to_string());
-        }
+        let checkout = entry(summary, &record);
+        left |= !look_at(record, planned, checkout, &volumes, run, session).await;
     }
     if session.arguments.keep || left {
         let workspace = volumes.place(&run.workspace_dir);
@@ -104,6 +77,50 @@ pub(super) async fn collect(
         summary.workspace = workspace.map(|path| path.display().to_string());
     }
     left
+}
+
+/// Brings the work in a checkout back where it can be. Answers whether all of it is known to be elsewhere, or nothing.
+async fn look_at(
+    record: CheckoutRecord,
+    planned: &Checkout,
+    checkout: &mut CheckoutSummary,
+    volumes: &Volumes<'_>,
+    run: &Run,
+    session: &Session<'_>,
+) -> bool {
+    let place = volumes.place(&record.path);
+    let is_safe = match origin(session, planned) {
+        Some(repository) => {
+            let job = Job {
+                record,
+                ours: volumes.ours(run, planned),
+                place: place.clone(),
+                data_dir: volumes.data_dir.to_owned(),
+                repository: repository.clone(),
+                branch: format!("kubeopencode/{}", run.owner.name),
+                modules: planned.submodules && checkout.result.dirty != Some(false),
+            };
+            bring_back(job, checkout, session).await
+        }
+        None => !volumes.has_begun() || is_elsewhere(&checkout.result, planned),
+    };
+    if !is_safe {
+        checkout.kept = place.map(|place| place.display().to_string());
+    }
+    is_safe
+}
+
+/// What the summary says of a checkout, also where the report says nothing of it.
+fn entry<'s>(summary: &'s mut TaskSummary, record: &CheckoutRecord) -> &'s mut CheckoutSummary {
+    let mut known = summary.checkouts.iter();
+    let at = known.position(|it| it.result.path == record.path);
+    let at = at.unwrap_or_else(|| {
+        summary
+            .checkouts
+            .push(CheckoutSummary::of(unreported(record)));
+        summary.checkouts.len() - 1
+    });
+    &mut summary.checkouts[at]
 }
 
 /// Where the checkouts of a Task are, if its agent has begun and nobody has looked at what it left.
