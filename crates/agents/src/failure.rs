@@ -80,14 +80,34 @@ impl Failure {
 fn by_status(status: Option<u64>, message: &str) -> Option<FailureClass> {
     Some(match status? {
         401 | 403 => FailureClass::Authentication,
-        402 | 429 => FailureClass::RateLimit,
-        404 => FailureClass::ModelNotFound,
-        413 => FailureClass::ContextOverflow,
-        // A bad request may be too long a one, or name a model that is not there: the words tell.
+        429 => FailureClass::RateLimit,
+        // What the server of a model means, and a proxy before it, or one at a wrong address, may not: the words tell.
+        402 => by_words_or(
+            message,
+            &["credit", "balance", "billing"],
+            FailureClass::RateLimit,
+        ),
+        404 => by_words_or(message, &["model"], FailureClass::ModelNotFound),
+        413 => by_words_or(
+            message,
+            &["token", "context", "prompt"],
+            FailureClass::ContextOverflow,
+        ),
+        // A bad request may be too long a one, or name a model that is not there.
         400..=499 => by_words(message),
         500..=599 => FailureClass::ModelServer,
         _ => return None,
     })
+}
+
+/// The class where one of these words is there, and else what any of the others say.
+fn by_words_or(message: &str, words: &[&str], class: FailureClass) -> FailureClass {
+    let lower = message.to_lowercase();
+    if words.iter().any(|word| lower.contains(word)) {
+        class
+    } else {
+        by_words(message)
+    }
 }
 
 /// Words that only these failures have, as the agents and the servers write them.
@@ -168,4 +188,31 @@ fn by_words(message: &str) -> FailureClass {
         .iter()
         .find(|(_, words)| words.iter().any(|word| message.contains(word)));
     found.map_or(FailureClass::Agent, |(class, _)| *class)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_that_others_answer_with_too_takes_words() {
+        for (status, message, class) in [
+            (404, "model: claude-x", FailureClass::ModelNotFound),
+            (404, "404 page not found", FailureClass::Agent),
+            (413, "prompt is too large", FailureClass::ContextOverflow),
+            (
+                413,
+                "<h1>413 Request Entity Too Large</h1>",
+                FailureClass::Agent,
+            ),
+            (
+                402,
+                "Your credit balance is too low",
+                FailureClass::RateLimit,
+            ),
+            (402, "Payment Required", FailureClass::Agent),
+        ] {
+            assert_eq!(Failure::of(Some(status), message).class, class, "{message}");
+        }
+    }
 }

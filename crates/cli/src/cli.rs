@@ -129,7 +129,7 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "With words instead of files")]
 pub(crate) struct SaidArgs {
-    /// Repository to work in: a directory of this machine, or a URL. New commits of a directory come back as a branch
+    /// Repository to work in: a directory of this machine, or a URL. What is done in a directory comes back as a branch
     #[arg(long, value_name = "DIR|URL", requires = "what", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) repo: Option<String>,
     /// Branch, tag or commit of the repository

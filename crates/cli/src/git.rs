@@ -1,4 +1,4 @@
-//! The `git` program, for looking at the user's repository and for taking commits out of a checkout that an agent had.
+//! The `git` program, for looking at the user's repository and for taking in what an agent did.
 //!
 //! Nothing of the environment decides where git looks, no hook runs, nothing asks a person.
 
@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use kubeopencode_pod::work::Packed;
 
 /// A git that runs in `directory` with a safe environment.
 fn git(directory: &Path) -> Command {
@@ -60,51 +61,67 @@ pub(crate) fn is_dirty(directory: &Path) -> bool {
     .is_ok_and(|text| !text.is_empty())
 }
 
-/// Fetches the commits that `checkout` is at into a new branch of `repository`, and answers its name: `branch`, or that
-/// with a number where it is taken. Nothing else of the repository changes.
-///
-/// The agent may have written anything into the checkout's configuration. It is read by `upload-pack` alone, in the way
-/// that git serves repositories of strangers.
-pub(crate) fn bring_back(
-    repository: &Path,
-    checkout: &Path,
-    head: &str,
-    branch: &str,
-) -> Result<String> {
-    // It is the agent's word, and git would take many others for a commit.
-    if !matches!(head.len(), 40 | 64) || !head.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        bail!("{head:?} is no commit");
-    }
-    // Git serves a repository to others only if its directory is declared safe, and reads that from a global file.
-    let folder = tempfile::Builder::new()
-        .prefix("kubeopencode-git-")
-        .tempdir()?;
-    let config = folder.path().join("config");
-    std::fs::write(&config, "[safe]\n\tdirectory = *\n")?;
+/// What was brought into a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Brought {
+    /// The branch with what the agent's HEAD had, and what it did not commit.
+    pub(crate) branch: Option<String>,
+    /// Those with what it had on others, or put aside.
+    pub(crate) others: Vec<String>,
+}
+
+/// Takes the objects of a pack into `repository` and puts new branches on its commits: `branch`, or that with a number
+/// where it is taken, and `branch-NAME` for others. Nothing else of the repository changes.
+pub(crate) fn bring_back(repository: &Path, packed: &Packed, branch: &str) -> Result<Brought> {
+    let pack = std::fs::File::open(&packed.file)?;
+    // One that is known was there before the agent.
+    let is_new = |commit: &str| {
+        let object = format!("{commit}^{{commit}}");
+        output(repository, &["cat-file", "-e", &object]).is_err()
+    };
+    let aside: Vec<&(String, String)> = packed
+        .aside
+        .iter()
+        .filter(|(_, commit)| is_new(commit))
+        .collect();
+    // As a fetch does it: each object is named anew and checked, and so is what it refers to.
     run(git(repository)
-        .env("GIT_CONFIG_GLOBAL", &config)
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .args([
-            "-c",
-            "protocol.allow=never",
-            "-c",
-            "protocol.file.allow=always",
-            "-c",
-            "fetch.fsckObjects=true",
-            "-c",
-            "gc.auto=0",
-            "-c",
-            "maintenance.auto=false",
-            "fetch",
-            "--quiet",
-            "--no-tags",
-            "--no-write-fetch-head",
-            "--no-recurse-submodules",
-            "--no-auto-maintenance",
-            "--refmap=",
-        ])
-        .arg(checkout)
-        .arg("HEAD"))?;
+        .args(["index-pack", "--stdin", "--strict"])
+        .stdin(Stdio::from(pack)))?;
+    let whole = |commit: &str| {
+        let mut list = vec!["rev-list", "--objects", "--quiet", commit, "--not"];
+        list.extend(packed.boundary.as_deref());
+        list.push("--");
+        output(repository, &list).context("not everything that it is built on is there")
+    };
+    let mut brought = Brought {
+        branch: None,
+        others: Vec::new(),
+    };
+    if let Some(commit) = &packed.commit {
+        whole(commit)?;
+        brought.branch = Some(new_branch(repository, branch, commit)?);
+    }
+    for (name, commit) in aside {
+        whole(commit)?;
+        let name = format!("{branch}-{}", plain(name));
+        brought.others.push(new_branch(repository, &name, commit)?);
+    }
+    Ok(brought)
+}
+
+/// The agent's name of a branch, as a part of one of ours.
+fn plain(name: &str) -> String {
+    let letter = |letter: char| match letter {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '_' => letter,
+        _ => '-',
+    };
+    let plain: String = name.chars().take(60).map(letter).collect();
+    plain.trim_matches('-').to_owned()
+}
+
+/// Puts a branch that is not there yet on a commit. Answers its name.
+fn new_branch(repository: &Path, branch: &str, commit: &str) -> Result<String> {
     for number in 1..1000 {
         let name = if number == 1 {
             branch.to_owned()
@@ -112,26 +129,27 @@ pub(crate) fn bring_back(
             format!("{branch}-{number}")
         };
         let reference = format!("refs/heads/{name}");
-        // The old value of 40 zeros: only if there is no such branch.
-        let zero = "0".repeat(head.len());
-        if output(
-            repository,
-            &["update-ref", "--no-deref", &reference, head, &zero],
-        )
-        .is_ok()
-        {
+        // The old value of zeros: only if there is no such branch.
+        let zero = "0".repeat(commit.len());
+        let update = ["update-ref", "--no-deref", &reference, commit, &zero];
+        if output(repository, &update).is_ok() {
             return Ok(name);
         }
-        if output(
-            repository,
-            &["rev-parse", "--verify", "--quiet", &reference],
-        )
-        .is_err()
-        {
+        let there = ["rev-parse", "--verify", "--quiet", &reference];
+        if output(repository, &there).is_err() {
             bail!("git cannot make the branch {name}");
         }
     }
     bail!("there are too many branches named {branch}")
+}
+
+/// What a person calls the place that work began at: the branch that `directory` has checked out, if it has that commit,
+/// or else the commit.
+pub(crate) fn began_at(directory: &Path, base: &str) -> String {
+    let has_it = ["merge-base", "--is-ancestor", base, "HEAD"];
+    output(directory, &has_it)
+        .and_then(|_| output(directory, &["symbolic-ref", "--quiet", "--short", "HEAD"]))
+        .unwrap_or_else(|_| base.get(..10).unwrap_or(base).to_owned())
 }
 
 #[cfg(test)]
@@ -139,27 +157,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_commit_is_not_brought_back() -> Result<()> {
-        let folder = tempfile::tempdir()?;
-        let (repository, checkout) = (folder.path().join("ours"), folder.path().join("theirs"));
-        for path in [&repository, &checkout] {
-            std::fs::create_dir(path)?;
-            output(path, &["init", "--quiet"])?;
-            let tree = output(path, &["write-tree"])?;
-            let who = ["-c", "user.name=T", "-c", "user.email=t@example.com"];
-            let commit = [&who[..], &["commit-tree", "-m", "one", &tree]].concat();
-            let commit = output(path, &commit)?;
-            output(path, &["update-ref", "HEAD", &commit])?;
+    fn a_name_of_the_agent_is_made_a_part_of_a_branch() {
+        for (name, expected) in [
+            ("topic/one", "topic-one"),
+            ("../../heads/main", "heads-main"),
+            ("-x.lock", "x-lock"),
+            ("ü", ""),
+        ] {
+            assert_eq!(plain(name), expected, "{name}");
         }
-        let forty = format!("HEAD{}", "~0".repeat(18));
-        for head in ["HEAD", "--stdin", "", &forty] {
-            let brought = bring_back(&repository, &checkout, head, "new");
-            assert!(brought.is_err(), "{head:?}: {brought:?}");
-        }
-        let branches = output(&repository, &["branch", "--format=%(refname:short)"])?;
-        assert_eq!(branches.lines().count(), 1, "{branches}");
-        let head = output(&checkout, &["rev-parse", "HEAD"])?;
-        assert_eq!(bring_back(&repository, &checkout, &head, "new")?, "new");
-        Ok(())
     }
 }

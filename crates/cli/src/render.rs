@@ -19,6 +19,8 @@ use text::{harmless, message, one_line, tame};
 
 /// Calls that are remembered until they end. An agent has as many at the same time as it has subagents.
 const MOST_CALLS: usize = 256;
+/// Of a call with a longer id nothing is remembered, in bytes.
+const LONGEST_ID: usize = 200;
 
 /// Columns before what belongs to a call.
 const INDENT: usize = 4;
@@ -208,6 +210,11 @@ impl Telling {
         format!("{tool} {about}")
             .trim_end()
             .clone_into(&mut self.doing);
+        // An agent may make up ids of any length.
+        if id.len() > LONGEST_ID {
+            self.last.clear();
+            return;
+        }
         self.last.clone_from(&id);
         if self.calls.len() < MOST_CALLS {
             self.calls.insert(id, (tool, about));

@@ -34,9 +34,6 @@ pub(crate) struct TaskSummary {
     /// Where the Pod's workspace is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) workspace: Option<String>,
-    /// Whether the workspace goes away with the run.
-    #[serde(skip)]
-    pub(crate) goes_with_run: bool,
 }
 
 /// What became of a checkout.
@@ -45,17 +42,75 @@ pub(crate) struct TaskSummary {
 pub(crate) struct CheckoutSummary {
     #[serde(flatten)]
     pub(crate) result: CheckoutResult,
-    /// The branch with the new commits, in a repository of this machine.
+    /// The branch with the agent's work, in a repository of this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) brought_back: Option<BroughtBack>,
+    /// Where it is on this machine, if there may be work in it that is nowhere else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kept: Option<String>,
 }
 
-/// Where new commits were brought to.
+impl CheckoutSummary {
+    /// Nothing but what was reported of it.
+    pub(crate) fn of(result: CheckoutResult) -> Self {
+        Self {
+            result,
+            brought_back: None,
+            kept: None,
+        }
+    }
+}
+
+/// Where an agent's work was brought to.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BroughtBack {
     pub(crate) repository: String,
-    pub(crate) branch: String,
+    /// With its commits, and what it did not commit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) branch: Option<String>,
+    /// Whether the last commit of it is what the agent did not commit.
+    pub(crate) uncommitted: bool,
+    /// With what it had on other branches, or put aside.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) other_branches: Vec<String>,
+    /// What a person calls the place that it began at.
+    #[serde(skip)]
+    pub(crate) from: String,
+}
+
+impl BroughtBack {
+    fn lines(&self, printer: &Printer) -> Vec<String> {
+        let Self {
+            repository,
+            branch,
+            uncommitted,
+            other_branches,
+            from,
+        } = self;
+        let mut lines = Vec::new();
+        if let Some(branch) = branch {
+            let last = if *uncommitted {
+                "; its last commit is what the agent did not commit"
+            } else {
+                ""
+            };
+            lines.push(format!(
+                "  the work is in branch {} of {repository}{last}",
+                printer.good(branch)
+            ));
+            lines.push(format!(
+                "  look at it with `git -C {repository} diff {from}...{branch}`, take it with `git -C {repository} merge {branch}`"
+            ));
+        }
+        for other in other_branches {
+            lines.push(format!(
+                "  what it had on another branch, or put aside, is in branch {} of {repository}",
+                printer.good(other)
+            ));
+        }
+        lines
+    }
 }
 
 impl TaskSummary {
@@ -72,15 +127,8 @@ impl TaskSummary {
             message: status.message,
             job: status.job_name,
             result,
-            checkouts: checkouts
-                .into_iter()
-                .map(|result| CheckoutSummary {
-                    result,
-                    brought_back: None,
-                })
-                .collect(),
+            checkouts: checkouts.into_iter().map(CheckoutSummary::of).collect(),
             workspace: None,
-            goes_with_run: false,
         }
     }
 
@@ -150,22 +198,17 @@ impl TaskSummary {
             lines.push(format!("  {}: {}", result.path, checkout(result)));
             let newest = result.newest.iter();
             lines.extend(newest.map(|commit| format!("    {} {}", commit.id, commit.subject)));
-            if result.dirty == Some(true) && self.goes_with_run && self.workspace.is_none() {
-                lines.push(
-                    "  what is not committed is lost with this run; `--keep` keeps the workspace"
-                        .to_owned(),
-                );
-            }
-            if let Some(BroughtBack { repository, branch }) = &summary.brought_back {
+            let brought = summary.brought_back.iter();
+            lines.extend(brought.flat_map(|brought| brought.lines(printer)));
+            if let Some(place) = &summary.kept {
                 lines.push(format!(
-                    "  the new commits are in branch {} of {repository}",
-                    printer.good(branch)
-                ));
-                lines.push(format!(
-                    "  look at them with: git -C {repository} log --patch {}..{branch}",
-                    short(result.base.as_deref())
+                    "  what the agent left there is nowhere else, so it is kept: {place}"
                 ));
             }
+        }
+        if let Some(omitted) = self.result.omitted_checkouts {
+            let omitted = count(u64::try_from(omitted).unwrap_or_default(), "more checkout");
+            lines.push(format!("  {omitted}, for which the report had no room"));
         }
         if let Some(workspace) = &self.workspace {
             lines.push(format!("  the workspace is kept in {workspace}"));
@@ -183,10 +226,16 @@ pub(crate) fn checkout(checkout: &CheckoutResult) -> String {
         Some(branch) => format!("branch {branch}"),
         None => "no branch".to_owned(),
     };
-    let commits = match checkout.commits.unwrap_or_default() {
-        0 => "no new commits".to_owned(),
-        number => count(u64::try_from(number).unwrap_or_default(), "new commit"),
+    let number = |number: i32| u64::try_from(number).unwrap_or_default();
+    let mut commits = match checkout.commits {
+        None => "how many new commits is not known".to_owned(),
+        Some(0) => "no new commits".to_owned(),
+        Some(commits) => count(number(commits), "new commit"),
     };
+    if let Some(others) = checkout.other_commits.filter(|others| *others > 0) {
+        let others = count(number(others), "commit");
+        let _ = write!(commits, ", {others} on other branches or put aside");
+    }
     let dirty = if checkout.dirty == Some(true) {
         ", and changes that are not committed"
     } else {
@@ -194,7 +243,9 @@ pub(crate) fn checkout(checkout: &CheckoutResult) -> String {
     };
     let pushed = match &checkout.pushed {
         Some(pushed) if pushed.state == PushState::Pushed => {
-            format!("; pushed to branch {}", pushed.branch)
+            let note = pushed.message.as_ref();
+            let note = note.map_or_else(String::new, |note| format!(" ({note})"));
+            format!("; pushed to branch {}{note}", pushed.branch)
         }
         Some(pushed) if pushed.state != PushState::Nothing => "; not pushed".to_owned(),
         _ => String::new(),

@@ -31,7 +31,11 @@ impl Used {
                 .and_then(|number| u64::try_from(number).ok())
                 .unwrap_or_default()
         };
+        let told = [result.steps, result.tool_calls].map(number);
         result.steps?;
+        if told == [0, 0] && result.usage.is_none() {
+            return None;
+        }
         Some(Self {
             steps: number(result.steps),
             tools: number(result.tool_calls),

@@ -31,3 +31,5 @@ mod shared;
 mod shown;
 #[path = "it/variables.rs"]
 mod variables;
+#[path = "it/work.rs"]
+mod work;

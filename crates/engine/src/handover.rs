@@ -265,7 +265,7 @@ pub struct PushReport {
     /// The commit that the remote says the branch is at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
-    /// Why not, and where they are, for a person.
+    /// Why not, and where they are, for a person; or what is not certain of a push that the server accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -441,6 +441,14 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero_commits(number: &u32) -> bool {
+    *number == 0
+}
+
 /// A commit of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -486,14 +494,58 @@ pub struct Report {
     /// The checkouts as the agent left them; as many as fit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checkouts: Vec<CheckoutReport>,
+    /// The others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub omitted: Option<Omitted>,
+}
+
+/// Checkouts for which there was no room, all together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Omitted {
+    /// How many.
+    pub checkouts: u32,
+    /// Their new commits, as far as they are known.
+    pub commits: u32,
+    /// Whether the agent left all of them as they were.
+    pub unchanged: bool,
 }
 
 impl Report {
     /// Whether there are checkouts, and the agent left all of them as they were.
     #[must_use]
     pub fn changed_nothing(&self) -> bool {
-        let unchanged = |it: &CheckoutReport| it.commits == Some(0) && it.dirty == Some(false);
-        !self.checkouts.is_empty() && self.checkouts.iter().all(unchanged)
+        let any = !self.checkouts.is_empty() || self.omitted.is_some();
+        any && self.checkouts.iter().all(CheckoutReport::is_unchanged)
+            && self
+                .omitted
+                .as_ref()
+                .is_none_or(|omitted| omitted.unchanged)
+    }
+
+    /// New commits in all checkouts, as far as they are known.
+    #[must_use]
+    pub fn commits(&self) -> Option<u64> {
+        let omitted = self.omitted.as_ref().map(|omitted| omitted.commits);
+        let known = self.checkouts.iter().filter_map(|it| it.commits);
+        known
+            .chain(omitted.filter(|commits| *commits > 0))
+            .map(u64::from)
+            .reduce(u64::saturating_add)
+    }
+
+    /// Takes out a checkout for which there is no room. What it says still counts.
+    pub fn omit(&mut self, at: usize) {
+        let checkout = self.checkouts.remove(at);
+        let omitted = self.omitted.get_or_insert(Omitted {
+            checkouts: 0,
+            commits: 0,
+            unchanged: true,
+        });
+        omitted.checkouts = omitted.checkouts.saturating_add(1);
+        let commits = checkout.commits.unwrap_or_default();
+        omitted.commits = omitted.commits.saturating_add(commits);
+        omitted.unchanged &= checkout.is_unchanged();
     }
 
     /// Whether commits of a checkout are not where they should be.
@@ -529,6 +581,10 @@ pub struct CheckoutReport {
     /// How many files differ between the base and HEAD.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<u32>,
+    /// Commits of local branches, or put aside, that neither HEAD nor the base nor a branch of the remote has. Where nobody
+    /// could count them, there is an error.
+    #[serde(default, skip_serializing_if = "is_zero_commits")]
+    pub other_commits: u32,
     /// Whether something is uncommitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dirty: Option<bool>,
@@ -538,4 +594,15 @@ pub struct CheckoutReport {
     /// What became of its commits, where the plan says that they are pushed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pushed: Option<PushReport>,
+}
+
+impl CheckoutReport {
+    /// Whether it is known that the agent left it as it was.
+    #[must_use]
+    pub fn is_unchanged(&self) -> bool {
+        self.commits == Some(0)
+            && self.dirty == Some(false)
+            && self.other_commits == 0
+            && self.error.is_none()
+    }
 }

@@ -6,13 +6,10 @@
 //! and a bundle of what could not be pushed.
 //!
 //! Nothing that the agent wrote is run or believed. Who asks is settled before there is an agent: the first to connect is
-//! `supervise`, and there is no second. What is pushed and where to is in the plan. The checkout is read by [`left`] and
-//! never entered by a git that would read its configuration; see [`own`].
+//! `supervise`, and there is no second. What is pushed and where to is in the plan. The checkout is
+//! never entered by a git that would read its configuration; see [`work`](crate::work).
 
-mod left;
 mod one;
-mod own;
-mod uncommitted;
 
 use std::{
     fs,
@@ -225,7 +222,7 @@ struct Time {
 }
 
 impl Time {
-    /// Keeping a bundle is for when the rest has failed: until when the rest may go on.
+    /// Until when a push may go on: a bundle that took its time is still to be finished, and the answer to get there.
     fn before_keeping(self) -> Instant {
         let whole = self.until.duration_since(self.began);
         self.began + whole.saturating_sub((whole / 4).min(Duration::from_secs(5)))

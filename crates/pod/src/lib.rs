@@ -13,6 +13,7 @@ pub mod git_init;
 pub mod git_push;
 pub mod secret;
 pub mod supervise;
+pub mod work;
 
 mod beneath;
 mod exclude;

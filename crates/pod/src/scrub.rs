@@ -9,7 +9,10 @@ use std::{
 
 use base64::Engine as _;
 use kubeopencode_agents::Profile;
-use kubeopencode_engine::handover::Secrets;
+use kubeopencode_engine::handover::{
+    GRACE_VARIABLE, LIMITS_VARIABLE, PROFILE_VARIABLE, PROGRAM_EVERYWHERE, PUSH_VARIABLE,
+    REPORT_BYTES_VARIABLE, SECRETS_VARIABLE, Secrets, TIMEOUT_VARIABLE,
+};
 
 use crate::secret::{self, HIDDEN, forms};
 
@@ -19,9 +22,10 @@ const SHORTEST_PASSWORD: usize = 3;
 /// A file that is longer has more in it than secrets.
 const LONGEST_FILE: u64 = 1 << 20;
 
-/// Variables that are no secrets where all of a Secret become variables, and nobody says which. So are those of services
-/// and our own, by the beginnings of their names, and those whose values are paths that are there, as images have many.
-const PUBLIC: [&str; 18] = [
+/// Variables that are no secrets where all of a Secret become variables, and nobody says which: ours are among them. So are
+/// those of the cluster's own service, by the beginnings of their names, and those whose values are paths that are there,
+/// as images have many.
+const PUBLIC: [&str; 26] = [
     "DEBIAN_FRONTEND",
     "EDITOR",
     "HOME",
@@ -40,8 +44,16 @@ const PUBLIC: [&str; 18] = [
     "WORKSPACE_DIR",
     "XDG_RUNTIME_DIR",
     "container",
+    GRACE_VARIABLE,
+    LIMITS_VARIABLE,
+    PROFILE_VARIABLE,
+    PROGRAM_EVERYWHERE,
+    PUSH_VARIABLE,
+    REPORT_BYTES_VARIABLE,
+    SECRETS_VARIABLE,
+    TIMEOUT_VARIABLE,
 ];
-const PUBLIC_BEGINNINGS: [&str; 3] = ["KUBERNETES_", "KUBEOPENCODE_", "LC_"];
+const PUBLIC_BEGINNINGS: [&str; 3] = ["KUBERNETES_SERVICE_", "KUBERNETES_PORT", "LC_"];
 
 /// What must not be seen.
 #[derive(Clone, Default)]
@@ -208,13 +220,22 @@ mod tests {
     #[test]
     fn a_key_of_a_whole_secret_may_be_named_almost_as_ours() {
         let is_public = |name| super::is_public(name, OsStr::new("hush-hush-hush"));
-        let public = ["KUBERNETES_SERVICE_HOST", "KUBEOPENCODE_PROFILE", "HOME"];
+        let public = [
+            "KUBERNETES_SERVICE_HOST",
+            "KUBERNETES_PORT_443_TCP_ADDR",
+            "KUBEOPENCODE_PROFILE",
+            "HOME",
+        ];
         assert!(public.into_iter().all(is_public));
-        assert!(
-            !["KUBE_TOKEN", "KUBECONFIG", "HOME_KEY"]
-                .into_iter()
-                .any(is_public)
-        );
+        for secret in [
+            "KUBE_TOKEN",
+            "KUBECONFIG",
+            "HOME_KEY",
+            "KUBERNETES_TOKEN",
+            "KUBEOPENCODE_API_KEY",
+        ] {
+            assert!(!is_public(secret), "{secret}");
+        }
     }
 
     #[test]

@@ -111,7 +111,8 @@ fn enter(
     let (status, at) = end.agent.unzip();
     let ran = at.unwrap_or_else(Instant::now).duration_since(began);
     report.duration_millis = Some(u64::try_from(ran.as_millis()).unwrap_or(u64::MAX));
-    report.agent = watch.hear_the_end(facts_until(settings, watch.told_to_end));
+    let until = facts_until(settings, watch.told_to_end);
+    report.agent = watch.hear_the_end(until, code_of(status) == 0);
     report.told_to_end = Some(watch.told_first);
     report.exit_code = status.and_then(WaitStatus::exit_status);
     report.signal = status.and_then(WaitStatus::terminating_signal).map(name_of);

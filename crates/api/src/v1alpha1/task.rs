@@ -229,6 +229,9 @@ pub struct TaskResult {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub checkouts: Vec<CheckoutResult>,
+    /// How many more there are, for which there was no room; their commits are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub omitted_checkouts: Option<i64>,
 }
 
 /// What models were used for, as the agent tells it.
@@ -303,6 +306,10 @@ pub struct CheckoutResult {
     /// How many files differ between base and HEAD.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<i32>,
+    /// How many commits are on other local branches, or put aside with `git stash`, that neither HEAD nor the base has;
+    /// absent if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_commits: Option<i32>,
     /// Whether changes were left uncommitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dirty: Option<bool>,
@@ -325,7 +332,7 @@ pub struct PushResult {
     /// The commit that the remote says the branch is at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
-    /// Why they were not pushed, and where they are.
+    /// Why they were not pushed, and where they are; or what is not certain of a push that the server accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }

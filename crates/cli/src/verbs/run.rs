@@ -7,7 +7,10 @@ mod said;
 mod session;
 mod workspace;
 
-use std::{cell::Cell, process::ExitCode};
+use std::{
+    cell::{Cell, RefCell},
+    process::ExitCode,
+};
 
 use kubeopencode_engine::run::Run;
 
@@ -50,6 +53,7 @@ pub(crate) async fn run(arguments: &RunArgs, printer: &Printer) -> Result<ExitCo
         local_repositories,
         own_machine: matches!(place, Place::Own),
         left: Cell::new(false),
+        seen: RefCell::default(),
     };
     // Nothing is created yet: until here a signal ends the process, as it does any other.
     let mut interrupts = Interrupts::new()?;

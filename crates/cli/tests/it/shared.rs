@@ -126,7 +126,10 @@ fn an_agent_is_looked_for_where_local_looks() {
     };
     {
         let _local = Local::start_with(&sandbox.data(), &[("PATH", &with)]).expect("it serves");
-        run(&without, &["run", "Do it"]).expect_code(0);
+        let ran = run(&without, &["run", "Do it"]).expect_code(1);
+        // What stands in for it tells nothing.
+        let said = "before it told anything of its work";
+        assert!(ran.stderr.contains(said), "{}", ran.stderr);
     }
     let _local = Local::start_with(&sandbox.data(), &[("PATH", &without)]).expect("it serves");
     let asked = ["run", "Do it", "--name", "it"];

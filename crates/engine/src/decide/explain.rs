@@ -52,8 +52,16 @@ fn ended(state: &RunState, sentences: &mut Vec<String>) {
     sentences.push(format!("It has {phase} ({reason}): {}", sentence(message)));
     if let Some(result) = &state.result {
         for checkout in &result.checkouts {
+            if let Some(error) = &checkout.error {
+                sentences.push(format!(
+                    "Not everything is known of what the agent left in {}: {}",
+                    checkout.path,
+                    sentence(error)
+                ));
+            }
             let commits = match checkout.commits {
-                None | Some(0) => "no new commits".to_owned(),
+                None => "a number of new commits that is not known".to_owned(),
+                Some(0) => "no new commits".to_owned(),
                 Some(1) => "1 new commit".to_owned(),
                 Some(count) => format!("{count} new commits"),
             };
@@ -62,8 +70,12 @@ fn ended(state: &RunState, sentences: &mut Vec<String>) {
                 Some(true) => ", with changes that were not committed",
                 _ => "",
             };
+            let others = match checkout.other_commits {
+                0 => String::new(),
+                count => format!(", {count} more on other branches or put aside"),
+            };
             sentences.push(format!(
-                "In {} the agent left {commits} on {branch}{dirty}.",
+                "In {} the agent left {commits} on {branch}{others}{dirty}.",
                 checkout.path
             ));
             // What was not pushed is in the message.
@@ -75,6 +87,12 @@ fn ended(state: &RunState, sentences: &mut Vec<String>) {
             {
                 sentences.push(format!("It was pushed to the branch {branch}."));
             }
+        }
+        if let Some(omitted) = &result.omitted {
+            sentences.push(format!(
+                "There are {} more checkouts, for which the report had no room.",
+                omitted.checkouts
+            ));
         }
     }
     sentences.push("An ended Task never starts again; create a new one.".to_owned());

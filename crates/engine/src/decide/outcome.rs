@@ -303,6 +303,18 @@ fn judge_success(report: Option<&Report>) -> (Reason, String) {
     if report.is_some_and(Report::changed_nothing) {
         words.push_str(", and changed nothing");
     }
+    let others = report.into_iter().flat_map(|report| &report.checkouts);
+    let others = others.map(|checkout| checkout.other_commits);
+    match others.fold(0, u32::saturating_add) {
+        0 => {}
+        1 => words.push_str("; 1 commit is on another branch, or put aside"),
+        count => {
+            let _ = write!(
+                words,
+                "; {count} commits are on other branches, or put aside"
+            );
+        }
+    }
     if let Some(refused) = agent
         .map(|agent| agent.refused)
         .filter(|refused| *refused > 0)
@@ -378,7 +390,9 @@ fn report(pod: &PodView) -> Option<Report> {
         exit_code: (reason != CONTAINER_UNKNOWN).then_some(*exit_code),
         ..Report::default()
     });
-    report.checkouts.truncate(MOST_CHECKOUTS);
+    while report.checkouts.len() > MOST_CHECKOUTS {
+        report.omit(report.checkouts.len() - 1);
+    }
     for checkout in &mut report.checkouts {
         checkout.newest.truncate(MOST_COMMITS);
     }

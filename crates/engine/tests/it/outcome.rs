@@ -304,6 +304,87 @@ fn the_report_of_the_supervisor_is_the_result() {
     assert!(why.contains("went away. ") && !why.contains(".."), "{why}");
 }
 
+/// An agent that ended with 0, with this in its report.
+fn reported(more: &str) -> Moment {
+    let mut moment = Moment::running();
+    let report = format!("{{exitCode: 0, message: '{{\"exitCode\":0,{more}}}'}}");
+    moment.agent_ended("Succeeded", "", &report);
+    moment.record();
+    moment
+}
+
+#[test]
+fn what_is_not_known_of_a_checkout_is_not_said_to_be_nothing() {
+    let moment = reported(
+        r#""checkouts":[{"path":"/workspace/r","error":"there is no repository any more"}]"#,
+    );
+    let why = explain(&moment.input()).join(" ");
+    for words in [
+        "Not everything is known of what the agent left in /workspace/r: there is no repository any more.",
+        "a number of new commits that is not known",
+    ] {
+        assert!(why.contains(words), "{words}: {why}");
+    }
+}
+
+#[test]
+fn work_on_another_branch_is_a_change_and_told() {
+    let checkout = r#"{"path":"/workspace/r","branch":"main","commits":0,"dirty":false"#;
+    let moment = reported(&format!(r#""checkouts":[{checkout},"otherCommits":3}}]"#));
+    let status = TaskFrontEnd::status(&moment.state);
+    assert_eq!(status["result"]["outcome"], "Done");
+    assert_eq!(status["result"]["checkouts"][0]["otherCommits"], 3);
+    let message = moment.state.message.clone().expect("a message");
+    let words = "the agent ended with exit code 0; 3 commits are on other branches, or put aside";
+    assert_eq!(message, words);
+    let why = explain(&moment.input()).join(" ");
+    assert!(
+        why.contains(", 3 more on other branches or put aside"),
+        "{why}"
+    );
+    // Where nobody could count them, nobody knows that nothing was changed.
+    let moment = reported(&format!(r#""checkouts":[{checkout},"error":"locked"}}]"#));
+    let status = TaskFrontEnd::status(&moment.state);
+    assert_eq!(status["result"]["outcome"], "Done");
+}
+
+#[test]
+fn checkouts_that_the_report_had_no_room_for_count() {
+    let checkout = r#""checkouts":[{"path":"/workspace/r","commits":0,"dirty":false}]"#;
+    for (omitted, outcome, commits) in [
+        (
+            r#"{"checkouts":2,"commits":0,"unchanged":true}"#,
+            "NoChanges",
+            0,
+        ),
+        (
+            r#"{"checkouts":2,"commits":0,"unchanged":false}"#,
+            "Done",
+            0,
+        ),
+        (
+            r#"{"checkouts":2,"commits":5,"unchanged":false}"#,
+            "Done",
+            5,
+        ),
+    ] {
+        let moment = reported(&format!(r#"{checkout},"omitted":{omitted}"#));
+        let status = TaskFrontEnd::status(&moment.state);
+        let result = &status["result"];
+        assert_eq!(result["outcome"], outcome, "{omitted}");
+        assert_eq!(result["commits"], commits, "{omitted}");
+        assert_eq!(result["omittedCheckouts"], 2);
+        let why = explain(&moment.input()).join(" ");
+        assert!(why.contains("There are 2 more checkouts"), "{why}");
+    }
+    // The status holds no more than 64.
+    let many = vec![r#"{"path":"/workspace/r","commits":1}"#; 70].join(",");
+    let moment = reported(&format!(r#""checkouts":[{many}]"#));
+    let status = TaskFrontEnd::status(&moment.state);
+    assert_eq!(status["result"]["commits"], 70);
+    assert_eq!(status["result"]["omittedCheckouts"], 6);
+}
+
 #[test]
 fn an_agent_that_ended_well_has_failed_when_its_commits_did_not_arrive() {
     let judged = |exit_code: i32, of_agent: &str, pushed: &str, stop: bool| {

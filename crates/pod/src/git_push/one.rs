@@ -5,6 +5,7 @@ use std::{
     os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::Stdio,
+    slice,
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,7 @@ use kubeopencode_engine::handover::{
     PUSH_DIR, PUSH_KEPT, PlannedCheckout, PlannedPush, PushReport, PushState,
 };
 
-use super::{Stop, Time, left, own::Own, uncommitted};
+use super::{Stop, Time};
 use crate::{
     git::{
         Access, Failure, Kind, Purpose, Running, address,
@@ -20,6 +21,7 @@ use crate::{
     },
     run::{End, Output},
     say,
+    work::{self, Checkout, TakeError, What},
 };
 
 /// Pauses before trying once more what may pass by itself.
@@ -50,12 +52,18 @@ enum NotPushed {
     Failed(String),
 }
 
+/// A push that the remote accepted.
+struct Arrived {
+    /// The commit that it says the branch is at.
+    head: Option<String>,
+    /// What is not certain of it.
+    note: Option<String>,
+}
+
 /// What is to be pushed.
 struct Work {
-    own: Own,
+    work: work::Work,
     commit: String,
-    /// Goes away with everything in it.
-    _directory: tempfile::TempDir,
 }
 
 impl One<'_> {
@@ -63,10 +71,17 @@ impl One<'_> {
     pub fn push(&self) -> PushReport {
         let report = match self.prepare() {
             Ok(None) => self.report(PushState::Nothing, None, None),
-            Ok(Some(work)) => match self.send(&work) {
-                Ok(head) => self.report(PushState::Pushed, Some(head), None),
-                Err(not_pushed) => self.keep(&work, not_pushed),
-            },
+            Ok(Some(work)) => {
+                // Before anything else: who is ended in the middle of a push keeps nothing any more.
+                let bundle = self.bundle(&work);
+                match self.send(&work) {
+                    Ok(arrived) => {
+                        self.drop_bundle(bundle);
+                        self.report(PushState::Pushed, arrived.head, arrived.note)
+                    }
+                    Err(not_pushed) => self.keep(bundle, not_pushed),
+                }
+            }
             Err(failure) => {
                 let why = format!(
                     "what the agent left cannot be read, and is only in the Pod: {}",
@@ -79,7 +94,9 @@ impl One<'_> {
             "{}: {}",
             self.planned.path,
             match (&report.state, &report.message) {
-                (PushState::Pushed, _) => format!("pushed to branch {}", report.branch),
+                (PushState::Pushed, None) => format!("pushed to branch {}", report.branch),
+                (PushState::Pushed, Some(note)) =>
+                    format!("pushed to branch {}: {note}", report.branch),
                 (PushState::Nothing, _) => "nothing to push".to_owned(),
                 (state, message) => format!(
                     "{state:?}: branch {}: {}",
@@ -114,43 +131,37 @@ impl One<'_> {
 
     /// Takes over what the agent left. `None`: nothing that the remote does not have.
     fn prepare(&self) -> Result<Option<Work>, String> {
-        let checkout = Path::new(&self.planned.path);
-        let left = left::look(checkout).map_err(|error| error.to_string())?;
-        if left.head.len() != self.base.len() {
-            return Err("its objects are named in another way than they were".to_owned());
-        }
-        let directory = tempfile::Builder::new()
-            .prefix(".work-")
-            .tempdir_in(self.push_dir)
-            .map_err(|error| format!("there is no place to work in: {error}"))?;
         let words = |failure: Failure| match failure.kind {
             Kind::TimedOut => "there was no time left".to_owned(),
             _ => failure.to_string(),
         };
         let local = self.local(self.time.before_keeping()).map_err(words)?;
-        let own = Own::make(directory.path(), &left, self.base, &local).map_err(words)?;
-        let more = if self.push.uncommitted {
-            uncommitted::commit(&own, checkout, self.ours, &left.exclude, &local).map_err(words)?
-        } else {
-            None
+        let checkout = Checkout {
+            path: Path::new(&self.planned.path),
+            base: self.base,
+            ours: self.ours,
         };
-        let commit = match more {
-            Some(commit) => commit,
-            None if own.has_commits => own.head.clone(),
-            None => return Ok(None),
+        let what = What {
+            uncommitted: self.push.uncommitted,
+            aside: false,
+        };
+        let work =
+            work::take(&checkout, what, self.push_dir, &local).map_err(|error| match error {
+                TakeError::Git(failure) => words(failure),
+                other => other.to_string(),
+            })?;
+        let Some(commit) = work.commit.clone() else {
+            return Ok(None);
         };
         let branch = format!("refs/heads/{}", self.push.branch);
-        own.git(&local, Purpose::Ask, &["update-ref", &branch, &commit])
+        work.own
+            .git(&local, Purpose::Ask, &["update-ref", &branch, &commit])
             .map_err(words)?;
-        Ok(Some(Work {
-            own,
-            commit,
-            _directory: directory,
-        }))
+        Ok(Some(Work { work, commit }))
     }
 
     /// Pushes, and asks the remote what it has then. A push that broke off may have arrived: it is asked before each one.
-    fn send(&self, work: &Work) -> Result<String, NotPushed> {
+    fn send(&self, work: &Work) -> Result<Arrived, NotPushed> {
         let failed = |failure: &Failure| {
             NotPushed::Failed(match failure.kind {
                 Kind::TimedOut if Instant::now() >= self.time.before_keeping() => {
@@ -170,23 +181,26 @@ impl One<'_> {
         let mut pauses = PAUSES.iter();
         loop {
             match self.try_once(&access, work) {
-                Ok(head) => return Ok(head),
+                Ok(arrived) => return Ok(arrived),
                 Err(Tried::Refused(why)) => return Err(NotPushed::Refused(why)),
                 Err(Tried::Failed(failure)) => {
-                    let pause = pauses.next().filter(|pause| {
-                        failure.kind.may_pass()
-                            && Instant::now() + **pause < self.time.before_keeping()
-                    });
-                    match pause {
-                        Some(pause) if self.stop.pause(*pause) => {}
-                        _ => return Err(failed(&failure)),
+                    if !self.may_try_again(&failure, &mut pauses) {
+                        return Err(failed(&failure));
                     }
                 }
             }
         }
     }
 
-    fn try_once(&self, access: &Access<'_>, work: &Work) -> Result<String, Tried> {
+    /// Waits for the next pause, if it may help and there is time.
+    fn may_try_again(&self, failure: &Failure, pauses: &mut slice::Iter<'_, Duration>) -> bool {
+        let pause = pauses.next().filter(|pause| {
+            failure.kind.may_pass() && Instant::now() + **pause < self.time.before_keeping()
+        });
+        pause.is_some_and(|pause| self.stop.pause(*pause))
+    }
+
+    fn try_once(&self, access: &Access<'_>, work: &Work) -> Result<Arrived, Tried> {
         let PlannedPush {
             branch, allow_base, ..
         } = self.push;
@@ -196,7 +210,10 @@ impl One<'_> {
             return Err(Tried::Failed(Kind::Refused(problem).into()));
         }
         if branch_head(access, repository, branch)?.as_ref() == Some(&work.commit) {
-            return Ok(work.commit.clone());
+            return Ok(Arrived {
+                head: Some(work.commit.clone()),
+                note: None,
+            });
         }
         let refspec = format!("{}:refs/heads/{branch}", work.commit);
         let arguments = [
@@ -210,7 +227,7 @@ impl One<'_> {
             &refspec,
         ];
         let output = access.run(
-            &work.own.directory,
+            &work.work.own.directory,
             Purpose::Transfer,
             arguments,
             Stdio::null(),
@@ -220,24 +237,46 @@ impl One<'_> {
             return Err(Tried::Refused(why));
         }
         access.judge(&output)?;
-        match branch_head(access, repository, branch) {
-            Ok(Some(head)) => Ok(head),
-            Ok(None) => {
-                let problem = "the server took it, and has no such branch".to_owned();
-                Err(Tried::Failed(Kind::Refused(problem).into()))
-            }
-            // It has said itself that it took it.
-            Err(_) => Ok(work.commit.clone()),
+        self.confirm(access, work)
+    }
+
+    /// Asks the remote what it has, after it has said that it took it.
+    fn confirm(&self, access: &Access<'_>, work: &Work) -> Result<Arrived, Tried> {
+        let mut pauses = PAUSES.iter();
+        loop {
+            return match branch_head(access, &self.planned.repository, &self.push.branch) {
+                Ok(Some(head)) => Ok(Arrived {
+                    note: (head != work.commit).then(|| {
+                        format!(
+                            "the server accepted {}, and the branch is at another commit since",
+                            work.commit.get(..10).unwrap_or(&work.commit)
+                        )
+                    }),
+                    head: Some(head),
+                }),
+                Ok(None) => {
+                    let problem = "the server took it, and has no such branch".to_owned();
+                    Err(Tried::Failed(Kind::Refused(problem).into()))
+                }
+                Err(failure) if self.may_try_again(&failure, &mut pauses) => continue,
+                Err(failure) => Ok(Arrived {
+                    head: None,
+                    note: Some(format!(
+                        "the server accepted it; not confirmed, because it did not answer afterwards: {}",
+                        shortened(&failure.to_string())
+                    )),
+                }),
+            };
         }
     }
 
-    /// Keeps the commits in a bundle, and says where.
-    fn keep(&self, work: &Work, not_pushed: NotPushed) -> PushReport {
+    /// Says where the commits are kept.
+    fn keep(&self, bundle: Result<String, Failure>, not_pushed: NotPushed) -> PushReport {
         let (state, why) = match not_pushed {
             NotPushed::Refused(why) => (PushState::Refused, why),
             NotPushed::Failed(why) => (PushState::Failed, why),
         };
-        let place = match self.bundle(work) {
+        let place = match bundle {
             Ok(name) => format!("it is kept in its Pod as {PUSH_DIR}/{PUSH_KEPT}/{name}"),
             Err(failure) => format!(
                 "it is only in the Pod's checkout: no bundle could be made ({})",
@@ -248,6 +287,17 @@ impl One<'_> {
         self.report(state, None, Some(message))
     }
 
+    /// It is elsewhere, too.
+    fn drop_bundle(&self, bundle: Result<String, Failure>) {
+        let kept = self.push_dir.join(PUSH_KEPT);
+        if let Ok(name) = bundle {
+            let _ = fs::remove_file(kept.join(name));
+        }
+        // Unless there are others in it.
+        let _ = fs::remove_dir(kept);
+    }
+
+    /// Puts the commits into a bundle. Answers its name.
     fn bundle(&self, work: &Work) -> Result<String, Failure> {
         let kept = self.push_dir.join(PUSH_KEPT);
         let name = Path::new(&self.planned.path).file_name();
@@ -257,12 +307,17 @@ impl One<'_> {
         fs::create_dir_all(&kept)
             .map_err(|error| Kind::of_place("there is no place for it", &error))?;
         let branch = format!("refs/heads/{}", self.push.branch);
-        let not = work.own.boundary.as_ref().map(|known| format!("^{known}"));
+        let not = work
+            .work
+            .own
+            .boundary
+            .as_ref()
+            .map(|known| format!("^{known}"));
         let path = file.to_string_lossy();
         let mut create = vec!["bundle", "create", "-q", path.as_ref(), branch.as_str()];
         create.extend(not.as_deref());
         let local = self.local(self.time.until)?;
-        work.own.git(&local, Purpose::Transfer, &create)?;
+        work.work.own.git(&local, Purpose::Transfer, &create)?;
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644))
             .map_err(|error| Kind::of_place("", &error))?;
         Ok(name)

@@ -84,13 +84,31 @@ fn fill(
     let Some(head) = &report.head.clone() else {
         return Ok(());
     };
+    // What git-init cloned are branches of the remote. The pattern is one for the ref alone, which need not be there.
+    let output = ask(&[
+        "rev-list",
+        "--count",
+        "--branches",
+        "--glob=refs/stas[h]",
+        "--not",
+        head,
+        &record.base,
+        "--remotes",
+        "--",
+    ]);
+    let others = output.and_then(|output| {
+        let number = String::from_utf8_lossy(&output.stdout).trim().parse();
+        number.map_err(|_| "git did not count the commits of other branches".to_owned())
+    });
     if *head == record.base {
         report.commits = Some(0);
+        report.other_commits = others?;
         return Ok(());
     }
     let range = format!("{}..{head}", record.base);
     let output = ask(&["rev-list", "--count", &range, "--"])?;
     report.commits = String::from_utf8_lossy(&output.stdout).trim().parse().ok();
+    report.other_commits = others?;
     let output = ask(&[
         "log",
         "--max-count=10",

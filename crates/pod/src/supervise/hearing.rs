@@ -26,12 +26,16 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 /// How much is taken from the pipe at once.
 const PIECE: usize = 64 * 1024;
+/// Where an agent stands that told nothing at all.
+const SILENT: &str = "before it told anything of its work";
 /// How much the pipe holds: all that Linux lets anybody ask for.
 const ROOM: usize = 1 << 20;
 
 /// An agent that is listened to.
 pub(super) struct Hearing {
     profile: &'static Profile,
+    /// Whether its command asks for events, as far as its words show.
+    asked: bool,
     heard: Arc<Mutex<Heard>>,
     /// Readable once a limit was passed, and never because the thread has ended.
     passed: Arc<OwnedFd>,
@@ -51,6 +55,7 @@ impl Hearing {
     /// to be its standard output, and is to be closed here once it has it.
     pub(super) fn begin(
         profile: &'static Profile,
+        command: &[String],
         limits: &Limits,
     ) -> io::Result<(Self, PipeWriter)> {
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
@@ -75,6 +80,7 @@ impl Hearing {
             })?;
         let hearing = Self {
             profile,
+            asked: profile.is_asked_for_events(command),
             heard,
             passed,
             ended,
@@ -100,12 +106,18 @@ impl Hearing {
         }
     }
 
-    /// What the agent told, if anything.
-    pub(super) fn report(&self) -> Option<AgentReport> {
+    /// What the agent told, if anything. One that `ended_well`, was to tell of its work and told nothing has not done it, as
+    /// far as anybody knows.
+    pub(super) fn report(&self, ended_well: bool) -> Option<AgentReport> {
         let heard = lock(&self.heard);
         let told = heard.facts.clone().told();
         let unread = heard.unread;
+        let silent = || AgentReport {
+            stopped: Some(SILENT.to_owned()),
+            ..AgentReport::default()
+        };
         told.map(|facts| report(facts, unread, self.profile))
+            .or_else(|| (ended_well && self.asked && unread == 0).then(silent))
     }
 }
 

@@ -173,9 +173,11 @@ fn drop_checkout(report: &mut Report) -> bool {
         pushed.is_none_or(|pushed| !pushed.state.is_loss())
     };
     match report.checkouts.iter().rposition(is_fine) {
-        Some(at) => drop(report.checkouts.remove(at)),
-        None if report.checkouts.pop().is_none() => return false,
-        None => {}
+        Some(at) => report.omit(at),
+        None => match report.checkouts.len() {
+            0 => return false,
+            number => report.omit(number - 1),
+        },
     }
     true
 }
@@ -276,6 +278,7 @@ mod tests {
                 commits: Some(u32::MAX),
                 newest,
                 files: Some(u32::MAX),
+                other_commits: u32::MAX,
                 dirty: Some(true),
                 error,
                 pushed,
@@ -306,6 +309,7 @@ mod tests {
                 agent,
                 duration_millis,
                 checkouts,
+                omitted: None,
             };
             let json = fit(report.clone(), MOST).unwrap();
             prop_assert!(json.len() <= MOST, "{} bytes", json.len());
@@ -318,6 +322,9 @@ mod tests {
             prop_assert_eq!(&read.passed, &report.passed);
             prop_assert_eq!(read.duration_millis, report.duration_millis);
             prop_assert_eq!(read.agent.is_some(), report.agent.is_some());
+            let omitted = read.omitted.as_ref().map_or(0, |omitted| omitted.checkouts as usize);
+            prop_assert_eq!(read.checkouts.len() + omitted, report.checkouts.len());
+            prop_assert_eq!(read.changed_nothing(), report.changed_nothing());
             if let (Some(read), Some(told)) = (read.agent, report.agent) {
                 prop_assert_eq!(read.is_unfinished(), told.is_unfinished());
                 prop_assert_eq!(read.failure.map(|it| it.class), told.failure.map(|it| it.class));
@@ -384,6 +391,38 @@ mod tests {
             read.checkouts.len() > 20,
             "as many as fit: {}",
             read.checkouts.len()
+        );
+        assert!(!read.changed_nothing());
+    }
+
+    #[test]
+    fn a_checkout_that_does_not_fit_still_counts() {
+        let checkout = CheckoutReport {
+            path: "/workspace/repository".to_owned(),
+            commits: Some(0),
+            dirty: Some(false),
+            ..CheckoutReport::default()
+        };
+        let mut report = Report {
+            exit_code: Some(0),
+            checkouts: vec![checkout; 200],
+            ..Report::default()
+        };
+        let read = |report: &Report| -> Report {
+            serde_json::from_slice(&fit(report.clone(), MOST).unwrap()).unwrap()
+        };
+        let fits = read(&report);
+        assert!(fits.checkouts.len() < 200 && fits.changed_nothing());
+        report.checkouts[199].commits = Some(3);
+        let fits = read(&report);
+        assert!(!fits.changed_nothing());
+        assert_eq!(fits.commits(), Some(3));
+        assert_eq!(
+            fits.checkouts
+                .iter()
+                .filter_map(|it| it.commits)
+                .sum::<u32>(),
+            0
         );
     }
 

@@ -40,40 +40,44 @@ pub struct Settings {
     pub limits: Limits,
     /// Where it has its secrets.
     pub secrets: Secrets,
+    /// A variable that is there and cannot be read. What it says is not known, so no agent is started.
+    pub unreadable: Option<&'static str>,
 }
 
 impl Settings {
-    /// The constants of the handover, and what its environment variables say. What they say and cannot be read is taken as
-    /// not said.
+    /// The constants of the handover, and what its environment variables say.
     #[must_use]
     pub fn from_environment() -> Self {
-        let seconds = |variable| {
-            let seconds = std::env::var(variable).ok()?.parse().ok()?;
-            Some(Duration::from_secs(seconds))
+        let mut unreadable = None;
+        let mut seconds = |variable| {
+            let seconds = read(variable, &mut unreadable, |text| text.parse().ok());
+            seconds.map(Duration::from_secs)
         };
-        let secrets = std::env::var(SECRETS_VARIABLE).ok();
+        let (grace, timeout) = (seconds(GRACE_VARIABLE), seconds(TIMEOUT_VARIABLE));
+        let report_bytes = read(REPORT_BYTES_VARIABLE, &mut unreadable, |text| {
+            text.parse().ok()
+        });
+        let profile = read(PROFILE_VARIABLE, &mut unreadable, Profile::named);
+        let limits = read(LIMITS_VARIABLE, &mut unreadable, |text| {
+            serde_json::from_str(text).ok()
+        });
+        let secrets = read(SECRETS_VARIABLE, &mut unreadable, |text| {
+            serde_json::from_str(text).ok()
+        });
         Self {
-            grace: seconds(GRACE_VARIABLE).unwrap_or(DEFAULT_GRACE),
-            timeout: seconds(TIMEOUT_VARIABLE),
+            grace: grace.unwrap_or(DEFAULT_GRACE),
+            timeout,
             termination_log: TERMINATION_LOG.into(),
-            report_bytes: std::env::var(REPORT_BYTES_VARIABLE)
-                .ok()
-                .and_then(|bytes| bytes.parse().ok())
+            report_bytes: report_bytes
                 .unwrap_or(SHORTEST_TERMINATION_MESSAGE)
                 .clamp(SHORTEST_TERMINATION_MESSAGE, LONGEST_TERMINATION_MESSAGE),
             tools_dir: TOOLS_DIR.into(),
             begun_dir: BEGUN_DIR.into(),
             push_socket: std::env::var_os(PUSH_VARIABLE).map(PathBuf::from),
-            profile: std::env::var(PROFILE_VARIABLE)
-                .ok()
-                .and_then(|name| Profile::named(&name)),
-            limits: std::env::var(LIMITS_VARIABLE)
-                .ok()
-                .and_then(|limits| serde_json::from_str(&limits).ok())
-                .unwrap_or_default(),
-            secrets: secrets
-                .and_then(|secrets| serde_json::from_str(&secrets).ok())
-                .unwrap_or_default(),
+            profile,
+            limits: limits.unwrap_or_default(),
+            secrets: secrets.unwrap_or_default(),
+            unreadable,
         }
     }
 
@@ -113,4 +117,18 @@ impl Settings {
     pub(super) fn asking(&self) -> Duration {
         self.grace.saturating_sub(self.margin() / 3)
     }
+}
+
+/// What a variable says; `None`: there is none, or it cannot be read, which is noted.
+fn read<T>(
+    variable: &'static str,
+    unreadable: &mut Option<&'static str>,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Option<T> {
+    let text = std::env::var_os(variable)?;
+    let value = text.to_str().and_then(parse);
+    if value.is_none() {
+        unreadable.get_or_insert(variable);
+    }
+    value
 }

@@ -67,6 +67,13 @@ pub(super) fn begin(
     command: &[OsString],
     settings: &Settings,
 ) -> Result<(Begun, Option<GitPush>), NotStarted> {
+    if let Some(variable) = settings.unreadable {
+        // Without what it says, a limit would not be held, or a secret be told.
+        let text = format!(
+            "{variable} cannot be read: the operator and the system image are of different versions; use those of one release"
+        );
+        return Err(NotStarted::new(NOT_EXECUTABLE, text));
+    }
     let signals = listen().map_err(|error| cannot_start(command, &error))?;
     let git_push = settings
         .push_socket
@@ -115,6 +122,10 @@ fn start(command: &[OsString], settings: &Settings) -> io::Result<(Pid, Option<H
     let heard = settings
         .profile
         .filter(|_| !rustix::termios::isatty(rustix::stdio::stdout()));
+    let words = command
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned());
+    let words: Vec<String> = words.collect();
     let mut command = Command::new(program);
     command.args(arguments).process_group(0);
     for ours in [
@@ -129,7 +140,7 @@ fn start(command: &[OsString], settings: &Settings) -> io::Result<(Pid, Option<H
         command.env_remove(ours);
     }
     let hearing = heard
-        .map(|profile| Hearing::begin(profile, &settings.limits))
+        .map(|profile| Hearing::begin(profile, &words, &settings.limits))
         .transpose()?
         .map(|(hearing, stdout)| {
             command.stdout(stdout);

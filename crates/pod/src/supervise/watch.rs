@@ -235,14 +235,14 @@ impl Watch {
 
     /// What the agent told until the end of its output. A limit that was passed in what it printed last is passed, too, if
     /// nobody else had told it to end.
-    pub fn hear_the_end(&mut self, until: Instant) -> Option<AgentReport> {
+    pub fn hear_the_end(&mut self, until: Instant, ended_well: bool) -> Option<AgentReport> {
         let hearing = self.hearing.take()?;
         hearing.wait(until);
         if self.told_to_end.is_none() && self.over.is_none() {
             let over = hearing.passed().map(Over::Limit);
             self.over = over.map(Over::after_the_end);
         }
-        hearing.report()
+        hearing.report(ended_well)
     }
 
     /// Whether telling the agent to end would mean anything: it runs, and was not told.

@@ -53,6 +53,47 @@ fn what_the_agent_tells_is_in_the_report_and_comes_out_as_it_was() {
 }
 
 #[test]
+fn an_agent_that_tells_nothing_although_it_was_asked_to_does_not_succeed() {
+    let world = World::new();
+    let asked = "exit $0 && opencode run --format json";
+    let ran = run(&mut listened(&world, "{}", &asked.replace("$0", "0")));
+    assert_eq!(ran.code, 70, "{ran:?}");
+    let agent = &report(&world)["agent"];
+    assert_eq!(agent["stopped"], "before it told anything of its work");
+    // Its own exit code says more.
+    let ran = run(&mut listened(&world, "{}", &asked.replace("$0", "3")));
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert_eq!(report(&world)["agent"], Value::Null);
+    // One that nobody asked for events may print what it likes.
+    let ran = run(&mut listened(&world, "{}", "exit 0 && opencode run"));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(report(&world)["agent"], Value::Null);
+}
+
+#[test]
+fn an_agent_is_not_started_with_a_variable_that_cannot_be_read() {
+    for (name, value) in [
+        ("KUBEOPENCODE_LIMITS", r#"{"newer": 1}"#),
+        ("KUBEOPENCODE_SECRETS", "{"),
+        ("KUBEOPENCODE_PROFILE", "Newer"),
+        ("KUBEOPENCODE_TIMEOUT_SECONDS", "1h"),
+        ("KUBEOPENCODE_REPORT_BYTES", ""),
+    ] {
+        let world = World::new();
+        let mut supervise = supervised(&world, 30, &["touch", &world.text("started")]);
+        let ran = run(supervise.env(name, value));
+        assert_eq!(ran.code, 126, "{ran:?}");
+        let report = report(&world);
+        let error = report["error"].as_str().unwrap();
+        let said = format!(
+            "{name} cannot be read: the operator and the system image are of different versions"
+        );
+        assert!(error.starts_with(&said), "{error}");
+        assert!(!world.path("started").exists());
+    }
+}
+
+#[test]
 fn an_agent_that_is_content_with_half_its_work_does_not_succeed() {
     let world = World::new();
     let ran = run(&mut listened(

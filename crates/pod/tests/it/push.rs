@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     os::unix::fs::symlink,
     time::Duration,
 };
@@ -15,8 +15,8 @@ use serde_json::json;
 
 use crate::{
     sidecar::{
-        AS_BEFORE, Sidecar, ask, ask_within, branches, check_out, checked_out, commit, executable,
-        guarded, supervise, supervised,
+        AS_BEFORE, Sidecar, ask, ask_within, branches, check_out, checked_out, commit, connect,
+        executable, guarded, supervise, supervised,
     },
     world::{World, finish, run},
 };
@@ -425,4 +425,64 @@ fn a_git_push_that_ends_before_it_answers_is_a_failure_at_once() {
             .read("report")
             .contains("ended before it had answered")
     );
+}
+
+/// What a server does after it has taken the commits, before anybody asks it again.
+fn pushed_and_then(hook: &str) -> (World, String, serde_json::Value) {
+    let (world, _server) = guarded(json!({}));
+    world.git("served/source", &["config", "http.receivepack", "true"]);
+    let hook = format!("#!/bin/sh\n{hook}\n");
+    executable(&world, "served/source/.git/hooks/post-receive", &hook);
+    let head = commit(&world);
+    let pushed = ask(&world);
+    assert_eq!(pushed["state"], "Pushed", "{pushed}");
+    assert!(!world.path("push/kept").exists());
+    (world, head, pushed)
+}
+
+#[test]
+fn a_push_that_the_server_accepted_and_does_not_confirm_has_no_head() {
+    let (world, head, pushed) = pushed_and_then("mv HEAD gone");
+    assert_eq!(pushed["head"], serde_json::Value::Null);
+    let message = pushed["message"].as_str().unwrap();
+    let said = "the server accepted it; not confirmed";
+    assert!(message.starts_with(said), "{message}");
+    let work = world.read("served/source/.git/refs/heads/work");
+    assert_eq!(work.trim(), head);
+}
+
+#[test]
+fn a_branch_that_has_moved_on_since_the_push_is_told() {
+    let (world, head, pushed) = pushed_and_then("git update-ref refs/heads/work trunk");
+    let trunk = world.git("served/source", &["rev-parse", "trunk"]);
+    assert_eq!(pushed["head"], trunk);
+    let message = pushed["message"].as_str().unwrap();
+    let said = format!("the server accepted {}, and", &head[..10]);
+    assert!(message.starts_with(&said), "{message}");
+}
+
+#[test]
+fn who_is_told_to_end_in_the_middle_of_a_push_has_kept_the_work() {
+    let (world, _server) = guarded(json!({}));
+    world.git("served/source", &["config", "http.receivepack", "true"]);
+    for name in ["here", "go"] {
+        let mode = nix::sys::stat::Mode::S_IRWXU;
+        nix::unistd::mkfifo(&world.path(name), mode).unwrap();
+    }
+    let hook = format!(
+        "#!/bin/sh\necho here > {}\nread -r line < {}\nexit 1\n",
+        world.text("here"),
+        world.text("go")
+    );
+    executable(&world, "served/source/.git/hooks/pre-receive", &hook);
+    let head = commit(&world);
+    let sidecar = Sidecar::start(&world);
+    let mut supervise = connect(&world);
+    writeln!(supervise, "{}", json!({ "withinMillis": 60_000 })).unwrap();
+    assert_eq!(fs::read_to_string(world.path("here")).unwrap(), "here\n");
+    sidecar.end(&world);
+    fs::write(world.path("go"), "go\n").unwrap();
+    let bundle = world.text("push/kept/0-it.bundle");
+    let heads = world.git("workspace/it", &["bundle", "list-heads", &bundle]);
+    assert_eq!(heads, format!("{head} refs/heads/work"));
 }

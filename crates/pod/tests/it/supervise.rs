@@ -452,6 +452,27 @@ pub(crate) fn with_checkout() -> (World, String) {
 }
 
 #[test]
+fn commits_that_are_not_on_the_branch_it_ended_on_are_counted_apart() {
+    let (world, _) = with_checkout();
+    let it = world.text("workspace/it");
+    let work = format!(
+        "cd {it}; export GIT_CONFIG_GLOBAL={}; unset GIT_DIR GIT_WORK_TREE GIT_CONFIG_COUNT; \
+         git checkout -q -b aside && git commit -q --allow-empty -m one && git checkout -q trunk && \
+         echo x >> file && git stash -q",
+        world.text("tools/gitconfig")
+    );
+    let ran = script(&world, &work);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let checkout = &report(&world)["checkouts"][0];
+    assert_eq!(
+        (&checkout["commits"], &checkout["dirty"]),
+        (&json!(0), &json!(false))
+    );
+    // The commit, and the two that a stash is made of.
+    assert_eq!(checkout["otherCommits"], 3);
+}
+
+#[test]
 fn the_report_says_what_is_in_each_checkout() {
     let (world, base) = with_checkout();
     let it = world.text("workspace/it");

@@ -2,13 +2,14 @@
 //! is brought back. An interrupt stops them.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
     path::Path,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
-use futures::future::try_join_all;
+use futures::future::join_all;
 use kube::{Client, ResourceExt as _};
 use kubeopencode_engine::run::Run;
 
@@ -52,9 +53,17 @@ pub(super) struct Session<'a> {
     pub(super) own_machine: bool,
     /// Whether a Task has left work in its workspace that is nowhere else. It is kept however the run ends.
     pub(super) left: Cell<bool>,
+    /// Namespaces and names of the Tasks whose workspaces were looked at.
+    pub(super) seen: RefCell<BTreeSet<(String, String)>>,
 }
 
 impl Session<'_> {
+    /// What a Task comes down to.
+    pub(super) fn run(&self, namespace: &str, name: &str) -> Option<&Run> {
+        let mut runs = self.runs.iter();
+        runs.find(|run| run.owner.name == name && run.owner.namespace == namespace)
+    }
+
     /// Runs on a cluster that is there.
     pub(super) async fn on_cluster(
         &self,
@@ -123,12 +132,36 @@ impl Session<'_> {
             Ok(_) => self.see_through(&client, Some(folder), interrupts).await,
             Err(failure) => Err(failure),
         };
+        self.keep_unseen(&client, folder).await;
         match &ended {
             // Whoever interrupts twice does not wait: dropping the machine ends its processes.
             Ok(code) if *code == ExitCode::from(INTERRUPTED) => {}
             _ => machine.shutdown().await,
         }
         ended
+    }
+
+    /// Sees to it that the folder stays where a Task was not followed to its end, and says where its work is.
+    async fn keep_unseen(&self, client: &Client, folder: &Path) {
+        for task in &self.ours {
+            let key = (task.namespace.clone(), task.name.clone());
+            let Some(run) = self.run(&task.namespace, &task.name) else {
+                continue;
+            };
+            if self.seen.borrow().contains(&key) {
+                continue;
+            }
+            for place in workspace::unseen(client, folder, task, run).await {
+                self.left.set(true);
+                self.printer.about(
+                    &task.name,
+                    &format!(
+                        "what its agent did is not brought back; it is kept in {}",
+                        place.display()
+                    ),
+                );
+            }
+        }
     }
 
     /// Follows all Tasks to their end, each of which is summed up when it ends.
@@ -167,7 +200,7 @@ impl Session<'_> {
         Ok(ExitCode::from(code))
     }
 
-    /// Follows one to its end, brings its commits back, and sums it up. Its exit status is the agent's, also where the log
+    /// Follows one to its end, brings its work back, and sums it up. Its exit status is the agent's, also where the log
     /// was cut.
     async fn follow_one(
         &self,
@@ -190,17 +223,18 @@ impl Session<'_> {
             self.printer.warn(&format!("{}: {why}", task.name_any()));
         }
         let mut summary = TaskSummary::of(&task);
-        summary.goes_with_run = self.own_machine && !self.arguments.keep;
-        if let Some(data_dir) = data_dir
-            && workspace::collect(client, data_dir, &task, self, &mut summary).await
-        {
-            self.left.set(true);
+        if let Some(data_dir) = data_dir {
+            if workspace::collect(client, data_dir, &task, self, &mut summary).await {
+                self.left.set(true);
+            }
+            let key = (task.namespace().unwrap_or_default(), task.name_any());
+            self.seen.borrow_mut().insert(key);
         }
         summary.print(self.printer);
         Ok(summary)
     }
 
-    /// Follows all Tasks; the first interrupt stops them, the second one answers None.
+    /// Follows all Tasks, also when one of them cannot be; the first interrupt stops them, the second one answers None.
     async fn follow_all(
         &self,
         client: &Client,
@@ -212,15 +246,24 @@ impl Session<'_> {
             aside: self.arguments.output.is_some(),
             named: self.ours.len() > 1,
         };
-        let all = self
-            .ours
-            .iter()
-            .map(|task| self.follow_one(client, data_dir, task, show));
-        let mut following = Box::pin(try_join_all(all));
+        let all = self.ours.iter().map(|task| async move {
+            let followed = self.follow_one(client, data_dir, task, show).await;
+            if followed.is_err() && self.ours.len() > 1 {
+                let name = &task.name;
+                self.printer.warn(&format!(
+                    "{name} cannot be followed any more; the others are"
+                ));
+            }
+            followed
+        });
+        let mut following = Box::pin(join_all(all));
         let mut interrupted: Option<Instant> = None;
         loop {
             tokio::select! {
-                ended = &mut following => return Ok(Some((ended?, interrupted.is_some()))),
+                ended = &mut following => {
+                    let summaries: Result<Vec<_>, _> = ended.into_iter().collect();
+                    return Ok(Some((summaries?, interrupted.is_some())));
+                }
                 () = interrupts.next() => {
                     match interrupted {
                         Some(first) if first.elapsed() < ONE_INTERRUPT => continue,

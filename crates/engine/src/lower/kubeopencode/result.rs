@@ -4,8 +4,8 @@ use kubeopencode_api::v1alpha1 as api;
 
 use crate::{
     handover::{
-        AgentReport, CheckoutReport, CommitReport, FailureReport, Passed, PushReport, PushState,
-        Report, UsageReport,
+        AgentReport, CheckoutReport, CommitReport, FailureReport, Omitted, Passed, PushReport,
+        PushState, Report, UsageReport,
     },
     state::Reason,
 };
@@ -50,6 +50,21 @@ pub fn to_report(result: &api::TaskResult) -> Report {
             .duration_millis
             .and_then(|millis| u64::try_from(millis).ok()),
         checkouts: result.checkouts.iter().map(to_checkout).collect(),
+        omitted: result
+            .omitted_checkouts
+            .map(|checkouts| omitted(checkouts, result)),
+    }
+}
+
+/// What is not said of them follows from what is said of all.
+fn omitted(checkouts: i64, result: &api::TaskResult) -> Omitted {
+    let small = |number: i64| u32::try_from(number).unwrap_or_default();
+    let known = result.checkouts.iter().filter_map(|it| it.commits);
+    let known: i64 = known.map(i64::from).sum();
+    Omitted {
+        checkouts: small(checkouts),
+        commits: small(result.commits.unwrap_or_default().saturating_sub(known)),
+        unchanged: result.outcome == Some(api::TaskOutcome::NoChanges),
     }
 }
 
@@ -59,14 +74,6 @@ pub fn of_report(report: &Report, reason: Option<Reason>) -> api::TaskResult {
     let (told, agent) = (agent.is_some(), agent.unwrap_or_default());
     let counted = |number: u64| told.then(|| signed(number));
     let unless_zero = |number: u64| (number > 0).then(|| signed(number));
-    let commits = report
-        .checkouts
-        .iter()
-        .filter_map(|checkout| checkout.commits);
-    let any = report
-        .checkouts
-        .iter()
-        .any(|checkout| checkout.commits.is_some());
     api::TaskResult {
         outcome: reason.map(|reason| outcome(reason, report)),
         exit_code: report.exit_code,
@@ -95,8 +102,12 @@ pub fn of_report(report: &Report, reason: Option<Reason>) -> api::TaskResult {
             reached: passed.reached.clone(),
         }),
         unread_lines: unless_zero(agent.unread),
-        commits: any.then(|| commits.map(i64::from).sum()),
+        commits: report.commits().map(signed),
         checkouts: report.checkouts.iter().map(of_checkout).collect(),
+        omitted_checkouts: report
+            .omitted
+            .as_ref()
+            .map(|omitted| i64::from(omitted.checkouts)),
     }
 }
 
@@ -131,6 +142,10 @@ fn to_checkout(checkout: &api::CheckoutResult) -> CheckoutReport {
             })
             .collect(),
         files: checkout.files.and_then(|files| u32::try_from(files).ok()),
+        other_commits: checkout
+            .other_commits
+            .and_then(|commits| u32::try_from(commits).ok())
+            .unwrap_or_default(),
         dirty: checkout.dirty,
         error: checkout.error.clone(),
         pushed: checkout.pushed.as_ref().map(to_pushed),
@@ -154,6 +169,7 @@ fn of_checkout(checkout: &CheckoutReport) -> api::CheckoutResult {
             })
             .collect(),
         files: checkout.files.map(small),
+        other_commits: (checkout.other_commits > 0).then(|| small(checkout.other_commits)),
         dirty: checkout.dirty,
         error: checkout.error.clone(),
         pushed: checkout.pushed.as_ref().map(of_pushed),
@@ -196,4 +212,36 @@ fn unsigned(number: Option<i64>) -> u64 {
 
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_status_says_of_omitted_checkouts_comes_back() {
+        for (known, commits, unchanged) in [
+            (Some(2), 3, false),
+            (Some(0), 0, true),
+            (None, 0, false),
+            (None, 7, false),
+        ] {
+            let checkout = CheckoutReport {
+                commits: known,
+                dirty: Some(false),
+                ..CheckoutReport::default()
+            };
+            let report = Report {
+                checkouts: vec![checkout],
+                omitted: Some(Omitted {
+                    checkouts: 4,
+                    commits,
+                    unchanged,
+                }),
+                ..Report::default()
+            };
+            let result = of_report(&report, Some(Reason::Succeeded));
+            assert_eq!(to_report(&result), report);
+        }
+    }
 }

@@ -20,15 +20,23 @@ use crate::git::{Access, Failure, Kind, Purpose};
 /// The message of the commit.
 const MESSAGE: &str = "What the agent left uncommitted";
 
-/// Makes the commit, or answers `None` if there is nothing for it. `ours`: absolute paths of what the system put into
-/// the workspace. `exclude`: patterns, besides those of the working tree itself.
+/// What became of it.
+pub(super) struct Uncommitted {
+    /// The commit; `None`: there is nothing for it.
+    pub commit: Option<String>,
+    /// Other repositories that have changed or are new, of which nothing is in it: paths relative to the checkout.
+    pub left_out: Vec<PathBuf>,
+}
+
+/// Makes the commit. `ours`: absolute paths of what the system put into the workspace. `exclude`: patterns, besides those
+/// of the working tree itself.
 pub(super) fn commit(
     own: &Own,
     checkout: &Path,
     ours: &[PathBuf],
     exclude: &[u8],
     local: &Access<'_>,
-) -> Result<Option<String>, Failure> {
+) -> Result<Uncommitted, Failure> {
     let tree = Tree {
         own,
         checkout,
@@ -46,7 +54,7 @@ pub(super) fn commit(
     tree.git(Purpose::Ask, &["read-tree", &own.head], None)?;
     let changed = tree.list(&["ls-files", "-z", "--modified", "--deleted"])?;
     let others = tree.list(&["ls-files", "-z", "--others", "--exclude-standard"])?;
-    let (mut taken, mut gone) = (Vec::new(), Vec::new());
+    let (mut taken, mut gone, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
     for path in changed.iter().chain(&others) {
         let full = checkout.join(OsStr::from_bytes(path));
         if ours
@@ -58,7 +66,8 @@ pub(super) fn commit(
         match what_is(checkout, &full) {
             What::Content => taken.push(path),
             What::Nothing if changed.contains(path) => gone.push(path),
-            What::Repository | What::Nothing => {}
+            What::Repository => left_out.push(PathBuf::from(OsStr::from_bytes(path))),
+            What::Nothing => {}
         }
     }
     tree.update(&["--force-remove"], &gone)?;
@@ -68,7 +77,10 @@ pub(super) fn commit(
     let before = format!("{}^{{tree}}", own.head);
     let before = id(tree.git(Purpose::Ask, &["rev-parse", "--verify", &before], None)?);
     if new == before {
-        return Ok(None);
+        return Ok(Uncommitted {
+            commit: None,
+            left_out,
+        });
     }
     let commit = [
         "-c",
@@ -82,7 +94,8 @@ pub(super) fn commit(
         MESSAGE,
         &new,
     ];
-    Ok(Some(id(tree.git(Purpose::Ask, &commit, None)?)))
+    let commit = Some(id(tree.git(Purpose::Ask, &commit, None)?));
+    Ok(Uncommitted { commit, left_out })
 }
 
 struct Tree<'t> {

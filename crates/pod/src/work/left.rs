@@ -1,9 +1,11 @@
 //! What the agent left in a checkout's `.git`, read without git.
 //!
 //! All of it is the agent's to write. Followed are no links, no `.git` file that names another place, and no alternates;
-//! read are four things: which commit HEAD is, where history ends, what is excluded, and where the objects are.
+//! read are which commit HEAD is, and branches if they are asked for, where history ends, what is excluded, and where the
+//! objects are.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -18,6 +20,13 @@ use crate::git::remote::is_hex;
 const REF: u64 = 4096;
 /// Longest list of packed refs, of ends of history, or of what is excluded.
 const LIST: u64 = 64 * 1024 * 1024;
+
+/// Where local branches are.
+const HEADS: &str = "refs/heads/";
+/// What `git stash` has put aside last.
+const STASH: &str = "refs/stash";
+/// Most branches that are looked at.
+const REFS: usize = 10_000;
 
 /// What there is.
 #[derive(Debug)]
@@ -34,7 +43,7 @@ pub(super) struct Left {
 
 /// Why it cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LeftError {
+pub(crate) enum LeftError {
     #[error("{0} is a symbolic link")]
     Link(PathBuf),
     #[error("{0} is not a directory")]
@@ -77,6 +86,66 @@ pub(super) fn look(path: &Path) -> Result<Left, LeftError> {
         exclude,
         objects,
     })
+}
+
+/// A branch of the checkout, or what was put aside with `git stash`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Aside {
+    /// Its name, without `refs/` or `refs/heads/`.
+    pub name: String,
+    /// The commit that it is at.
+    pub commit: String,
+}
+
+/// All local branches of the checkout at `path`, at which [`look`] has looked, and the newest of what was put aside.
+pub(super) fn aside(path: &Path) -> Result<Vec<Aside>, LeftError> {
+    let git_dir = path.join(".git");
+    let packed = below(&git_dir, "packed-refs", LIST)?.unwrap_or_default();
+    let packed = String::from_utf8_lossy(&packed);
+    let packed = packed.lines().filter_map(|line| line.split_once(' '));
+    let mut found: BTreeMap<String, String> = packed
+        .filter(|(_, name)| name.starts_with(HEADS) || *name == STASH)
+        .filter_map(|(id, name)| Some((name.to_owned(), commit(id)?)))
+        .collect();
+    let mut open = vec![HEADS.trim_end_matches('/').to_owned(), STASH.to_owned()];
+    while let Some(name) = open.pop() {
+        // A loose one counts more than a packed one.
+        if let Some(loose) = below(&git_dir, &name, REF)? {
+            // One that is another's name is found under that.
+            if let Some(id) = commit(String::from_utf8_lossy(&loose).trim_end()) {
+                found.insert(name, id);
+            }
+            continue;
+        }
+        let directory = git_dir.join(&name);
+        let failed = |source| LeftError::Io {
+            path: directory.clone(),
+            source,
+        };
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        for entry in entries {
+            let below = entry.map_err(failed)?.file_name();
+            open.push(format!("{name}/{}", below.to_string_lossy()));
+        }
+        if open.len() > REFS {
+            return Err(LeftError::TooLong(directory));
+        }
+    }
+    let short = |name: &str| {
+        let name = name.strip_prefix(HEADS).unwrap_or(name);
+        name.trim_start_matches("refs/").to_owned()
+    };
+    let found = found.into_iter();
+    Ok(found
+        .map(|(name, commit)| Aside {
+            name: short(&name),
+            commit,
+        })
+        .collect())
 }
 
 /// The commit that HEAD is at.

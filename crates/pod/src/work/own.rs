@@ -12,16 +12,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::left::Left;
+use super::left::{Aside, Left};
 use crate::git::{Access, Failure, Kind, Purpose};
 
 /// The commit that HEAD was at; in the source and in our repository.
 const HEAD: &str = "refs/kubeopencode/head";
 /// The commit that the agent began with.
 const BASE: &str = "refs/kubeopencode/base";
+/// Below it, the branches that HEAD is not on, by number: their names are the agent's.
+const ASIDE: &str = "refs/kubeopencode/aside";
 
 /// Our repository.
-pub(super) struct Own {
+pub(crate) struct Own {
     pub directory: PathBuf,
     /// The commit that the checkout's HEAD was at.
     pub head: String,
@@ -29,11 +31,20 @@ pub(super) struct Own {
     pub has_commits: bool,
     /// A commit that the remote had when the agent began, and on which everything new is built.
     pub boundary: Option<String>,
+    /// Branches with commits that neither HEAD nor the base has; in our repository too, as `refs/kubeopencode/aside/N`.
+    pub aside: Vec<Aside>,
 }
 
 impl Own {
-    /// Makes it below `work`, an empty directory. `local` has no credentials.
-    pub fn make(work: &Path, left: &Left, base: &str, local: &Access<'_>) -> Result<Self, Failure> {
+    /// Makes it below `work`, an empty directory, with the commits of HEAD, and of those of `aside` that are to be had.
+    /// `local` has no credentials.
+    pub(super) fn make(
+        work: &Path,
+        left: &Left,
+        mut aside: Vec<Aside>,
+        base: &str,
+        local: &Access<'_>,
+    ) -> Result<Self, Failure> {
         let source = work.join("source");
         let written = write_source(&source, left, base);
         written.map_err(|error| Kind::of_place("cannot prepare the fetch", &error))?;
@@ -45,6 +56,23 @@ impl Own {
         let has_base = there(&["cat-file", "-e", &format!("{base}^{{commit}}")]);
         let has_commits = left.head != base
             && !(has_base && there(&["merge-base", "--is-ancestor", &left.head, base]));
+        let mut known: Vec<&str> = [left.head.as_str()].into();
+        known.extend(has_base.then_some(base));
+        aside.retain(|aside| {
+            let in_it = |known: &&str| {
+                *known == aside.commit
+                    || there(&["merge-base", "--is-ancestor", &aside.commit, known])
+            };
+            !known.iter().any(in_it)
+        });
+        for (number, aside) in aside.iter().enumerate() {
+            fs::create_dir_all(source.join(ASIDE))
+                .and_then(|()| {
+                    let file = source.join(format!("{ASIDE}/{number}"));
+                    fs::write(file, format!("{}\n", aside.commit))
+                })
+                .map_err(|error| Kind::of_place("cannot prepare the fetch", &error))?;
+        }
         let boundary = match (has_commits, has_base) {
             (false, _) => Some(left.head.clone()),
             (true, true) => Some(base.to_owned()),
@@ -55,6 +83,7 @@ impl Own {
             head: left.head.clone(),
             has_commits,
             boundary,
+            aside,
         };
         own.fetch(&source, left, has_base, local)?;
         // Nothing of the checkout is needed from here on.
@@ -94,6 +123,10 @@ impl Own {
         ];
         if self.has_commits && has_base {
             fetch.push(&refs[1]);
+        }
+        let aside = format!("+{ASIDE}/*:{ASIDE}/*");
+        if !self.aside.is_empty() {
+            fetch.push(&aside);
         }
         self.git(local, Purpose::Transfer, &fetch).map(drop)
     }

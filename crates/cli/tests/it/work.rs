@@ -1,0 +1,225 @@
+//! What an agent did in a run of its own: it comes back, or it is kept, and is said to be where it is.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use serde_json::Value;
+
+use crate::support::{Sandbox, can_run_pods, ended, git, signal};
+
+/// Runs an agent on the repository `repo`, and answers the summary of its checkout.
+fn worked(sandbox: &Sandbox, work: &str) -> (Value, String) {
+    let arguments = [
+        "run",
+        "Do it",
+        "--repo",
+        "repo",
+        "-o",
+        "json",
+        "--command",
+        work,
+    ];
+    let outcome = sandbox.run(&arguments).expect_code(0);
+    let summary: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    (summary["tasks"][0]["checkouts"][0].clone(), outcome.stderr)
+}
+
+#[test]
+fn work_that_is_not_committed_comes_back_too() {
+    if !can_run_pods("run --repo") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("repo");
+    let work = "echo built > .gitignore && git add .gitignore && git commit --quiet --message three && \
+                echo fixed > README.md && echo new > new && echo x > built";
+    let (checkout, said) = worked(&sandbox, work);
+    assert_eq!(checkout["broughtBack"]["branch"], "kubeopencode/do-it");
+    assert_eq!(checkout["broughtBack"]["uncommitted"], true);
+    for words in [
+        "; its last commit is what the agent did not commit",
+        "diff main...kubeopencode/do-it`, take it with `git -C ",
+        " merge kubeopencode/do-it`",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let log = ["log", "--format=%s", "main..kubeopencode/do-it"];
+    let subjects = "What the agent left uncommitted\nthree";
+    assert_eq!(git(&repository, &log), subjects);
+    let names = ["diff", "--name-only", "main...kubeopencode/do-it"];
+    assert_eq!(git(&repository, &names), ".gitignore\nREADME.md\nnew");
+    git(&repository, &["fsck", "--strict", "--connectivity-only"]);
+    assert_eq!(sandbox.leftovers(), Vec::<String>::new());
+}
+
+/// The agent ends when it is told to, after the commit that it began with has gone from every branch.
+#[test]
+fn work_comes_back_also_when_its_base_was_amended_meanwhile() {
+    if !can_run_pods("run --repo") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("repo");
+    let work = "trap 'echo new > new; exit 0' TERM; echo working; sleep 1000 & wait";
+    let arguments = ["run", "Do it", "--repo", "repo", "--command", work];
+    let mut run = sandbox.command(&arguments);
+    let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut run = run.expect("the binary starts");
+    let mut stdout = BufReader::new(run.stdout.take().expect("a pipe"));
+    stdout.read_line(&mut String::new()).expect("a line");
+    let base = git(&repository, &["rev-parse", "HEAD"]);
+    let amend = ["commit", "--quiet", "--amend", "--message", "amended"];
+    git(&repository, &amend);
+    signal(&run, "INT");
+    let said = ended(run).expect_code(130).stderr;
+    let short = &base[..10];
+    let words = format!("diff {short}...kubeopencode/do-it`");
+    assert!(said.contains(&words), "{said}");
+    let log = ["log", "--format=%s", "kubeopencode/do-it"];
+    let subjects = "What the agent left uncommitted\ntwo\none";
+    assert_eq!(git(&repository, &log), subjects);
+    assert_eq!(sandbox.leftovers(), Vec::<String>::new());
+}
+
+/// Everything that a checkout can make git run is tried, with marks that anybody may write.
+#[test]
+fn nothing_that_the_agent_configured_runs_when_work_comes_back() {
+    if !can_run_pods("run --repo") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("repo");
+    let mark = sandbox.work().join("ran");
+    let mark = mark.display();
+    let work = format!(
+        "git config core.fsmonitor 'touch {mark}; false' && git config filter.x.clean 'touch {mark}; cat' && \
+         git config uploadpack.packObjectsHook 'touch {mark}; false' && git config core.hooksPath hooks && \
+         mkdir hooks && printf '#!/bin/sh\\ntouch {mark}\\n' > hooks/post-index-change && chmod +x hooks/* && \
+         echo '* filter=x' > .gitattributes && echo fixed > README.md"
+    );
+    let (checkout, said) = worked(&sandbox, &work);
+    assert_eq!(checkout["broughtBack"]["uncommitted"], true, "{said}");
+    assert!(!sandbox.work().join("ran").exists());
+    let shown = git(&repository, &["show", "kubeopencode/do-it:README.md"]);
+    assert_eq!(shown, "fixed");
+}
+
+#[test]
+fn what_is_on_another_branch_or_put_aside_comes_back_too() {
+    if !can_run_pods("run --repo") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("repo");
+    let work = "git checkout --quiet -b topic/a && git commit --quiet --allow-empty --message aside && \
+                git checkout --quiet main && echo put > README.md && git stash --quiet";
+    let (checkout, said) = worked(&sandbox, work);
+    assert_eq!(checkout["commits"], 0);
+    assert_eq!(
+        checkout["otherCommits"], 3,
+        "a commit, and the two of a stash"
+    );
+    assert!(said.contains("on other branches or put aside"), "{said}");
+    assert!(!said.contains("nothing was changed"), "{said}");
+    let subject = ["log", "-1", "--format=%s", "kubeopencode/do-it-topic-a"];
+    assert_eq!(git(&repository, &subject), "aside");
+    let shown = git(&repository, &["show", "kubeopencode/do-it-stash:README.md"]);
+    assert_eq!(shown, "put");
+    assert_eq!(checkout["broughtBack"]["branch"], Value::Null);
+    assert_eq!(sandbox.leftovers(), Vec::<String>::new());
+}
+
+/// The only folder that is left, of a run whose work is nowhere else.
+fn kept(sandbox: &Sandbox) -> PathBuf {
+    let left = sandbox.leftovers();
+    assert_eq!(left.len(), 1, "{left:?}");
+    sandbox.temporary().join(&left[0])
+}
+
+#[test]
+fn a_repository_inside_of_the_checkout_is_kept() {
+    if !can_run_pods("run --repo") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.repository("repo");
+    let work = "git init --quiet inner && git -C inner commit --quiet --allow-empty --message inner && echo new > new";
+    let (checkout, said) = worked(&sandbox, work);
+    assert_eq!(checkout["broughtBack"]["branch"], "kubeopencode/do-it");
+    assert!(said.contains("a repository inside of"), "{said}");
+    let place = Path::new(checkout["kept"].as_str().expect("a place"));
+    assert!(place.starts_with(kept(&sandbox)));
+    let subject = git(&place.join("inner"), &["log", "-1", "--format=%s"]);
+    assert_eq!(subject, "inner");
+}
+
+/// Nobody brings commits back to a URL, and there is no push.
+#[test]
+fn a_clone_of_a_url_is_kept_if_the_agent_did_something_there() {
+    if !can_run_pods("run -f with a URL") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("repo");
+    let task = |command: &str| {
+        let url = format!("file://{}", repository.display());
+        let objects = [
+            serde_json::json!({
+                "apiVersion": "kubeopencode.io/v1alpha1", "kind": "Agent", "metadata": {"name": "default"},
+                "spec": {"serviceAccountName": "default", "command": ["sh", "-c", command]},
+            }),
+            serde_json::json!({
+                "apiVersion": "kubeopencode.io/v1alpha1", "kind": "Task", "metadata": {"name": "it"},
+                "spec": {"description": "Do it", "contexts": [
+                    {"type": "Git", "mountPath": "repo", "git": {"repository": url}},
+                ]},
+            }),
+        ];
+        sandbox.write("it.yaml", &objects.map(|it| it.to_string()).join("\n---\n"));
+        sandbox.run(&["run", "-f", "it.yaml"]).expect_code(0).stderr
+    };
+    task("true");
+    assert_eq!(sandbox.leftovers(), Vec::<String>::new());
+    let said = task("echo new > repo/new");
+    assert!(
+        said.contains("what the agent left there is nowhere else, so it is kept: "),
+        "{said}"
+    );
+    let folder = kept(&sandbox);
+    assert!(said.contains(&*folder.to_string_lossy()), "{said}");
+}
+
+#[test]
+fn a_second_interrupt_leaves_the_work_where_it_is() {
+    if !can_run_pods("run and Ctrl-C twice") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.repository("repo");
+    let command = "trap '' TERM; echo new > new; echo working; sleep 1000; sleep 1000";
+    let arguments = ["run", "Wait", "--repo", "repo", "--command", command];
+    let mut child = sandbox
+        .command(&arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("a line");
+    signal(&child, "INT");
+    while child.try_wait().expect("its status").is_none() {
+        signal(&child, "INT");
+    }
+    let said = ended(child).expect_code(130).stderr;
+    let place = said
+        .lines()
+        .find_map(|line| line.split_once("it is kept in "))
+        .map(|(_, place)| Path::new(place));
+    let place = place.unwrap_or_else(|| panic!("a place: {said}"));
+    assert!(place.starts_with(kept(&sandbox)));
+    assert!(place.join("new").exists());
+}
