@@ -115,17 +115,18 @@ fn what_is_on_another_branch_or_put_aside_comes_back_too() {
     let sandbox = Sandbox::new();
     let repository = sandbox.repository("repo");
     let work = "git checkout --quiet -b topic/a && git commit --quiet --allow-empty --message aside && \
-                git checkout --quiet main && echo put > README.md && git stash --quiet";
+                git checkout --quiet main && echo put > README.md && git stash --quiet && git pack-refs --all && \
+                git checkout --quiet -b loose && git commit --quiet --allow-empty --message loose && git checkout --quiet main";
     let (checkout, said) = worked(&sandbox, work);
     assert_eq!(checkout["commits"], 0);
-    assert_eq!(
-        checkout["otherCommits"], 3,
-        "a commit, and the two of a stash"
-    );
+    assert_eq!(checkout["otherCommits"], 4, "two, and the two of a stash");
     assert!(said.contains("on other branches or put aside"), "{said}");
     assert!(!said.contains("nothing was changed"), "{said}");
-    let subject = ["log", "-1", "--format=%s", "kubeopencode/do-it-topic-a"];
-    assert_eq!(git(&repository, &subject), "aside");
+    for (branch, subject) in [("topic-a", "aside"), ("loose", "loose")] {
+        let branch = format!("kubeopencode/do-it-{branch}");
+        let log = git(&repository, &["log", "-1", "--format=%s", &branch]);
+        assert_eq!(log, subject);
+    }
     let shown = git(&repository, &["show", "kubeopencode/do-it-stash:README.md"]);
     assert_eq!(shown, "put");
     assert_eq!(checkout["broughtBack"]["branch"], Value::Null);

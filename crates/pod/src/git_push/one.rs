@@ -97,7 +97,8 @@ impl One<'_> {
                 (PushState::Pushed, None) => format!("pushed to branch {}", report.branch),
                 (PushState::Pushed, Some(note)) =>
                     format!("pushed to branch {}: {note}", report.branch),
-                (PushState::Nothing, _) => "nothing to push".to_owned(),
+                (PushState::Nothing, _) =>
+                    "HEAD has nothing that the repository did not have".to_owned(),
                 (state, message) => format!(
                     "{state:?}: branch {}: {}",
                     report.branch,
