@@ -323,7 +323,7 @@ fn is_stopped_in_a_tool(agent: &Agent, folder: &Path) {
     let (says, heard) = mpsc::channel();
     std::thread::spawn(move || says.send(tool_runs.accept()));
     // Longer than the Task can last.
-    let connected = heard.recv_timeout(Duration::from_secs(240));
+    let connected = heard.recv_timeout(Duration::from_mins(4));
     assert!(
         connected.is_ok_and(|connected| connected.is_ok()),
         "its tool runs"
