@@ -433,20 +433,8 @@ pub struct FailureReport {
     pub message: String,
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_zero_commits(number: &u32) -> bool {
-    *number == 0
+fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
+    *number == N::default()
 }
 
 /// A commit of the agent.
@@ -583,7 +571,7 @@ pub struct CheckoutReport {
     pub files: Option<u32>,
     /// Commits of local branches, or put aside, that neither HEAD nor the base nor a branch of the remote has. Where nobody
     /// could count them, there is an error.
-    #[serde(default, skip_serializing_if = "is_zero_commits")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub other_commits: u32,
     /// Whether something is uncommitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
