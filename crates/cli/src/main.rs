@@ -15,6 +15,7 @@ mod mask;
 mod pods;
 mod printer;
 mod render;
+mod shell;
 mod summary;
 mod table;
 mod target;

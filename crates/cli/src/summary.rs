@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::{
     printer::Printer,
+    shell,
     used::{Used, count},
 };
 
@@ -99,8 +100,9 @@ impl BroughtBack {
                 "  the work is in branch {} of {repository}{last}",
                 printer.good(branch)
             ));
+            let place = shell::word(repository);
             lines.push(format!(
-                "  look at it with `git -C {repository} diff {from}...{branch}`, take it with `git -C {repository} merge {branch}`"
+                "  look at it with `git -C {place} diff {from}...{branch}`, take it with `git -C {place} merge {branch}`"
             ));
         }
         for other in other_branches {

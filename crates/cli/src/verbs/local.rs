@@ -11,7 +11,7 @@ use crate::{
     interrupt::Interrupts,
     machine::{Machine, MachineOptions},
     printer::Printer,
-    target,
+    shell, target,
 };
 
 /// Name of everything that `--merge-kubeconfig` adds.
@@ -54,7 +54,10 @@ pub(crate) async fn local(arguments: &LocalArgs, printer: &Printer) -> Result<()
             merged.display()
         ));
     }
-    printer.text(&format!("export KUBECONFIG={}", quoted(&kubeconfig)));
+    printer.text(&format!(
+        "export KUBECONFIG={}",
+        shell::word(&kubeconfig.display().to_string())
+    ));
     printer.line("This is a Kubernetes of this machine alone; kubectl works with it once you have entered the line above.");
     printer.line(if target::data_dir().is_ok_and(|usual| usual == directory) {
         "`kubeopencode run` and `kubeopencode task` use it by themselves. Ctrl-C ends it; its objects stay."
@@ -68,17 +71,6 @@ pub(crate) async fn local(arguments: &LocalArgs, printer: &Printer) -> Result<()
         () = interrupts.next() => {}
     }
     Ok(())
-}
-
-/// A path as a word of a shell.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+@%".contains(letter);
-    if text.chars().all(plain) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }
 
 /// The port of the last time, so that shells with the old kubeconfig go on working.

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use serde_json::Value;
@@ -52,6 +52,34 @@ fn work_that_is_not_committed_comes_back_too() {
     let names = ["diff", "--name-only", "main...kubeopencode/do-it"];
     assert_eq!(git(&repository, &names), ".gitignore\nREADME.md\nnew");
     git(&repository, &["fsck", "--strict", "--connectivity-only"]);
+    assert_eq!(sandbox.leftovers(), Vec::<String>::new());
+}
+
+/// As agents do with a report that somebody is to see.
+#[test]
+fn what_is_staged_comes_back_also_where_it_is_ignored() {
+    if !can_run_pods("run --repo") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("it's here");
+    sandbox.write("it's here/.gitignore", "reports/\n");
+    git(&repository, &["add", "--all"]);
+    git(&repository, &["commit", "--quiet", "--message", "three"]);
+    let work = "mkdir reports && echo one > reports/one && echo two > reports/two && git add --force reports/one";
+    let arguments = ["run", "Do it", "--repo", "it's here", "--command", work];
+    let outcome = sandbox.run(&arguments).expect_code(0);
+    let names = ["diff", "--name-only", "main...kubeopencode/do-it"];
+    assert_eq!(git(&repository, &names), "reports/one");
+    // The command that it says works.
+    let said = &outcome.stderr;
+    let command = said.split('`').find(|words| words.contains(" diff "));
+    let shown = Command::new("sh")
+        .args(["-c", command.expect("a command")])
+        .output()
+        .expect("sh starts");
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("+one"), "{said}: {shown}");
     assert_eq!(sandbox.leftovers(), Vec::<String>::new());
 }
 

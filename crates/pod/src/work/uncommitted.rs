@@ -1,6 +1,7 @@
 //! What the agent left uncommitted, as one commit on top of its HEAD.
 //!
-//! The tree is built in our repository with an index of our own, so no setting of the checkout counts: filters, which are
+//! The tree is built in our repository with an index of our own, so no setting of the checkout counts, and of its index
+//! only which names it has: filters, which are
 //! programs, are named by its `.gitattributes` and defined nowhere. Which files it is made of is decided here: none that a
 //! link leads to, nothing inside of another repository, and nothing that the system put there.
 
@@ -51,9 +52,14 @@ pub(super) fn commit(
     fs::create_dir_all(&info)
         .and_then(|()| fs::write(info.join("exclude"), exclude))
         .map_err(|error| Kind::of_place("cannot prepare the commit", &error))?;
+    let staged = tree.staged();
     tree.git(Purpose::Ask, &["read-tree", &own.head], None)?;
     let changed = tree.list(&["ls-files", "-z", "--modified", "--deleted"])?;
-    let others = tree.list(&["ls-files", "-z", "--others", "--exclude-standard"])?;
+    let mut others = tree.list(&["ls-files", "-z", "--others", "--exclude-standard"])?;
+    if !staged.is_empty() {
+        let known = tree.list(&["ls-files", "-z", "--cached"])?;
+        others.extend(staged.difference(&known).cloned());
+    }
     let (mut taken, mut gone, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
     for path in changed.iter().chain(&others) {
         let full = checkout.join(OsStr::from_bytes(path));
@@ -130,6 +136,21 @@ impl Tree<'_> {
             .filter(|path| !path.is_empty())
             .map(<[u8]>::to_vec)
             .collect())
+    }
+
+    /// What the agent has staged: the names alone. It counts also where a pattern excludes it, as it does for git itself.
+    /// An index that cannot be read stages nothing.
+    fn staged(&self) -> BTreeSet<Vec<u8>> {
+        let theirs = self.checkout.join(".git/index");
+        let ours = self.own.directory.join("index");
+        let is_file = fs::symlink_metadata(&theirs).is_ok_and(|there| there.is_file());
+        if !is_file || fs::copy(&theirs, &ours).is_err() {
+            return BTreeSet::new();
+        }
+        let staged = self.list(&["ls-files", "-z", "--cached"]);
+        // What follows has an index of its own.
+        let removed = fs::remove_file(&ours);
+        staged.ok().filter(|_| removed.is_ok()).unwrap_or_default()
     }
 
     fn update(&self, how: &[&str], paths: &[&Vec<u8>]) -> Result<(), Failure> {

@@ -78,8 +78,16 @@ impl Session<'_> {
             create::Present::Kept,
         )
         .await?;
-        self.see_through(&target.client, target.data_dir.as_deref(), interrupts)
-            .await
+        let Target {
+            client, data_dir, ..
+        } = target;
+        let ended = self
+            .see_through(&client, data_dir.as_deref(), interrupts)
+            .await;
+        if let Some(data_dir) = data_dir {
+            self.keep_unseen(&client, &data_dir).await;
+        }
+        ended
     }
 
     /// Runs on a machine of its own, which is there for as long, and so is its folder.
