@@ -125,8 +125,22 @@ fn run_with(
     let (outcome, task) = Agent::run(&sandbox, folder, &manifest);
     let branches = git(&repository, &["branch", "--format=%(refname:short)"]);
     let text = format!("{}\n{branches}\n{task:#}", outcome.stderr);
-    assert_eq!(sandbox.leftovers(), Vec::<String>::new());
+    nothing_but_work_is_left(&sandbox, &task, &text);
     (outcome.code.expect("an exit status"), task, text)
+}
+
+/// What was not pushed from a clone of a URL is kept, in a folder that the summary names.
+fn nothing_but_work_is_left(sandbox: &Sandbox, task: &Value, text: &str) {
+    let checkout = &task["checkouts"][0];
+    let kept = checkout["kept"].as_str();
+    let worked = checkout["commits"].as_u64() > Some(0) || checkout["dirty"] == true;
+    assert_eq!(kept.is_some(), worked, "{text}");
+    let left = sandbox.leftovers();
+    assert_eq!(left.len(), usize::from(worked), "{left:?}: {text}");
+    let named = left
+        .iter()
+        .all(|folder| kept.is_some_and(|kept| kept.contains(folder)));
+    assert!(named, "{left:?}: {text}");
 }
 
 fn file_url(repository: &Path) -> String {
@@ -339,7 +353,7 @@ fn is_stopped_in_a_tool(agent: &Agent, folder: &Path) {
         "it saw SIGTERM: {text}"
     );
     assert_eq!(running(&marked), Vec::<String>::new(), "{text}");
-    assert_eq!(sandbox.leftovers(), Vec::<String>::new());
+    nothing_but_work_is_left(&sandbox, &task, &text);
 }
 
 /// Command lines of processes of this machine that are this one.
