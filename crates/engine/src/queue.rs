@@ -249,13 +249,15 @@ impl Life {
             .iter()
             .filter(|pod| pod.job_uid.as_deref() == Some(&job.uid))
             .any(|pod| Self::of_pod(pod, now) == Self::Over);
-        if job.end.is_some() || had_its_pod {
+        // Somebody has raised its backoffLimit.
+        let makes_another = job.retries && !job.closed;
+        if job.end.is_some() || (had_its_pod && !makes_another) {
             Self::Over
         } else if let Some(deletion) = job.deletion {
             // A finalizer may hold it for ever; its controller makes no Pod for it.
             let left = time_left(deletion, LOST_LIMIT, now);
             left.map_or(Self::Over, |left| Self::Lasts(Some(left)))
-        } else if job.suspended {
+        } else if job.suspended || had_its_pod {
             Self::NeverBegins
         } else {
             Self::Lasts(None)

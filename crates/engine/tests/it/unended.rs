@@ -150,3 +150,18 @@ fn a_job_that_would_make_another_pod_is_closed_when_its_task_has_ended() {
         }
     }
 }
+
+/// The same, and the Task is gone: its Job was left behind.
+#[test]
+fn a_job_that_was_left_behind_and_would_make_another_pod_is_closed_before_its_slot_is_free() {
+    let mut moment = Moment::running();
+    moment.job().retries = true;
+    moment.agent_ended("Failed", "", "{exitCode: 1}");
+    let now = Timestamp::from_second(moment.now).expect("a time");
+    let rest = |moment: &Moment| Rest::of(&moment.observation.job, &moment.observation.pods, now);
+    let closes =
+        |rest| matches!(rest, Rest::Act(action) if matches!(*action, Action::CloseJob { .. }));
+    assert!(closes(rest(&moment)));
+    moment.job().closed = true;
+    assert_eq!(rest(&moment), Rest::Nothing);
+}
