@@ -71,7 +71,7 @@ pub const ACCESS: &[Access] = &[
         group: "",
         resource: "pods",
         verbs: &["list", "watch", "patch", "delete"],
-        why: "what became of the attempt; a stop sets activeDeadlineSeconds; deleted only if it lost its Job before it had a node",
+        why: "what became of the attempt; a stop sets activeDeadlineSeconds; deleted only if no kubelet has taken it and its Job is gone or going",
     },
     Access {
         group: "",

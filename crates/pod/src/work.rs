@@ -87,6 +87,9 @@ pub(crate) fn take(
     if what.uncommitted {
         let made = uncommitted::commit(&own, checkout.path, checkout.ours, &left.exclude, local)?;
         (more, left_out) = (made.commit, made.left_out);
+        if left_out.is_empty() && left::has_worktrees(checkout.path) {
+            left_out.push(PathBuf::from(".git/worktrees"));
+        }
     }
     let uncommitted = more.is_some();
     let commit = more.or_else(|| own.has_commits.then(|| own.head.clone()));
@@ -109,12 +112,12 @@ pub struct Packed {
     /// Whether `commit` itself is what the agent did not commit.
     pub uncommitted: bool,
     /// Names and commits of branches that HEAD is not on, with commits that neither it nor the base has; `stash` is what
-    /// was put aside last.
+    /// was put aside last, `stash-2` what was before that.
     pub aside: Vec<(String, String)>,
     /// A commit whose objects are not in the pack.
     pub boundary: Option<String>,
-    /// Other repositories inside of it that are new or have moved, and of which nothing is in the pack: paths relative to
-    /// the checkout.
+    /// Other repositories inside of it that are new or have moved, or other working trees of its own, of whose files nothing
+    /// is in the pack: paths relative to the checkout.
     pub left_out: Vec<PathBuf>,
     /// Goes away with everything in it.
     _directory: tempfile::TempDir,

@@ -2,7 +2,8 @@
 //! operator has made.
 //!
 //! What they do not do is what no operator could hold against, as `docs/design.md` says: wipe a Task's status, or
-//! suspend *and* resume a Job that was released.
+//! suspend *and* resume a Job that was released. They do raise the `backoffLimit` of Jobs: what is left of that by a node that
+//! loses a Pod in the wrong moment, the same page says.
 
 use std::fmt::Debug;
 

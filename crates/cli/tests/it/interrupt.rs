@@ -2,27 +2,10 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    process::{Child, Stdio},
+    process::Stdio,
 };
 
-use crate::support::{Sandbox, can_run_pods, ended, signal};
-
-/// Starts a command whose agent prints a first line, and waits for that line.
-fn started(
-    sandbox: &Sandbox,
-    arguments: &[&str],
-) -> (Child, BufReader<std::process::ChildStdout>, String) {
-    let mut child = sandbox
-        .command(arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
-    let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-    let mut line = String::new();
-    stdout.read_line(&mut line).expect("a line");
-    (child, stdout, line)
-}
+use crate::support::{Sandbox, can_run_pods, ended, signal, started};
 
 #[test]
 fn an_interrupt_stops_the_task_and_waits_for_it() {

@@ -1,6 +1,7 @@
 //! The binary in an environment of its own, and repositories to work on.
 
 use std::{
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
@@ -162,6 +163,23 @@ pub fn can_run_pods(test: &str) -> bool {
     assert!(!required, "no user namespaces: {error}");
     eprintln!("LEFT OUT: {test} needs user namespaces, and this machine has none: {error}");
     false
+}
+
+/// Starts a command whose agent prints a first line, and waits for that line. What is printed after it is in the reader.
+pub fn started(
+    sandbox: &Sandbox,
+    arguments: &[&str],
+) -> (Child, BufReader<std::process::ChildStdout>, String) {
+    let mut child = sandbox
+        .command(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("a line");
+    (child, stdout, line)
 }
 
 /// Waits for its end.

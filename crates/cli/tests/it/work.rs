@@ -1,14 +1,13 @@
 //! What an agent did in a run of its own: it comes back, or it is kept, and is said to be where it is.
 
 use std::{
-    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use serde_json::Value;
 
-use crate::support::{Sandbox, can_run_pods, ended, git, signal};
+use crate::support::{Sandbox, can_run_pods, ended, git, signal, started};
 
 /// Runs an agent on the repository `repo`, and answers the summary of its checkout.
 fn worked(sandbox: &Sandbox, work: &str) -> (Value, String) {
@@ -93,11 +92,7 @@ fn work_comes_back_also_when_its_base_was_amended_meanwhile() {
     let repository = sandbox.repository("repo");
     let work = "trap 'echo new > new; exit 0' TERM; echo working; sleep 1000 & wait";
     let arguments = ["run", "Do it", "--repo", "repo", "--command", work];
-    let mut run = sandbox.command(&arguments);
-    let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut run = run.expect("the binary starts");
-    let mut stdout = BufReader::new(run.stdout.take().expect("a pipe"));
-    stdout.read_line(&mut String::new()).expect("a line");
+    let (run, _stdout, _) = started(&sandbox, &arguments);
     let base = git(&repository, &["rev-parse", "HEAD"]);
     let amend = ["commit", "--quiet", "--amend", "--message", "amended"];
     git(&repository, &amend);
@@ -161,6 +156,27 @@ fn what_is_on_another_branch_or_put_aside_comes_back_too() {
     assert_eq!(sandbox.leftovers(), Vec::<String>::new());
 }
 
+#[test]
+fn all_that_was_put_aside_comes_back() {
+    if !can_run_pods("run --repo") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("repo");
+    let put = |text: &str| format!("echo {text} > README.md && git stash --quiet");
+    let work = ["first", "second", "third"].map(put).join(" && ");
+    worked(&sandbox, &work);
+    for (stash, text) in [
+        ("stash", "third"),
+        ("stash-2", "second"),
+        ("stash-3", "first"),
+    ] {
+        let file = format!("kubeopencode/do-it-{stash}:README.md");
+        assert_eq!(git(&repository, &["show", &file]), text);
+    }
+    assert_eq!(sandbox.leftovers(), Vec::<String>::new());
+}
+
 /// The only folder that is left, of a run whose work is nowhere else.
 fn kept(sandbox: &Sandbox) -> PathBuf {
     let left = sandbox.leftovers();
@@ -183,6 +199,25 @@ fn a_repository_inside_of_the_checkout_is_kept() {
     assert!(place.starts_with(kept(&sandbox)));
     let subject = git(&place.join("inner"), &["log", "-1", "--format=%s"]);
     assert_eq!(subject, "inner");
+}
+
+/// What is committed there comes back; what is not is where nobody looks.
+#[test]
+fn a_checkout_with_another_working_tree_is_kept() {
+    if !can_run_pods("run --repo") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("repo");
+    sandbox.write("repo/.gitignore", "trees/\n");
+    git(&repository, &["add", "--all"]);
+    git(&repository, &["commit", "--quiet", "--message", "three"]);
+    let work = "git worktree add --quiet trees/x -b x && echo new > trees/x/new";
+    let (checkout, said) = worked(&sandbox, work);
+    assert!(said.contains("another working tree of it"), "{said}");
+    let place = Path::new(checkout["kept"].as_str().expect("a place"));
+    assert!(place.join("trees/x/new").exists());
+    assert!(place.starts_with(kept(&sandbox)));
 }
 
 /// Nobody brings commits back to a URL, and there is no push.
@@ -230,15 +265,7 @@ fn a_second_interrupt_leaves_the_work_where_it_is() {
     sandbox.repository("repo");
     let command = "trap '' TERM; echo new > new; echo working; sleep 1000; sleep 1000";
     let arguments = ["run", "Wait", "--repo", "repo", "--command", command];
-    let mut child = sandbox
-        .command(&arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
-    let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-    let mut line = String::new();
-    stdout.read_line(&mut line).expect("a line");
+    let (mut child, _stdout, _) = started(&sandbox, &arguments);
     signal(&child, "INT");
     while child.try_wait().expect("its status").is_none() {
         signal(&child, "INT");

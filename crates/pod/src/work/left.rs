@@ -97,7 +97,8 @@ pub(crate) struct Aside {
     pub commit: String,
 }
 
-/// All local branches of the checkout at `path`, at which [`look`] has looked, and the newest of what was put aside.
+/// All local branches of the checkout at `path`, at which [`look`] has looked, and what was put aside: the newest is `stash`,
+/// the one before it `stash-2`.
 pub(super) fn aside(path: &Path) -> Result<Vec<Aside>, LeftError> {
     let git_dir = path.join(".git");
     let packed = below(&git_dir, "packed-refs", LIST)?.unwrap_or_default();
@@ -135,6 +136,14 @@ pub(super) fn aside(path: &Path) -> Result<Vec<Aside>, LeftError> {
             return Err(LeftError::TooLong(directory));
         }
     }
+    if found.contains_key(STASH) {
+        // All but the newest are in its log alone, the oldest first: what it was before, what it became, and who did that.
+        let log = below(&git_dir, &format!("logs/{STASH}"), LIST)?.unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let older = log.lines().rev().skip(1).take(REFS);
+        let older = older.filter_map(|line| commit(line.split(' ').nth(1)?));
+        found.extend((2..).map(|number| format!("{STASH}-{number}")).zip(older));
+    }
     let short = |name: &str| {
         let name = name.strip_prefix(HEADS).unwrap_or(name);
         name.trim_start_matches("refs/").to_owned()
@@ -146,6 +155,11 @@ pub(super) fn aside(path: &Path) -> Result<Vec<Aside>, LeftError> {
             commit,
         })
         .collect())
+}
+
+/// Whether the checkout at `path` has other working trees: they may be anywhere, also where a pattern excludes them.
+pub(super) fn has_worktrees(path: &Path) -> bool {
+    fs::read_dir(path.join(".git/worktrees")).is_ok_and(|mut those| those.next().is_some())
 }
 
 /// The commit that HEAD is at.

@@ -204,7 +204,7 @@ async fn bring_back(job: Job, checkout: &mut CheckoutSummary, session: &Session<
             checkout.brought_back = brought_back;
             if !is_all {
                 session.printer.warn(&format!(
-                    "a repository inside of {path} is not brought back with it"
+                    "a repository inside of {path}, or another working tree of it, is not brought back with it"
                 ));
             }
             is_all
