@@ -9,7 +9,7 @@ use kubeopencode_engine::lower::Settings;
 
 /// What the exit status of each command says.
 pub(crate) const EXIT_STATUS: &str = "Exit status: 0 done, 1 failed, 2 wrong input; `run` ends with the exit status of the agent, \
-    or 124 where its time or another limit was over.";
+    with 124 where its time or another limit was over, and with 1 where its work could not be brought back.";
 
 /// Run AI coding agents as Kubernetes workloads, on a cluster or on this machine alone.
 #[derive(Debug, Parser)]
@@ -101,7 +101,7 @@ pub(crate) enum Format {
 #[derive(Debug, Args)]
 #[command(
     override_usage = "kubeopencode run [OPTIONS] <WHAT TO DO>\n       kubeopencode run [OPTIONS] --file <FILE>...",
-    after_long_help = "Examples:\n  kubeopencode run -f examples/first-task.yaml\n  kubeopencode run \"Fix the failing test\" --repo .\n  kubeopencode run \"Say hello\" --repo . --command 'echo hello > hello.txt && git add . && git commit -m hello'\n\nWhat the agent prints goes to standard output as it is; everything else goes to standard error.\nCtrl-C stops the Task and waits for it; a second one ends everything at once."
+    after_long_help = "Examples:\n  kubeopencode run -f examples/first-task.yaml\n  kubeopencode run \"Fix the failing test\" --repo .\n  kubeopencode run \"Say hello\" --repo . --command 'echo hello > hello.txt && git add . && git commit -m hello'\n\nWhat the agent prints goes to standard output as it is; everything else goes to standard error.\nCtrl-C stops the Task and waits for it; a second one, half a second later or more, ends everything at once."
 )]
 pub(crate) struct RunArgs {
     /// What to do, in words

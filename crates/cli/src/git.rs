@@ -143,6 +143,11 @@ fn new_branch(repository: &Path, branch: &str, commit: &str) -> Result<String> {
     bail!("there are too many branches named {branch}")
 }
 
+/// Whether there is a commit that both are built on, as `git diff A...B` needs it.
+pub(crate) fn have_common_history(directory: &Path, one: &str, other: &str) -> bool {
+    output(directory, &["merge-base", one, other]).is_ok()
+}
+
 /// What a person calls the place that work began at: the branch that `directory` has checked out, if it has that commit,
 /// or else the commit.
 pub(crate) fn began_at(directory: &Path, base: &str) -> String {

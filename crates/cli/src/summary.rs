@@ -46,6 +46,9 @@ pub(crate) struct CheckoutSummary {
     /// The branch with the agent's work, in a repository of this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) brought_back: Option<BroughtBack>,
+    /// Why it was not, where it should have been.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) not_brought_back: Option<String>,
     /// Where it is on this machine, if there may be work in it that is nowhere else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kept: Option<String>,
@@ -57,6 +60,7 @@ impl CheckoutSummary {
         Self {
             result,
             brought_back: None,
+            not_brought_back: None,
             kept: None,
         }
     }
@@ -78,6 +82,9 @@ pub(crate) struct BroughtBack {
     /// What a person calls the place that it began at.
     #[serde(skip)]
     pub(crate) from: String,
+    /// Those of the branches that have no commit in common with that place.
+    #[serde(skip)]
+    pub(crate) unrelated: Vec<String>,
 }
 
 impl BroughtBack {
@@ -88,7 +95,16 @@ impl BroughtBack {
             uncommitted,
             other_branches,
             from,
+            unrelated,
         } = self;
+        let place = shell::word(repository);
+        let look = |branch: &String| {
+            if unrelated.contains(branch) {
+                format!("look at it with `git -C {place} log {branch}`")
+            } else {
+                format!("look at it with `git -C {place} diff {from}...{branch}`")
+            }
+        };
         let mut lines = Vec::new();
         if let Some(branch) = branch {
             let last = if *uncommitted {
@@ -100,16 +116,19 @@ impl BroughtBack {
                 "  the work is in branch {} of {repository}{last}",
                 printer.good(branch)
             ));
-            let place = shell::word(repository);
-            lines.push(format!(
-                "  look at it with `git -C {place} diff {from}...{branch}`, take it with `git -C {place} merge {branch}`"
-            ));
+            let take = if unrelated.contains(branch) {
+                String::new()
+            } else {
+                format!(", take it with `git -C {place} merge {branch}`")
+            };
+            lines.push(format!("  {}{take}", look(branch)));
         }
         for other in other_branches {
             lines.push(format!(
                 "  what it had on another branch, or put aside, is in branch {} of {repository}",
                 printer.good(other)
             ));
+            lines.push(format!("  {}", look(other)));
         }
         lines
     }
@@ -135,7 +154,7 @@ impl TaskSummary {
     }
 
     /// The exit status that says the same: the agent's own, 128 + N for signal N, that of `timeout` where its time or
-    /// another limit was over; never 0 for what failed.
+    /// another limit was over; never 0 for what failed, or where its work could not be brought back.
     pub(crate) fn exit_status(&self) -> u8 {
         let reason = self.reason.as_deref().and_then(Reason::from_word);
         if matches!(reason, Some(Reason::Timeout | Reason::LimitExceeded)) {
@@ -148,7 +167,9 @@ impl TaskSummary {
                 self.phase != TaskPhase::Completed || self.reason.as_deref() == Some("UserStopped"),
             ),
         };
-        if agent == 0 && self.phase != TaskPhase::Completed {
+        let mut checkouts = self.checkouts.iter();
+        let is_lost = checkouts.any(|it| it.not_brought_back.is_some());
+        if agent == 0 && (self.phase != TaskPhase::Completed || is_lost) {
             1
         } else {
             agent
@@ -202,6 +223,8 @@ impl TaskSummary {
             lines.extend(newest.map(|commit| format!("    {} {}", commit.id, commit.subject)));
             let brought = summary.brought_back.iter();
             lines.extend(brought.flat_map(|brought| brought.lines(printer)));
+            let missing = summary.not_brought_back.iter();
+            lines.extend(missing.map(|why| format!("  {}", printer.bad(why))));
             if let Some(place) = &summary.kept {
                 lines.push(format!(
                     "  what the agent left there is nowhere else, so it is kept: {place}"

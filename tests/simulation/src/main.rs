@@ -61,6 +61,7 @@ fn main() -> anyhow::Result<ExitCode> {
         println!("again: cargo run -p kubeopencode-simulation -- --seed {seed}");
         return Ok(ExitCode::FAILURE);
     }
+    println!("{}", many::asked(&report.asked));
     println!(
         "seed {seed}: {} lines, {} agents started, {} Tasks at the end, {} s of virtual time, digest {}",
         report.lines,

@@ -1,6 +1,7 @@
 //! Many seeds: each in a process of its own, some at the same time.
 
 use std::{
+    collections::BTreeSet,
     ops::Range,
     process::{Command, ExitCode, Output, Stdio},
     sync::{
@@ -13,6 +14,23 @@ use std::{
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// What a line begins with that says what the operators asked the API server for.
+const ASKED: &str = "operators asked for: ";
+
+/// That line.
+pub fn asked(requests: &BTreeSet<String>) -> String {
+    let requests: Vec<&str> = requests.iter().map(String::as_str).collect();
+    format!("{ASKED}{}", requests.join(", "))
+}
+
+/// What such a line says.
+fn read(output: &Output) -> Vec<String> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(ASKED));
+    let requests = lines.next().unwrap_or_default().split(", ");
+    requests.map(str::to_owned).collect()
+}
 
 /// `FROM..TO`.
 pub fn range(text: &str) -> Result<Range<u64>, String> {
@@ -36,6 +54,7 @@ pub fn run(seeds: Range<u64>, jobs: Option<usize>, lines: usize) -> anyhow::Resu
     );
     let next = AtomicU64::new(seeds.start);
     let failed: Mutex<Option<(u64, Output)>> = Mutex::new(None);
+    let requests: Mutex<BTreeSet<String>> = Mutex::default();
     let over = AtomicBool::new(false);
     let work = || -> anyhow::Result<()> {
         while !over.load(Ordering::Relaxed) {
@@ -48,6 +67,9 @@ pub fn run(seeds: Range<u64>, jobs: Option<usize>, lines: usize) -> anyhow::Resu
                 .stdin(Stdio::null())
                 .output()
                 .context("cannot start a process for a seed")?;
+            let mut requests = requests.lock().unwrap_or_else(PoisonError::into_inner);
+            requests.extend(read(&output));
+            drop(requests);
             if !output.status.success() {
                 over.store(true, Ordering::Relaxed);
                 let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,6 +94,10 @@ pub fn run(seeds: Range<u64>, jobs: Option<usize>, lines: usize) -> anyhow::Resu
         println!("seed {seed} failed, after {seconds:.1} s");
         return Ok(ExitCode::FAILURE);
     }
+    let requests = requests
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    println!("{}", asked(&requests));
     let speed = f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / seconds;
     println!("{count} seeds held, in {seconds:.1} s ({speed:.1} a second)");
     Ok(ExitCode::SUCCESS)

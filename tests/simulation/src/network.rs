@@ -7,7 +7,8 @@ mod faults;
 mod watches;
 
 use std::{
-    sync::Arc,
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -24,7 +25,7 @@ use tokio::{
 };
 use tower::{BoxError, Layer as _, Service, ServiceExt as _};
 
-use crate::{checker::Checker, dice::Dice, trace::Trace};
+use crate::{checker::Checker, dice::Dice, operators, trace::Trace};
 use faults::Fault;
 
 /// What comes back.
@@ -62,6 +63,7 @@ pub struct Network {
     calm: Arc<watch::Sender<bool>>,
     /// The API server does not answer anybody.
     outage: Arc<watch::Sender<bool>>,
+    asked: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Network {
@@ -75,7 +77,15 @@ impl Network {
             checker: checker.clone(),
             calm: Arc::new(watch::Sender::new(false)),
             outage: Arc::new(watch::Sender::new(false)),
+            asked: Arc::default(),
         }
+    }
+
+    /// What operators have asked for, in the words of RBAC, as in `create jobs`.
+    #[must_use]
+    pub fn asked_by_operators(&self) -> BTreeSet<String> {
+        let asked = self.asked.lock();
+        asked.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A line for somebody of that name.
@@ -176,6 +186,11 @@ impl Line {
                 request.uri().path().trim_start_matches("/apis/")
             ),
         };
+        if operators::is_one(&self.name) {
+            let asked = self.network.asked.lock();
+            let mut asked = asked.unwrap_or_else(PoisonError::into_inner);
+            asked.insert(format!("{verb} {resource}"));
+        }
         let fault = self.draw(verb, &resource);
         // Watches come and go all the time, and mean nothing where they get through.
         if verb != "watch" || fault != Fault::None {

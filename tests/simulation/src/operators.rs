@@ -22,6 +22,15 @@ use crate::{
 /// How long one that is told to end may take, until the kubelet loses its patience.
 const GRACE: Duration = Duration::from_secs(30);
 
+/// What the names of their lines begin with.
+const PREFIX: &str = "operator-";
+
+/// Whether the line of this name is that of an operator.
+#[must_use]
+pub fn is_one(line: &str) -> bool {
+    line.starts_with(PREFIX)
+}
+
 /// Which namespaces the operators of a run serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Served {
@@ -118,8 +127,8 @@ impl Place {
         trace: &Trace,
     ) -> Self {
         let name = match &scope {
-            Scope::Cluster => format!("operator-{number}"),
-            Scope::Namespace(namespace) => format!("operator-{namespace}-{number}"),
+            Scope::Cluster => format!("{PREFIX}{number}"),
+            Scope::Namespace(namespace) => format!("{PREFIX}{namespace}-{number}"),
         };
         Self {
             line: network.line(&name, plan.quality),

@@ -1,6 +1,6 @@
 //! One run, from a seed to a report.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use kube::Client;
 use kubeopencode_embedded::{
@@ -45,6 +45,8 @@ pub struct Report {
     pub tasks: usize,
     /// Agents that were started.
     pub starts: usize,
+    /// What operators asked the API server for, in the words of RBAC.
+    pub asked: BTreeSet<String>,
 }
 
 /// Why a run cannot begin.
@@ -146,6 +148,7 @@ impl World {
             took: world.time.elapsed(),
             tasks: world.checker.tasks(),
             starts: world.checker.starts(),
+            asked: world.network.asked_by_operators(),
         })
     }
 

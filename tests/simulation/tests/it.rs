@@ -1,6 +1,11 @@
 //! The first seeds, that a seed is enough to see a run again, and that the mutations are those of the code as it is.
 
-use std::process::{Command, Output};
+use std::{
+    collections::BTreeSet,
+    process::{Command, Output},
+};
+
+use kubeopencode_operator::access::{ACCESS, LEASE};
 
 fn simulation(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kubeopencode-simulation"))
@@ -35,9 +40,28 @@ fn the_same_seed_gives_the_same_run() {
 
 /// More are one command: `cargo run -p kubeopencode-simulation -- --seeds 0..10000`.
 #[test]
-fn nothing_breaks_in_the_first_seeds() {
+fn nothing_breaks_in_the_first_seeds_nor_has_the_operator_a_right_that_it_does_not_use() {
     let said = succeeds(&["--seeds", "0..200"]);
     println!("{said}");
+    let mut lines = said.lines();
+    let asked = lines.find_map(|line| line.strip_prefix("operators asked for: "));
+    let asked: BTreeSet<String> = asked
+        .expect("a line")
+        .split(", ")
+        .map(str::to_owned)
+        .collect();
+    // No request: what the API server looks at where an owner reference is to block deletion.
+    let of_admission = ["update tasks/finalizers"];
+    let rules = ACCESS.iter().chain(LEASE);
+    let rights: BTreeSet<String> = rules
+        .flat_map(|rule| {
+            rule.verbs
+                .iter()
+                .map(|verb| format!("{verb} {}", rule.resource))
+        })
+        .filter(|right| !of_admission.contains(&right.as_str()))
+        .collect();
+    assert_eq!(asked, rights);
 }
 
 /// Whether each is caught too, `tests/simulation/mutate` tells, which takes long.

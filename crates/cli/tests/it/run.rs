@@ -199,14 +199,16 @@ fn commits_that_cannot_be_brought_back_stay_and_that_is_said() {
     sandbox.write("it.yaml", &objects.map(|it| it.to_string()).join("\n---\n"));
     let outcome = sandbox
         .run(&["run", "-f", "it.yaml", "-o", "json"])
-        .expect_code(0);
-    let warning = "warning: the agent's work in /workspace/repo could not be brought back to ";
-    assert!(outcome.stderr.contains(warning), "{}", outcome.stderr);
+        .expect_code(1);
+    let why = "the agent's work could not be brought back to ";
+    assert!(outcome.stderr.contains(why), "{}", outcome.stderr);
     assert_eq!(
         git(&repository, &["branch", "--format=%(refname:short)"]),
         "main"
     );
     let summary: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    let told = &summary["tasks"][0]["checkouts"][0]["notBroughtBack"];
+    assert!(told.as_str().is_some_and(|told| told.starts_with(why)));
     let workspace = summary["tasks"][0]["workspace"].as_str().expect("a place");
     let moved = std::path::Path::new(workspace).join("moved");
     assert_eq!(git(&moved, &["log", "-1", "--format=%s"]), "three");

@@ -139,13 +139,15 @@ fn what_is_on_another_branch_or_put_aside_comes_back_too() {
     let repository = sandbox.repository("repo");
     let work = "git checkout --quiet -b topic/a && git commit --quiet --allow-empty --message aside && \
                 git checkout --quiet main && echo put > README.md && git stash --quiet && git pack-refs --all && \
-                git checkout --quiet -b loose && git commit --quiet --allow-empty --message loose && git checkout --quiet main";
+                git checkout --quiet -b loose && git commit --quiet --allow-empty --message loose && \
+                git checkout --quiet --orphan pages && git commit --quiet --allow-empty --message pages && git checkout --quiet main";
     let (checkout, said) = worked(&sandbox, work);
     assert_eq!(checkout["commits"], 0);
-    assert_eq!(checkout["otherCommits"], 4, "two, and the two of a stash");
+    assert_eq!(checkout["otherCommits"], 5, "three, and the two of a stash");
     assert!(said.contains("on other branches or put aside"), "{said}");
     assert!(!said.contains("nothing was changed"), "{said}");
-    for (branch, subject) in [("topic-a", "aside"), ("loose", "loose")] {
+    let branches = [("topic-a", "aside"), ("loose", "loose"), ("pages", "pages")];
+    for (branch, subject) in branches {
         let branch = format!("kubeopencode/do-it-{branch}");
         let log = git(&repository, &["log", "-1", "--format=%s", &branch]);
         assert_eq!(log, subject);
@@ -153,6 +155,13 @@ fn what_is_on_another_branch_or_put_aside_comes_back_too() {
     let shown = git(&repository, &["show", "kubeopencode/do-it-stash:README.md"]);
     assert_eq!(shown, "put");
     assert_eq!(checkout["broughtBack"]["branch"], Value::Null);
+    // The commands that it says work, also where nothing is common with what was cloned.
+    let commands: Vec<&str> = said.split('`').skip(1).step_by(2).collect();
+    assert_eq!(commands.len(), 4, "{said}");
+    for command in commands {
+        let shown = Command::new("sh").args(["-c", command]).output();
+        assert!(shown.expect("sh starts").status.success(), "{command}");
+    }
     assert_eq!(sandbox.leftovers(), Vec::<String>::new());
 }
 

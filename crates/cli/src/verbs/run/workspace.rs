@@ -210,8 +210,8 @@ async fn bring_back(job: Job, checkout: &mut CheckoutSummary, session: &Session<
             is_all
         }
         Err(error) => {
-            session.printer.warn(&format!(
-                "the agent's work in {path} could not be brought back to {}: {error:#}",
+            checkout.not_brought_back = Some(format!(
+                "the agent's work could not be brought back to {}: {error:#}",
                 shown.display()
             ));
             false
@@ -239,12 +239,18 @@ impl Job {
         if brought.branch.is_none() && brought.others.is_empty() {
             return Ok((None, is_all));
         }
+        let base = &self.record.base;
+        let branches = brought.branch.iter().chain(&brought.others);
         let brought = BroughtBack {
             repository: repository.shown.display().to_string(),
+            from: git::began_at(&repository.shown, base),
+            unrelated: branches
+                .filter(|branch| !git::have_common_history(&repository.directory, base, branch))
+                .cloned()
+                .collect(),
             branch: brought.branch,
             uncommitted: packed.uncommitted,
             other_branches: brought.others,
-            from: git::began_at(&repository.shown, &self.record.base),
         };
         Ok((Some(brought), is_all))
     }
