@@ -22,6 +22,7 @@ mod again;
 mod ended;
 mod explain;
 mod outcome;
+pub(crate) mod overdue;
 mod pending;
 pub(crate) mod problem;
 mod record;

@@ -95,6 +95,9 @@ pub const TOLD_TO_END: u8 = 128 + 15;
 /// disk is full. The agent has not run then, so another attempt repeats nothing, and may succeed; after any other code
 /// somebody has to change something first. `EX_TEMPFAIL` of sysexits.h.
 pub const MAY_PASS: u8 = 75;
+/// Exit code of an init container that finds the mark of an agent that has begun in its Pod. Whatever else the kubelet says,
+/// it was started. `EX_PROTOCOL` of sysexits.h.
+pub const BEGUN_BEFORE: u8 = 76;
 /// Where `supervise` writes its [`Report`]: Kubernetes' default `terminationMessagePath`.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
 /// Environment variable of the agent container: how many bytes its termination message may have, for `supervise`.

@@ -36,7 +36,7 @@ pub struct Observation {
 }
 
 /// An answer of the API server that trying again at once does not change. Conflicts (409 with another reason than
-/// AlreadyExists), throttling and server errors are none: the round ends, and comes back.
+/// AlreadyExists), throttling and an API server that is away are none: the round ends, and comes back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     /// What was refused, for example `Job fix-abcdef`.
@@ -47,6 +47,8 @@ pub struct Refusal {
     pub message: String,
     /// The change that was refused; None for a create.
     pub change: Option<Box<Action>>,
+    /// Whether the change before it was refused, too, in an earlier round.
+    pub again: bool,
 }
 
 impl Refusal {
@@ -68,6 +70,9 @@ pub enum RefusalKind {
     Invalid,
     /// 403 Forbidden: quota, admission, Pod security, a namespace that is going away. It may accept it later.
     Forbidden,
+    /// 500 `InternalError` for this one object: an admission webhook that does not answer, a key that is out of reach. It
+    /// may accept it later, and somebody has to know what it waits for.
+    Broken,
 }
 
 /// What a decision needs to know of a Job.
@@ -92,6 +97,8 @@ pub struct JobView {
     pub closed: bool,
     /// Whether its controller makes another Pod after one that failed: somebody has raised `backoffLimit`, which is 0.
     pub retries: bool,
+    /// `activeDeadlineSeconds` of the Pods that it makes.
+    pub pod_deadline_seconds: Option<i64>,
     /// Whether it was ever released by us: the annotation that [`Action::ReleaseJob`](crate::decide::Action) sets.
     pub released: bool,
     /// When, as that annotation says.
@@ -185,6 +192,11 @@ impl JobView {
                 .as_ref()
                 .and_then(|spec| spec.backoff_limit)
                 .is_none_or(|limit| limit > 0),
+            pod_deadline_seconds: job
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.template.spec.as_ref())
+                .and_then(|pod| pod.active_deadline_seconds),
             released: annotation(names::ANNOTATION_RELEASED).is_some(),
             released_at: annotation(names::ANNOTATION_RELEASED).and_then(|at| at.parse().ok()),
             generation: annotation(names::ANNOTATION_GENERATION)

@@ -18,7 +18,11 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    decide::{Action, LOST_LIMIT, STALL_LIMIT, problem},
+    decide::{
+        Action, LOST_LIMIT, STALL_LIMIT,
+        overdue::{self, Outlives},
+        problem,
+    },
     observe::{JobView, PodView},
 };
 
@@ -185,10 +189,10 @@ impl Rest {
             let job = jobs
                 .iter()
                 .find(|job| pod.job_uid.as_ref() == Some(&job.uid));
-            let left = match Life::of_pod(pod, now) {
+            let left = match Life::of_pod(pod, job.copied(), now) {
                 Life::Over => continue,
                 Life::Lasts(left) => left,
-                Life::NeverBegins => match end_stalled(pod, job.copied()) {
+                Life::Overdue => match end(pod, job.copied()) {
                     Some(action) => return Self::Act(Box::new(action)),
                     None => None,
                 },
@@ -201,10 +205,10 @@ impl Rest {
                 Life::Over => continue,
                 Life::Lasts(left) => left,
                 // Whoever resumes it, or is late to release it, could be under way.
-                Life::NeverBegins if job.released => {
+                Life::Overdue if job.released => {
                     return Self::Act(Box::new(Action::close_job(job)));
                 }
-                Life::NeverBegins => return Self::Act(Box::new(Action::delete_job(job))),
+                Life::Overdue => return Self::Act(Box::new(Action::delete_job(job))),
             };
             something = true;
             again = [again, left].into_iter().flatten().min();
@@ -224,41 +228,64 @@ enum Life {
     Over,
     /// It may run, for so long at most where that is known.
     Lasts(Option<Duration>),
-    /// It does not begin by itself, or should have long ago.
-    NeverBegins,
+    /// It does not begin or end by itself, or should have long ago.
+    Overdue,
 }
 
 impl Life {
-    fn of_pod(pod: &PodView, now: Timestamp) -> Self {
+    /// For so long at most, and then that.
+    fn until(left: Option<Duration>, then: Self) -> Self {
+        left.map_or(then, |left| Self::Lasts(Some(left)))
+    }
+
+    fn of_pod(pod: &PodView, job: Option<&JobView>, now: Timestamp) -> Self {
         if pod.ended() {
             return Self::Over;
         }
-        let or = |left: Option<Duration>, over| left.map_or(over, |left| Self::Lasts(Some(left)));
         if let Some(deletion) = pod.deletion {
-            return or(time_left(deletion, LOST_LIMIT, now), Self::Over);
+            return Self::until(time_left(deletion, LOST_LIMIT, now), Self::Over);
         }
-        problem::stalled_since(pod).map_or(Self::Lasts(None), |since| {
-            or(time_left(since, STALL_LIMIT, now), Self::NeverBegins)
-        })
+        if let Some(outlives) = Outlives::of(pod) {
+            let since = outlives.since.unwrap_or(now);
+            let limit = if pod.active_deadline_seconds == Some(1) {
+                outlives.lost
+            } else {
+                outlives.limit
+            };
+            return Self::until(time_left(since, limit, now), Self::Overdue);
+        }
+        let has_to_end = job.and_then(|job| overdue::has_to_end(pod, job));
+        let stalled = problem::stalled_since(pod).map(|since| (since, STALL_LIMIT));
+        let limits = [has_to_end, stalled].into_iter().flatten();
+        let lefts = limits.map(|(since, limit)| time_left(since, limit, now));
+        // The shortest; none is left of one that is over.
+        lefts
+            .min()
+            .map_or(Self::Lasts(None), |left| Self::until(left, Self::Overdue))
     }
 
     fn of_job(job: &JobView, pods: &[&PodView], now: Timestamp) -> Self {
+        let its_pods = || {
+            pods.iter()
+                .filter(|pod| pod.job_uid.as_deref() == Some(&job.uid))
+        };
         // With one completion and no second try, the Pod that ended was its last. Its controller takes a second to say so,
         // and that second would be one in which nobody uses the slot.
-        let had_its_pod = pods
-            .iter()
-            .filter(|pod| pod.job_uid.as_deref() == Some(&job.uid))
-            .any(|pod| Self::of_pod(pod, now) == Self::Over);
+        let had_its_pod = its_pods().any(|pod| Self::of_pod(pod, Some(job), now) == Self::Over);
         // Somebody has raised its backoffLimit.
         let makes_another = job.retries && !job.closed;
         if job.end.is_some() || (had_its_pod && !makes_another) {
             Self::Over
         } else if let Some(deletion) = job.deletion {
             // A finalizer may hold it for ever; its controller makes no Pod for it.
-            let left = time_left(deletion, LOST_LIMIT, now);
-            left.map_or(Self::Over, |left| Self::Lasts(Some(left)))
+            Self::until(time_left(deletion, LOST_LIMIT, now), Self::Over)
         } else if job.suspended || had_its_pod {
-            Self::NeverBegins
+            Self::Overdue
+        } else if let Some(released) = job.released_at.filter(|_| {
+            // It gets no Pod, for want of a ServiceAccount or of quota. Whoever lifts that in a month must not start it.
+            job.active == 0 && !job.closed && its_pods().next().is_none()
+        }) {
+            Self::until(time_left(released, STALL_LIMIT, now), Self::Overdue)
         } else {
             Self::Lasts(None)
         }
@@ -271,12 +298,17 @@ fn time_left(since: Timestamp, limit: Duration, now: Timestamp) -> Option<Durati
     limit.checked_sub(passed).filter(|left| !left.is_zero())
 }
 
-/// Of a Run that has ended or is gone, with its Job left behind, nobody else waits for a Pod that does not start.
-fn end_stalled(pod: &PodView, job: Option<&JobView>) -> Option<Action> {
+/// Of a Run that has ended or is gone, with its Job left behind, nobody else ends a Pod that does not start or end. One
+/// whose agent has run keeps its log, if its node does as it is told.
+fn end(pod: &PodView, job: Option<&JobView>) -> Option<Action> {
+    let deadline = || (pod.active_deadline_seconds != Some(1)).then(|| Action::end_pod(pod));
     match job {
         // A finalizer may hold it.
         Some(job) if job.deleting() && pod.started.is_none() => Some(Action::delete_pod(pod)),
-        Some(job) if !job.deleting() => (!job.closed).then(|| Action::close_job(job)),
-        _ => (pod.active_deadline_seconds != Some(1)).then(|| Action::end_pod(pod)),
+        Some(job) if !job.deleting() => {
+            let keeps_its_log = Outlives::of(pod).and_then(|_| deadline());
+            keeps_its_log.or_else(|| (!job.closed).then(|| Action::close_job(job)))
+        }
+        _ => deadline(),
     }
 }

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod it {
     mod attempts;
+    mod dead_node;
     mod decide;
     mod deleted;
     mod examples;

@@ -12,7 +12,7 @@ use std::{
 
 use k8s_openapi::api::{
     batch::v1::{Job, JobSpec},
-    core::v1::{Container, Pod, PodSpec},
+    core::v1::{Container, Pod, PodSpec, PodTemplateSpec},
 };
 use kube::{ResourceExt as _, runtime::watcher::Event};
 use tokio::sync::watch;
@@ -41,6 +41,13 @@ impl Cached for Job {
             parallelism: spec.parallelism,
             active_deadline_seconds: spec.active_deadline_seconds,
             backoff_limit: spec.backoff_limit,
+            template: PodTemplateSpec {
+                spec: spec.template.spec.map(|pod| PodSpec {
+                    active_deadline_seconds: pod.active_deadline_seconds,
+                    ..PodSpec::default()
+                }),
+                ..PodTemplateSpec::default()
+            },
             ..JobSpec::default()
         });
     }

@@ -50,6 +50,12 @@ pub(crate) enum ObserveError {
         #[source]
         source: Box<KubeError>,
     },
+    #[error("cannot get {name} itself")]
+    GetOwner {
+        name: String,
+        #[source]
+        source: Box<KubeError>,
+    },
     #[error("cannot list the Pods of Job {job}")]
     ListPods {
         job: String,
@@ -189,7 +195,9 @@ impl RoundError {
     fn answer(&self) -> Option<&KubeError> {
         match self {
             Self::Observe(
-                ObserveError::GetJob { source, .. } | ObserveError::ListPods { source, .. },
+                ObserveError::GetJob { source, .. }
+                | ObserveError::GetOwner { source, .. }
+                | ObserveError::ListPods { source, .. },
             )
             | Self::Act(
                 ActError::Create { source, .. }

@@ -16,7 +16,7 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 use kubeopencode_api::names;
-use kubeopencode_engine::{decide::Event, run::Owner};
+use kubeopencode_engine::{decide::Event, run::Owner, state::RunState};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
@@ -57,9 +57,9 @@ impl Events {
         (events, send_all(client, receive))
     }
 
-    /// Hand over an Event of this owner in its attempt.
-    pub(crate) fn publish(&self, owner: &Owner, attempt: u32, event: &Event) {
-        let event = self.core_event(owner, attempt, event);
+    /// Hand over an Event of this owner, about the state that is on record.
+    pub(crate) fn publish(&self, owner: &Owner, state: &RunState, event: &Event) {
+        let event = self.core_event(owner, state, event);
         if self.send.try_send(event).is_err() {
             warn!(
                 object = owner.name,
@@ -69,11 +69,11 @@ impl Events {
         }
     }
 
-    fn core_event(&self, owner: &Owner, attempt: u32, event: &Event) -> CoreEvent {
+    fn core_event(&self, owner: &Owner, state: &RunState, event: &Event) -> CoreEvent {
         let now = Time((self.clock)());
         CoreEvent {
             metadata: ObjectMeta {
-                name: Some(name(owner, attempt, event)),
+                name: Some(name(owner, state, event)),
                 namespace: Some(owner.namespace.clone()),
                 ..ObjectMeta::default()
             },
@@ -122,14 +122,18 @@ async fn send_all(client: Client, events: impl Stream<Item = CoreEvent>) {
         .await;
 }
 
-/// `<object>.<16 hex digits>`, at most 253 characters.
-fn name(owner: &Owner, attempt: u32, event: &Event) -> String {
+/// `<object>.<16 hex digits>`, at most 253 characters. It follows from what is on record, so that an Event which is sent
+/// twice is one; what happens once more, as when it waits again, is another by the time of the newest condition.
+fn name(owner: &Owner, state: &RunState, event: &Event) -> String {
     let mut hash = Sha256::new();
     for part in [&owner.uid, &event.reason, &event.note] {
         hash.update(part.len().to_le_bytes());
         hash.update(part);
     }
-    hash.update(attempt.to_le_bytes());
+    hash.update(state.attempts.to_le_bytes());
+    let conditions = state.conditions.iter();
+    let newest = conditions.map(|condition| condition.last_transition).max();
+    hash.update(newest.unwrap_or_default().as_second().to_le_bytes());
     let mut first = [0; 8];
     first.copy_from_slice(&hash.finalize()[..8]);
     let digits = format!("{:016x}", u64::from_be_bytes(first));
@@ -154,7 +158,8 @@ fn limited(note: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kubeopencode_engine::decide::EventType;
+    use jiff::Timestamp;
+    use kubeopencode_engine::{decide::EventType, state::Condition};
 
     use super::*;
 
@@ -179,18 +184,37 @@ mod tests {
         }
     }
 
+    /// The state in this attempt, one of whose conditions has changed then.
+    fn state(attempts: u32, second: i64) -> RunState {
+        let condition = Condition {
+            type_: "Queued".to_owned(),
+            status: true,
+            reason: "AtCapacity".into(),
+            message: String::new(),
+            last_transition: Timestamp::from_second(second).unwrap(),
+            observed_generation: Some(1),
+        };
+        RunState {
+            attempts,
+            conditions: vec![condition],
+            ..RunState::default()
+        }
+    }
+
     #[test]
     fn the_same_news_has_the_same_name_and_other_news_another() {
-        let a = name(&owner("fix"), 1, &event("x"));
+        let a = name(&owner("fix"), &state(1, 5), &event("x"));
         assert!(a.starts_with("fix.") && a.len() == 4 + 16, "{a}");
-        assert_eq!(a, name(&owner("fix"), 1, &event("x")));
-        assert_ne!(a, name(&owner("fix"), 2, &event("x")));
-        assert_ne!(a, name(&owner("fix"), 1, &event("y")));
+        assert_eq!(a, name(&owner("fix"), &state(1, 5), &event("x")));
+        assert_ne!(a, name(&owner("fix"), &state(2, 5), &event("x")));
+        assert_ne!(a, name(&owner("fix"), &state(1, 5), &event("y")));
+        // It waits once more.
+        assert_ne!(a, name(&owner("fix"), &state(1, 6), &event("x")));
     }
 
     #[test]
     fn names_and_notes_keep_to_their_limits() {
-        assert!(name(&owner(&"a".repeat(253)), 1, &event("x")).len() <= 253);
+        assert!(name(&owner(&"a".repeat(253)), &state(1, 5), &event("x")).len() <= 253);
         assert!(limited(&"ü".repeat(1000)).len() <= 1024);
         assert_eq!(limited("short"), "short");
     }

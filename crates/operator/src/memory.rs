@@ -71,6 +71,8 @@ pub(crate) struct Remembered<K> {
     pub(crate) pods: HashMap<String, Overlay<Pod>>,
     /// Rounds that failed since the last one that did not.
     pub(crate) failures: u32,
+    /// Whether the last change was refused.
+    pub(crate) refused: bool,
     /// A state that was sent and never answered for: whether it is on record, the next look tells.
     pub(crate) unanswered: Option<Box<Unanswered>>,
 }
@@ -91,6 +93,7 @@ impl<K> Default for Remembered<K> {
             job: Overlay::default(),
             pods: HashMap::new(),
             failures: 0,
+            refused: false,
             unanswered: None,
         }
     }

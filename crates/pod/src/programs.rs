@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use kubeopencode_engine::handover::BEGUN_BEFORE;
+
 use crate::{askpass, context_init, credentials_init, git_init, git_push, once, say, supervise};
 
 /// The subcommands that [`main`] answers to.
@@ -152,7 +154,7 @@ fn run(name: &str, mut options: Options) -> Result<u8, String> {
 fn unless_begun(name: &str, tools_dir: &Path) -> Option<u8> {
     let refused = once::check(tools_dir).err()?;
     say::line(&format!("{name}: {refused}"));
-    Some(1)
+    Some(BEGUN_BEFORE)
 }
 
 fn seconds(options: &mut Options, name: &str) -> Result<Option<Duration>, String> {

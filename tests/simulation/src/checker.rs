@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::{
     invariants::{self as rules, Held, Start, Violation},
+    operators,
     trace::Trace,
 };
 
@@ -45,6 +46,8 @@ struct Inner {
     names: BTreeMap<(String, String), String>,
     /// UIDs of Jobs that were on record at any time.
     recorded: BTreeSet<String>,
+    /// UIDs of Jobs that an operator has deleted.
+    deleted: BTreeSet<String>,
     /// UIDs of Tasks that had a Job on record at any time.
     started: BTreeSet<String>,
     /// From the UID of a Task to the revision at which it was created, and its Agent.
@@ -73,6 +76,7 @@ impl Checker {
             jobs: BTreeMap::new(),
             names: BTreeMap::new(),
             recorded: BTreeSet::new(),
+            deleted: BTreeSet::new(),
             started: BTreeSet::new(),
             tasks: BTreeMap::new(),
             limited: BTreeMap::new(),
@@ -139,6 +143,12 @@ impl Checker {
         let key = change.object.key.as_str();
         let after = &change.object.value;
         let before = change.previous.as_ref().map(|previous| &previous.value);
+        let is_going =
+            |job: &Value| change.deleted || job["metadata"]["deletionTimestamp"].is_string();
+        if key.starts_with(JOBS) && operators::is_one(who) && is_going(after) {
+            let uid = text(&after["metadata"]["uid"]);
+            self.lock().deleted.insert(uid);
+        }
         if change.deleted {
             self.trace.say(who, format_args!("  - {key}"));
             return Ok(());
@@ -184,6 +194,8 @@ impl Checker {
                 .filter(|job| job.value["metadata"]["uid"] == *recorded);
             let job = job.as_ref().map(|job| &job.value);
             rules::a_lost_job_is_gone(name, before, after, job)?;
+            let by_operator = self.lock().deleted.contains(&recorded);
+            rules::a_lost_job_was_taken_by_others(name, after, by_operator)?;
             rules::a_recorded_job_is_of_this_spec(name, before, after, job)?;
         } else if let Some(name) = key.strip_prefix(AGENTS) {
             let slots = after["status"]["slots"].as_array().into_iter().flatten();
@@ -195,7 +207,7 @@ impl Checker {
                 let revision = change.object.revision;
                 self.lock().limited.insert(name.to_owned(), revision);
             }
-            if who.starts_with("operator") {
+            if operators::is_one(who) {
                 rules::a_limit_is_kept(name, before, after, &self.lock().started)?;
                 if let Some(before) = before {
                     rules::a_slot_is_given_back_late(name, before, after, &self.at_work())?;
@@ -205,7 +217,7 @@ impl Checker {
             let suspended = &after["spec"]["suspend"];
             self.trace
                 .say(who, format_args!("  = Job {name}: suspend {suspended}"));
-            if let Some(before) = before.filter(|_| who.starts_with("operator")) {
+            if let Some(before) = before.filter(|_| operators::is_one(who)) {
                 let uid = text(&after["metadata"]["uid"]);
                 let recorded = self.lock().recorded.contains(&uid);
                 rules::a_released_job_is_on_record(name, before, after, recorded)?;
@@ -352,9 +364,17 @@ impl Checker {
         for (name, task) in list(TASKS) {
             rules::every_task_has_ended(&name, &task.value)?;
         }
+        let running = self.lock().running.clone();
+        let runs = |job: &str| {
+            let (pods, _) = self.store.list(PODS);
+            pods.iter().any(|pod| {
+                job_of(&pod.value) == job && running.contains(&text(&pod.value["metadata"]["name"]))
+            })
+        };
         let orphaned: BTreeSet<String> = list(JOBS)
             .filter(|(_, job)| job.value["metadata"]["ownerReferences"].is_null())
             .filter(|(_, job)| rules::is_active(&job.value))
+            .filter(|(_, job)| runs(&text(&job.value["metadata"]["uid"])))
             .map(|(_, job)| text(&job.value["metadata"]["labels"][names::LABEL_OWNER_UID]))
             .collect();
         for (name, agent) in list(AGENTS) {

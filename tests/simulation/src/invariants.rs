@@ -197,6 +197,17 @@ pub fn a_lost_job_is_gone(
     }
 }
 
+/// A Task has not lost its Job because an operator has deleted it.
+pub fn a_lost_job_was_taken_by_others(name: &str, task: &Value, by_operator: bool) -> Held {
+    if task["status"]["reason"] == "JobLost" && by_operator {
+        return broken(
+            "what is on record is not deleted by an operator",
+            format!("Task {name}: {}", task["status"]["message"]),
+        );
+    }
+    Ok(())
+}
+
 /// A stop that is on record stays there, and is how the Task ends, unless a timeout came first `at_node`.
 pub fn a_recorded_stop_is_kept(name: &str, before: &Value, after: &Value, at_node: bool) -> Held {
     let stopped = |task: &Value| {
@@ -376,8 +387,8 @@ pub fn every_task_has_ended(name: &str, task: &Value) -> Held {
     )
 }
 
-/// When everything has come to rest, no Agent has a holder, but for those whose Job somebody orphaned: it may work as long as
-/// it likes.
+/// When everything has come to rest, no Agent has a holder, but for those whose Job somebody orphaned and whose agent works:
+/// it may as long as it likes.
 pub fn no_slot_is_held(name: &str, agent: &Value, orphaned: &BTreeSet<String>) -> Held {
     let slots = agent["status"]["slots"].as_array().into_iter().flatten();
     let held = |slot: &&Value| {

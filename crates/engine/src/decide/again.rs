@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use super::{Input, MOST_ATTEMPTS, Outcome, Step, outcome, record, rest_for};
 use crate::{
-    handover::MAY_PASS,
-    observe::{ContainerState, JobView, PodPhase, PodView},
+    handover::{BEGUN_BEFORE, MAY_PASS},
+    observe::{ContainerState, ContainerView, JobView, PodPhase, PodView},
     state::{JobRecord, Reason, RunState},
 };
 
@@ -84,6 +84,10 @@ pub fn next(input: &Input<'_>, job: &JobView, recorded: &JobRecord) -> Step {
 
 /// Whether it is certain that the agent of this Pod was not started, and never will be.
 fn never_started(pod: &PodView) -> bool {
+    let mut before = pod.init.iter().chain(&pod.sidecars);
+    if before.any(|container| ended_with(container, BEGUN_BEFORE)) {
+        return false;
+    }
     if !pod.bound && pod.deletion.is_some() && pod.agent.is_none() {
         return true;
     }
@@ -116,8 +120,13 @@ fn may_pass(pod: &PodView) -> bool {
     match pod.reason.as_deref() {
         // The kubelet's own: it needed the room, or was itself told to end. Of another reason nothing is expected.
         Some(reason) => matches!(reason, "Evicted" | "Preempting" | "Shutdown" | "Terminated"),
-        None => pod.init.iter().any(|container| {
-            matches!(container.state, ContainerState::Terminated { exit_code, .. } if exit_code == i32::from(MAY_PASS))
-        }),
+        None => pod
+            .init
+            .iter()
+            .any(|container| ended_with(container, MAY_PASS)),
     }
+}
+
+fn ended_with(container: &ContainerView, code: u8) -> bool {
+    matches!(container.state, ContainerState::Terminated { exit_code, .. } if exit_code == i32::from(code))
 }

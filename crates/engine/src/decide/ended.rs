@@ -12,9 +12,10 @@ use crate::{
 pub fn give_back(input: &Input<'_>, step: Step) -> Step {
     let slot = input.observation.slot.as_ref();
     let held = slot.filter(|slot| slot.standing == Standing::Held);
-    let (Some(slot), Step::Rest { .. }) = (held, &step) else {
+    let (Some(slot), Step::Rest { again }) = (held, &step) else {
         return step;
     };
+    let asked = *again;
     let Observation { job, pods, .. } = input.observation;
     // One that was orphaned is on record still, and runs on.
     let recorded = |job: &JobView| {
@@ -34,7 +35,10 @@ pub fn give_back(input: &Input<'_>, step: Step) -> Step {
         Rest::Nothing => Step::GiveBack {
             agent: slot.agent.clone(),
         },
-        Rest::Something(again) => Step::Rest { again },
+        // Whoever rests may have something to do, later.
+        Rest::Something(again) => Step::Rest {
+            again: [again, asked].into_iter().flatten().min(),
+        },
         // What has the version as precondition finds out by itself.
         Rest::Act(action) if action.trusts_the_view() && !input.observation.confirmed => {
             Step::Confirm

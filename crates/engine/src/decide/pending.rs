@@ -52,7 +52,7 @@ fn created(input: &Input<'_>, job: &JobView) -> Step {
         }
     } else if job.unreleased() && job.generation.is_some_and(edited) {
         // The spec may be edited until the Job is on record, and what is on record then is what runs.
-        delete(job)
+        delete_unrecorded(input, job)
     } else if let Some(agent) = job.agent.as_ref().filter(|_| job.suspended) {
         with_a_slot(input, job, &agent.name)
     } else {
@@ -77,7 +77,17 @@ fn with_a_slot(input: &Input<'_>, job: &JobView, agent: &str) -> Step {
         (None, Some(Lowered::Ready(_))) => Step::Claim {
             agent: agent.to_owned(),
         },
-        (None, Some(_)) => delete(job),
+        (None, Some(_)) => delete_unrecorded(input, job),
+    }
+}
+
+/// That it is not on record has to be the API server's own word: it may be since a moment ago, and is nobody's to delete
+/// then.
+fn delete_unrecorded(input: &Input<'_>, job: &JobView) -> Step {
+    if input.observation.confirmed {
+        delete(job)
+    } else {
+        Step::Confirm
     }
 }
 

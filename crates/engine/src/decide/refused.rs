@@ -1,4 +1,4 @@
-//! What the API server refuses, by quota, admission or rights: it is told, tried again, and has an end as long as nothing has
+//! What the API server refuses, by quota, admission or rights, or cannot do because of a webhook: it is told, tried again, and has an end as long as nothing has
 //! run.
 
 use std::time::Duration;
@@ -21,11 +21,12 @@ pub fn create(input: &Input<'_>, refusal: &Refusal) -> Step {
         kind,
         message,
         change: _,
+        again: _,
     } = refusal;
     let reason = match kind {
         RefusalKind::Invalid => Reason::InvalidSpec,
         RefusalKind::NameTaken => Reason::InfrastructureError,
-        RefusalKind::Forbidden => {
+        RefusalKind::Forbidden | RefusalKind::Broken => {
             let known = input.state.condition(condition::JOB_CREATED);
             let since = since(known, record::REFUSED).unwrap_or(input.now);
             if input.left(since, STALL_LIMIT).is_some() {
@@ -52,8 +53,8 @@ pub fn create(input: &Input<'_>, refusal: &Refusal) -> Step {
 /// what is refused, so that has an end. What else is refused is tried for as long as something runs.
 pub fn change(input: &Input<'_>, refusal: &Refusal) -> Step {
     let Refusal { what, message, .. } = refusal;
-    let over = input.state.phase.is_terminal() || input.deleting;
-    if over || input.state.job.is_none() {
+    let has_ended = input.state.phase.is_terminal() || input.deleting;
+    if has_ended || input.state.job.is_none() {
         return rest_for(REFUSED_AGAIN);
     }
     let subject = format!("{what} is refused");
@@ -61,12 +62,15 @@ pub fn change(input: &Input<'_>, refusal: &Refusal) -> Step {
     let job = input.observation.job.as_ref();
     let recorded = input.state.condition(condition::JOB_CREATED);
     let since = recorded.map_or(input.now, |recorded| recorded.last_transition);
-    if job.is_some_and(JobView::unreleased) && input.left(since, STALL_LIMIT).is_none() {
-        return record::end(input, Outcome::new(Reason::InfrastructureError, words));
-    }
     let told = |known: &String| known.starts_with(&subject);
     if input.state.message.as_ref().is_some_and(told) {
-        return rest_for(REFUSED_AGAIN);
+        // One refusal may be a mishap, however long ago the record is.
+        let over = refusal.again && input.left(since, STALL_LIMIT).is_none();
+        return if job.is_some_and(JobView::unreleased) && over {
+            record::end(input, Outcome::new(Reason::InfrastructureError, words))
+        } else {
+            rest_for(REFUSED_AGAIN)
+        };
     }
     record::problem(input, Some(&words)).unwrap_or_else(|| rest_for(REFUSED_AGAIN))
 }

@@ -8,10 +8,12 @@ use kubeopencode_api::names::condition;
 use super::{
     Action, Input, LOST_LIMIT, Outcome, STALL_LIMIT, Step,
     again::{self, After},
-    delete, outcome, problem, record, rest, rest_for,
+    delete, outcome,
+    overdue::{self, Outlives, grace},
+    problem, record, rest, rest_for,
 };
 use crate::{
-    observe::{ContainerState, JobEnd, JobView, PodView},
+    observe::{JobEnd, JobView, PodView},
     state::{JobRecord, Reason},
 };
 
@@ -21,9 +23,6 @@ const NO_POD_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a Pod may be without a container that runs, and without a word why, before that is worth one of ours. Longer
 /// than most images take to be pulled.
 const SILENT_PATIENCE: Duration = Duration::from_mins(2);
-
-/// How long the rest of a Pod may go on after its agent, besides the grace period that its sidecars have.
-const OUTLIVE_LIMIT: Duration = Duration::from_mins(1);
 
 pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
     let pods: Vec<&PodView> = of_job(input, recorded).collect();
@@ -80,11 +79,11 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
         _ if marked => stop(input, job, pod),
         (Some(pod), _) if pod.deletion.is_some() => wait_until_gone(input, pod),
         // Its Pod ends by itself, or by the garbage collector's hand; but where a finalizer holds the Job, not soon.
-        (Some(pod), _) if job.deleting() => follow(input, pod),
+        (Some(pod), _) if job.deleting() => follow(input, job, pod),
         _ if job.deleting() => rest(),
         _ if job.suspended => suspended(input, job, pod),
-        (Some(pod), None) => follow(input, pod),
-        (Some(_), Some(_)) => rest(),
+        // Also of a Job that has ended by somebody's word.
+        (Some(pod), _) => follow(input, job, pod),
         (None, None) if spent => wait_for_end(input, job),
         (None, None) => wait_for_pod(input, job),
     }
@@ -151,7 +150,10 @@ fn suspended(input: &Input<'_>, job: &JobView, pod: Option<&PodView>) -> Step {
             annotated: job.annotated,
         }]);
     }
-    if pod.is_some() || job.active > 0 {
+    if let Some(pod) = pod {
+        return follow(input, job, pod);
+    }
+    if job.active > 0 {
         return rest();
     }
     record::end(
@@ -167,13 +169,11 @@ fn suspended(input: &Input<'_>, job: &JobView, pod: Option<&PodView>) -> Step {
 }
 
 /// The Pod is there and has not ended.
-fn follow(input: &Input<'_>, pod: &PodView) -> Step {
-    if let Some(ContainerState::Terminated { finished, .. }) =
-        pod.agent.as_ref().map(|agent| &agent.state)
-    {
-        return outlived(input, pod, finished.or(pod.started));
+fn follow(input: &Input<'_>, job: &JobView, pod: &PodView) -> Step {
+    if let Some(outlives) = Outlives::of(pod) {
+        return outlived(input, pod, outlives);
     }
-    let left = has_to_end(pod).map(|(since, limit)| input.left(since, limit));
+    let left = overdue::has_to_end(pod, job).map(|(since, limit)| input.left(since, limit));
     match left {
         Some(None) if !input.observation.confirmed => Step::Confirm,
         Some(None) => {
@@ -187,20 +187,10 @@ fn follow(input: &Input<'_>, pod: &PodView) -> Step {
     }
 }
 
-/// The kubelet ends a Pod by its deadline; when that long after its start it has not, there is no kubelet. Kubernetes does
-/// not always give a lost node up: a Pod that tolerates everything stays.
-fn has_to_end(pod: &PodView) -> Option<(Timestamp, Duration)> {
-    let allowed = u64::try_from(pod.active_deadline_seconds?).ok()?;
-    let limit = Duration::from_secs(allowed) + grace(pod) + LOST_LIMIT;
-    Some((pod.started?, limit))
-}
-
-/// The agent has ended, and something that was put beside it has not. All that was to be done is done: nobody ends a Pod
-/// whose last container runs for ever.
-fn outlived(input: &Input<'_>, pod: &PodView, finished: Option<Timestamp>) -> Step {
-    let since = finished.unwrap_or(input.now);
-    let limit = grace(pod) + OUTLIVE_LIMIT;
-    if let Some(left) = input.left(since, limit) {
+/// The agent has ended, and something that was put beside it has not. All that was to be done is done.
+fn outlived(input: &Input<'_>, pod: &PodView, outlives: Outlives) -> Step {
+    let since = outlives.since.unwrap_or(input.now);
+    if let Some(left) = input.left(since, outlives.limit) {
         return rest_for(left);
     }
     if !input.observation.confirmed {
@@ -211,15 +201,10 @@ fn outlived(input: &Input<'_>, pod: &PodView, finished: Option<Timestamp>) -> St
     {
         return deadline;
     }
-    match input.left(since, limit + grace(pod) + LOST_LIMIT) {
+    match input.left(since, outlives.lost) {
         Some(left) => rest_for(left),
         None => record::end(input, outcome::of_pod(pod, input)),
     }
-}
-
-/// `terminationGracePeriodSeconds`.
-fn grace(pod: &PodView) -> Duration {
-    Duration::from_secs(u64::try_from(pod.grace_seconds).unwrap_or_default())
 }
 
 /// The agent has not ended, and may not have begun. `again`: when the Pod has to be looked at anyway.

@@ -300,6 +300,7 @@ fn a_refusal_has_its_time_in_each_attempt() {
         kind: RefusalKind::Forbidden,
         message: "quota".into(),
         change: None,
+        again: false,
     });
     moment.record();
     moment.now += 1;

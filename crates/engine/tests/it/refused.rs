@@ -17,6 +17,7 @@ fn a_refusal_ends_it_or_is_waited_for() {
             kind,
             message: "exceeded quota".into(),
             change: None,
+            again: false,
         });
         moment
     };
@@ -25,12 +26,14 @@ fn a_refusal_ends_it_or_is_waited_for() {
         refused(RefusalKind::NameTaken).reason(),
         Reason::InfrastructureError
     );
-    let mut moment = refused(RefusalKind::Forbidden);
-    moment.record();
-    assert_eq!(moment.state.phase, Phase::Pending);
-    assert!(matches!(moment.decide(), Step::Rest { again: Some(_) }));
-    moment.now += i64::try_from(STALL_LIMIT.as_secs()).expect("short");
-    assert_eq!(moment.reason(), Reason::InfrastructureError);
+    for kind in [RefusalKind::Forbidden, RefusalKind::Broken] {
+        let mut moment = refused(kind);
+        moment.record();
+        assert_eq!(moment.state.phase, Phase::Pending);
+        assert!(matches!(moment.decide(), Step::Rest { again: Some(_) }));
+        moment.now += i64::try_from(STALL_LIMIT.as_secs()).expect("short");
+        assert_eq!(moment.reason(), Reason::InfrastructureError);
+    }
 }
 
 #[test]
@@ -41,6 +44,7 @@ fn a_refusal_in_ever_other_words_is_told_once() {
         kind: RefusalKind::Forbidden,
         message: format!("denied the request {number}"),
         change: None,
+        again: false,
     };
     moment.observation.refused = Some(refused(1));
     moment.record();
@@ -72,7 +76,26 @@ fn what_is_refused_after_the_record_is_told_and_ends() {
     ));
     moment.now += i64::try_from(STALL_LIMIT.as_secs()).expect("short");
     refuse(&mut moment, "not on Sundays");
+    moment.observation.refused.as_mut().expect("refused").again = true;
     assert_eq!(moment.reason(), Reason::InfrastructureError);
+}
+
+/// The operator was away for an hour, and its first attempt is a mishap.
+#[test]
+fn one_refusal_long_after_the_record_is_no_end() {
+    let mut moment = Moment::new();
+    moment.create();
+    moment.record();
+    moment.now += 3600;
+    refuse(&mut moment, "not now");
+    moment.record();
+    assert!(!moment.state.phase.is_terminal());
+    assert_eq!(
+        moment.decide(),
+        Step::Rest {
+            again: Some(REFUSED_AGAIN)
+        }
+    );
 }
 
 /// What is to be done is refused.
@@ -83,6 +106,7 @@ fn refuse(moment: &mut Moment, message: &str) {
         kind: RefusalKind::Forbidden,
         message: message.to_owned(),
         change: Some(Box::new(change)),
+        again: false,
     });
 }
 

@@ -82,6 +82,7 @@ fn an_agent_that_the_deadline_ended_is_out_of_time() {
 #[test]
 fn a_pod_that_has_not_ended_long_after_its_deadline_is_lost_with_its_node() {
     let mut moment = Moment::running();
+    moment.job().pod_deadline_seconds = Some(7200);
     moment.pod(&format!("spec: {{activeDeadlineSeconds: 7200}}\n{RUNS}"));
     moment.now += 7200;
     let Step::Rest { again: Some(wait) } = moment.decide() else {

@@ -47,14 +47,19 @@ fn moved_on(error: &KubeError) -> bool {
     matches!(error, KubeError::Api(status) if status.is_not_found() || status.is_conflict())
 }
 
-/// Whether the API server would say the same again: forbidden, by rights or by admission, or never valid.
-pub(super) fn refusal(what: String, error: &KubeError) -> Option<Refusal> {
+/// How many rounds in a row fail with a 500 before that is a refusal: about half a minute, in which most mishaps pass.
+const BROKEN_AFTER: u32 = 7;
+
+/// Whether the API server would say the same again: forbidden, by rights or by admission, never valid, or broken for this
+/// one object. That it is not there itself, or has no time (429, 503, 504), is no refusal.
+fn refusal(what: String, error: &KubeError) -> Option<Refusal> {
     let KubeError::Api(status) = error else {
         return None;
     };
     let kind = match status.code {
         403 => RefusalKind::Forbidden,
         400 | 413 | 422 => RefusalKind::Invalid,
+        500 => RefusalKind::Broken,
         _ => return None,
     };
     Some(Refusal {
@@ -62,6 +67,7 @@ pub(super) fn refusal(what: String, error: &KubeError) -> Option<Refusal> {
         kind,
         message: status.message.clone(),
         change: None,
+        again: false,
     })
 }
 
@@ -71,6 +77,19 @@ fn not_as_tested(error: &KubeError) -> bool {
 }
 
 impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
+    /// The refusal that it is to be taken for.
+    pub(super) fn refusal(
+        &self,
+        owner: &Owner,
+        what: String,
+        error: &KubeError,
+    ) -> Option<Refusal> {
+        let failures = self.memory.of(&owner.uid, |remembered| remembered.failures);
+        let lasts =
+            |refusal: &Refusal| refusal.kind != RefusalKind::Broken || failures >= BROKEN_AFTER;
+        refusal(what, error).filter(lasts)
+    }
+
     /// Performs these in order, up to the first that is refused or finds the world changed.
     pub(super) async fn act(
         &self,
@@ -108,14 +127,19 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             .perform_unless_refused(owner, action, observation)
             .await;
         let refused = match (&performed, change) {
-            (Err(RoundError::Act(error)), Some((what, change))) => refusal(what, error.answer())
+            (Err(RoundError::Act(error)), Some((what, change))) => self
+                .refusal(owner, what, error.answer())
                 .map(|refused| Refusal {
                     change: Some(change),
                     ..refused
                 }),
             _ => None,
         };
-        let Some(refused) = refused else {
+        let is_refused = refused.is_some();
+        let again = self.memory.of(&owner.uid, |remembered| {
+            mem::replace(&mut remembered.refused, is_refused)
+        });
+        let Some(refused) = refused.map(|refused| Refusal { again, ..refused }) else {
             return performed;
         };
         warn!(what = refused.what, message = refused.message, "refused");
@@ -303,9 +327,10 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                     kind: RefusalKind::NameTaken,
                     message: status.message,
                     change: None,
+                    again: false,
                 }))
             }
-            Err(source) => match refusal(what.clone(), &source) {
+            Err(source) => match self.refusal(owner, what.clone(), &source) {
                 Some(refusal) => Ok(Created::Refused(refusal)),
                 None => Err(ActError::Create {
                     what,

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
-use kube::{Api, api::ListParams};
+use kube::{Api, Resource as _, api::ListParams};
 use kubeopencode_engine::{
     decide::job_name,
     lower::FrontEnd,
@@ -72,6 +72,21 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             refused: None,
             slot: None,
         })
+    }
+
+    /// The resource whose Run it is, as the API server has it. `None`: it is gone.
+    pub(super) async fn live_owner(
+        &self,
+        owner: &Owner,
+    ) -> Result<Option<Arc<F::Resource>>, ObserveError> {
+        let api: Api<F::Resource> = Api::namespaced(self.client.clone(), &owner.namespace);
+        let live = api.get_opt(&owner.name).await;
+        let live = live.map_err(|source| ObserveError::GetOwner {
+            name: owner.name.clone(),
+            source: Box::new(source),
+        })?;
+        let live = live.filter(|live| live.meta().uid.as_ref() == Some(&owner.uid));
+        Ok(live.map(Arc::new))
     }
 
     fn cached_job(&self, owner: &Owner, name: &str) -> Option<JobView> {

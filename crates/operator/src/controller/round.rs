@@ -12,7 +12,7 @@ use kubeopencode_engine::{
 };
 use tracing::{Instrument as _, Span, debug, field, info, info_span};
 
-use super::{Controller, Owning, act, waiter};
+use super::{Controller, Owning, waiter};
 use crate::{
     error::{LookUpError, RoundError},
     memory::Unanswered,
@@ -23,16 +23,6 @@ const STEPS: usize = 32;
 
 /// How long until what no watch shows is looked at again.
 const UNWATCHED_AGAIN: Duration = Duration::from_secs(30);
-
-/// What this operator may not read, it would ask for again and again, and nobody would know.
-fn not_to_be_read(error: LookUpError) -> Result<Refusal, LookUpError> {
-    let refusal = match &error {
-        LookUpError::Get { reference, source } => act::refusal(reference.to_string(), source),
-        LookUpError::NoAnswer { .. } | LookUpError::Endless => None,
-    };
-    let forbidden = refusal.filter(|refusal| refusal.kind == RefusalKind::Forbidden);
-    forbidden.ok_or(error)
-}
 
 impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     /// Observe, decide, act, until the engine rests. Returns when to look again without an event.
@@ -86,10 +76,18 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             match step {
                 Step::Lower => match self.look_up(&object).await {
                     Ok(known) => lowered = Some(known),
-                    Err(error) => observation.refused = Some(not_to_be_read(error)?),
+                    Err(error) => observation.refused = Some(self.not_to_be_read(&owner, error)?),
                 },
                 Step::Confirm => {
                     let refused = observation.refused.take();
+                    if state.job.is_none() && !state.phase.is_terminal() {
+                        // That its Job is not on record may be old, too.
+                        let Some(live) = self.live_owner(&owner).await? else {
+                            return Ok(None);
+                        };
+                        object = live;
+                        state = F::state(&object);
+                    }
                     observation = self.confirm(&owner, &state).await?;
                     observation.refused = refused;
                     // Somebody has taken its labels off: no event will tell of it.
@@ -142,6 +140,20 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         Err(RoundError::Restless(STEPS))
     }
 
+    /// What this operator may not read, it would ask for again and again, and nobody would know.
+    fn not_to_be_read(&self, owner: &Owner, error: LookUpError) -> Result<Refusal, LookUpError> {
+        let refusal = match &error {
+            LookUpError::Get { reference, source } => {
+                self.refusal(owner, reference.to_string(), source)
+            }
+            LookUpError::NoAnswer { .. } | LookUpError::Endless => None,
+        };
+        let stays = |refusal: &Refusal| {
+            matches!(refusal.kind, RefusalKind::Forbidden | RefusalKind::Broken)
+        };
+        refusal.filter(stays).ok_or(error)
+    }
+
     /// The answer to a write may be lost although it took effect.
     fn tell_what_was_unanswered(&self, owner: &Owner, state: &RunState) {
         let unanswered = self
@@ -177,7 +189,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             "recorded"
         );
         for event in events {
-            self.events.publish(owner, state.attempts, &event);
+            self.events.publish(owner, state, &event);
         }
     }
 }

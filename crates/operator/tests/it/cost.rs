@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use kubeopencode_api::v1alpha1::{Agent, TaskPhase};
+use kubeopencode_api::v1alpha1::TaskPhase;
 use kubeopencode_operator::{OperatorOptions, access::ACCESS};
 
 use super::{
     faults::{Call, Fault, Faults},
     kubelet::Play,
-    world::{AGENT, TASK, World},
+    world::{AGENT, TASK, World, limited},
 };
 
 /// Writes that are no Events.
@@ -161,19 +161,6 @@ async fn every_call_is_covered_by_an_access_rule() {
     }
 }
 
-fn limited(limit: usize) -> String {
-    AGENT.replace("spec: {", &format!("spec: {{maxConcurrentTasks: {limit}, "))
-}
-
-async fn all_slots_are_free(world: &World) {
-    world
-        .until::<Agent>("default", "with a free slot", |agent| {
-            let status = agent.and_then(|agent| agent.status.as_ref());
-            status.is_some_and(|status| status.slots_in_use == Some(0))
-        })
-        .await;
-}
-
 fn named(name: &str) -> String {
     TASK.replace("{name: it}", &format!("{{name: {name}}}"))
 }
@@ -186,7 +173,7 @@ async fn a_slot_costs_two_writes_more() {
     world.create(&limited(1)).await;
     world.create(TASK).await;
     world.ends("it").await;
-    all_slots_are_free(&world).await;
+    world.all_slots_are_free().await;
     world.end().await;
     assert_eq!(
         writes(&faults.calls()),
@@ -231,7 +218,7 @@ async fn those_who_wait_are_written_once() {
     for number in 0..TASKS {
         world.ends(&format!("t{number:02}")).await;
     }
-    all_slots_are_free(&world).await;
+    world.all_slots_are_free().await;
     world.end().await;
     let calls = faults.calls();
     // Queued, started, ended; at place 10 those who came later are told once more.

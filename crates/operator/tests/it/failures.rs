@@ -15,7 +15,7 @@ use super::{
     kubelet::Play,
     life::phase,
     time::virtual_time,
-    world::{AGENT, TASK, World},
+    world::{AGENT, TASK, World, limited},
 };
 
 #[expect(dead_code, reason = "the table shows all of it")]
@@ -101,7 +101,7 @@ async fn world(play: Play) -> World {
     let mut world = World::new(play).await;
     world.guard = Duration::from_hours(24);
     world.operate_with(&Faults::none(), &virtual_time());
-    world.create(AGENT).await;
+    world.create(&limited(1)).await;
     world.create(TASK).await;
     world
 }
@@ -198,6 +198,7 @@ async fn a_container_beside_the_agent_does_not_end() {
         "a container that somebody's webhook has put into its Pod runs on after the agent",
     )
     .await;
+    world.all_slots_are_free().await;
     world.end().await;
 }
 
@@ -207,7 +208,7 @@ async fn its_node_does_not_answer_and_nobody_takes_its_pod_away() {
     let mut world = World::new(Play::Works).await;
     world.guard = Duration::from_hours(24);
     world.operate_with(&Faults::none(), &virtual_time());
-    world.create(AGENT).await;
+    world.create(&limited(1)).await;
     world
         .create(&TASK.replace("Do it.", "Do it., timeout: 30m"))
         .await;
@@ -219,6 +220,7 @@ async fn its_node_does_not_answer_and_nobody_takes_its_pod_away() {
         "its node does not answer any more, and its Pod stays because it tolerates that; it has a timeout",
     )
     .await;
+    world.all_slots_are_free().await;
     world.end().await;
 }
 
@@ -242,5 +244,29 @@ async fn the_operator_may_not_read_its_agent() {
         "the operator may not read its Agent for half an hour",
     )
     .await;
+    world.end().await;
+}
+
+/// As where an admission webhook for Jobs has no backend.
+#[tokio::test(start_paused = true)]
+async fn the_api_server_cannot_create_its_job() {
+    let mut world = World::new(Play::Ends(0)).await;
+    world.guard = Duration::from_hours(24);
+    let faults = Faults::timed(|_, call| {
+        if call.verb == "create" && call.resource == "jobs" {
+            Fault::Refused
+        } else {
+            Fault::None
+        }
+    });
+    world.operate_with(&faults, &virtual_time());
+    world.create(&limited(1)).await;
+    world.create(TASK).await;
+    shows(
+        &world,
+        "the API server answers with 500 to each creation of its Job for half an hour, as where a webhook is down",
+    )
+    .await;
+    world.all_slots_are_free().await;
     world.end().await;
 }

@@ -1,5 +1,7 @@
 //! What a Task refers to and does not exist yet: it waits visibly, and goes on by event.
 
+use std::time::Duration;
+
 use k8s_openapi::{
     api::core::v1::ConfigMap,
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -12,6 +14,7 @@ use kubeopencode_api::v1alpha1::{Agent, TaskPhase};
 use serde_json::json;
 
 use super::{
+    faults::{Fault, Faults},
     kubelet::Play,
     world::{AGENT, TASK, World, condition},
 };
@@ -154,4 +157,35 @@ async fn a_change_of_the_agent_right_before_a_task_is_what_the_task_runs_with() 
         assert_eq!(used.generation, agent.metadata.generation);
     }
     world.end().await;
+}
+
+/// That its Job was recorded was never answered, and no watch has shown it yet: what it refers to does not matter any more.
+#[tokio::test]
+async fn an_agent_that_goes_after_the_record_takes_nothing_away() {
+    let mut world = World::new(Play::Ends(0)).await;
+    let mut is_recorded = false;
+    let faults = Faults::new(move |_, call| match (call.verb, call.resource.as_str()) {
+        ("update", "tasks/status") if !is_recorded => {
+            is_recorded = true;
+            Fault::AnswerLost
+        }
+        ("get", "agents") if is_recorded => Fault::Missing,
+        ("watch", "tasks") => Fault::Late(Duration::from_secs(2)),
+        _ => Fault::None,
+    });
+    world.operate(&faults);
+    world.create(AGENT).await;
+    world
+        .create(&TASK.replace("spec: {", "spec: {agentRef: default, "))
+        .await;
+    let status = world.ends("it").await;
+    assert_eq!(status.reason.as_deref(), Some("Succeeded"), "{status:?}");
+    assert_eq!(world.kubelet.starts("it"), 1);
+    world.end().await;
+    let calls = faults.calls();
+    assert!(calls.iter().all(|call| call.verb != "delete"), "{calls:?}");
+    let looked = calls
+        .iter()
+        .any(|call| call.verb == "get" && call.resource == "tasks");
+    assert!(looked, "the case did not arise: {calls:?}");
 }

@@ -14,7 +14,7 @@ use kube::{
     core::NamespaceResourceScope,
     runtime::wait::await_condition,
 };
-use kubeopencode_api::v1alpha1::{Task, TaskPhase, TaskStatus};
+use kubeopencode_api::v1alpha1::{Agent, Task, TaskPhase, TaskStatus};
 use kubeopencode_embedded::cluster::{Cluster, Options};
 use kubeopencode_operator::{Clock, Operator, OperatorOptions, ServerTime, system_clock};
 use serde::de::DeserializeOwned;
@@ -37,6 +37,11 @@ spec: {agentImage: agent:1, workspaceDir: /workspace, serviceAccountName: defaul
 ";
 
 /// A Task that refers to nothing.
+/// The Agent `default`, with so many slots.
+pub fn limited(limit: usize) -> String {
+    AGENT.replace("spec: {", &format!("spec: {{maxConcurrentTasks: {limit}, "))
+}
+
 pub const TASK: &str = "
 apiVersion: kubeopencode.io/v1alpha1
 kind: Task
@@ -233,6 +238,15 @@ impl World {
             matches!(status.phase, Some(TaskPhase::Completed | TaskPhase::Failed))
         })
         .await
+    }
+
+    /// Wait until no slot of the Agent `default` is in use.
+    pub async fn all_slots_are_free(&self) {
+        self.until::<Agent>("default", "with free slots", |agent| {
+            let status = agent.and_then(|agent| agent.status.as_ref());
+            status.is_some_and(|status| status.slots_in_use == Some(0))
+        })
+        .await;
     }
 
     /// Wait until the Task's Job is on record.
