@@ -143,9 +143,10 @@ impl Checker {
         let key = change.object.key.as_str();
         let after = &change.object.value;
         let before = change.previous.as_ref().map(|previous| &previous.value);
-        let is_going =
-            |job: &Value| change.deleted || job["metadata"]["deletionTimestamp"].is_string();
-        if key.starts_with(JOBS) && operators::is_one(who) && is_going(after) {
+        let is_going = |object: &Value| object["metadata"]["deletionTimestamp"].is_string();
+        let was_going = before.is_some_and(is_going);
+        let goes = !was_going && (change.deleted || is_going(after));
+        if key.starts_with(JOBS) && operators::is_one(who) && goes {
             let uid = text(&after["metadata"]["uid"]);
             self.lock().deleted.insert(uid);
         }
@@ -259,7 +260,18 @@ impl Checker {
             job,
             pod: text(&pod["metadata"]["name"]),
         };
-        let held = rules::an_agent_starts_once(&self.lock().starts, &start);
+        let held = {
+            let inner = self.lock();
+            // What somebody released before it was on record, and took away before that was seen, nobody can know of.
+            let (jobs, _) = self.store.list(JOBS);
+            let is_there = |uid: &str| {
+                let mut jobs = jobs.iter();
+                jobs.any(|job| job.value["metadata"]["uid"] == *uid)
+            };
+            let known = |other: &&Start| inner.recorded.contains(&other.job) || is_there(&other.job);
+            let before: Vec<Start> = inner.starts.iter().filter(known).cloned().collect();
+            rules::an_agent_starts_once(&before, &start)
+        };
         self.report(self.has_a_slot(&start));
         self.lock().running.insert(start.pod.clone());
         self.lock().starts.push(start);
