@@ -7,6 +7,7 @@ mod it {
     mod decide;
     mod deleted;
     mod examples;
+    mod explain;
     mod fixture;
     mod limits;
     mod lower;

@@ -2,14 +2,14 @@
 
 use kubeopencode_api::names::condition;
 
-use super::{Input, again, job_name, problem, running};
+use super::{Input, LOST_LIMIT, again, job_name, outcome, problem, running};
 use crate::{
     handover::{PushReport, PushState},
     lower::{Lack, Lowered},
-    observe::{ContainerState, PodView},
+    observe::{ContainerState, JobView, PodView},
     queue::{SlotView, Standing},
     render,
-    state::{Phase, RunState},
+    state::{FailedAttempt, Phase, RunState},
 };
 
 /// Where the Run stands and what it waits for, in sentences. The first says where it stands; the others why, and what
@@ -29,9 +29,35 @@ pub fn explain(input: &Input<'_>) -> Vec<String> {
         not_started(input, &mut sentences);
     }
     if !state.phase.is_terminal() && input.stopping() {
-        sentences.push("A person asked for it to stop; it ends as soon as its Pod has.".to_owned());
+        sentences.extend(stop(input));
     }
     sentences
+}
+
+/// What a stop comes down to, besides what is said of Job and Pod already.
+fn stop(input: &Input<'_>) -> Option<String> {
+    let job = input.observation.job.as_ref();
+    let how = match &input.state.job {
+        None if input.deleting => return None,
+        None => match job.filter(|job| is_own(input, job) && !job.suspended) {
+            Some(_) => "it ends as soon as its Pod has",
+            None => "it ends without having run",
+        },
+        Some(recorded) => match running::pod(input, recorded) {
+            Some(pod) if pod.ended() => return None,
+            Some(_) => "it ends as soon as its Pod has",
+            None if job.is_some_and(|job| job.uid == recorded.uid && job.end.is_none()) => {
+                "it has no Pod, so it ends with its Job"
+            }
+            None => return None,
+        },
+    };
+    Some(format!("A person asked for it to stop; {how}."))
+}
+
+/// Whether it was created for this Run, and not for another one that has its name.
+fn is_own(input: &Input<'_>, job: &JobView) -> bool {
+    job.owner_uid.as_deref() == Some(&input.owner.uid)
 }
 
 /// With one full stop, whether there was one or none.
@@ -100,15 +126,54 @@ fn ended(state: &RunState, sentences: &mut Vec<String>) {
 
 fn not_started(input: &Input<'_>, sentences: &mut Vec<String>) {
     let state = input.state;
+    if state.attempts as usize > state.failed_attempts.len() {
+        sentences.push(format!(
+            "The record of its Job is gone from its status; {}.",
+            if input.deleting {
+                "it does not start again"
+            } else {
+                "the Task fails as lost"
+            }
+        ));
+        return;
+    }
+    // After either, nothing is waited for.
+    let goes_on = !input.deleting && !input.stopping();
     sentences.push(match state.failed_attempts.last() {
         None => "It has not started.".to_owned(),
         Some(failed) => format!(
-            "Attempt {} ended before the agent was started ({}); attempt {} follows.",
+            "Attempt {} ended before the agent was started ({}); {}.",
             state.attempts,
             failed.message.trim_end_matches('.'),
-            state.attempts + 1
+            if goes_on {
+                format!("attempt {} follows", state.attempts + 1)
+            } else {
+                NO_OTHER.to_owned()
+            }
         ),
     });
+    if !goes_on {
+        return;
+    }
+    match &input.observation.job {
+        Some(job) if !is_own(input, job) => {
+            sentences.push(format!(
+                "A Job {} exists and belongs to somebody else; the Task fails.",
+                job.name
+            ));
+            return;
+        }
+        Some(job) if job.deleting() => {
+            sentences.push(format!(
+                "Its Job {} is being deleted; another one is made when it is gone. Where that takes longer than {} minutes, \
+                 the Task fails.",
+                job.name,
+                LOST_LIMIT.as_secs() / 60
+            ));
+            return;
+        }
+        _ => {}
+    }
     match input.lowered {
         Some(Lowered::Missing { missing, timeout }) => {
             for missing in missing {
@@ -152,29 +217,40 @@ fn not_started(input: &Input<'_>, sentences: &mut Vec<String>) {
 
 fn ready(input: &Input<'_>, sentences: &mut Vec<String>) {
     sentences.push("Everything that it refers to is there.".to_owned());
+    let job = input.observation.job.as_ref();
     if let Some(SlotView { agent, standing }) = &input.observation.slot {
         match standing {
             Standing::Held => sentences.push(format!("It holds a slot of Agent {agent}.")),
-            Standing::Unlimited => {}
+            Standing::Unlimited => sentences.push("It needs no slot any more.".to_owned()),
+            Standing::Waits(_) if job.is_some_and(|job| !job.suspended) => {}
             Standing::Waits(position) => {
+                // Whether a slot is free is known to whoever asks for this.
                 sentences.push(format!(
-                    "All slots of Agent {agent} are in use, and it is number {position} in the queue. \
-                     It starts by itself when its turn comes."
+                    "It is number {position} in the queue of Agent {agent}, and starts by itself when its turn comes."
                 ));
                 return;
             }
         }
     }
     let name = job_name(input.owner, input.state);
-    sentences.push(if input.observation.job.is_some() {
-        format!("Its Job {name} exists and waits to be recorded and released.")
-    } else {
-        format!(
+    let edited = |generation| generation != input.owner.generation;
+    sentences.push(match job {
+        None => format!(
             "Its Job {name} does not exist yet: the operator creates it. If this stays so, \
              the operator does not run or does not watch this namespace."
-        )
+        ),
+        Some(job) if job.unreleased() && job.generation.is_some_and(edited) => format!(
+            "Its Job {name} was made before the Task was changed: it is deleted, and another one is made."
+        ),
+        Some(job) if job.suspended => {
+            format!("Its Job {name} exists and waits to be recorded and released.")
+        }
+        Some(_) => format!("Its Job {name} was released by somebody, and waits to be recorded."),
     });
 }
+
+/// Said of attempts.
+const NO_OTHER: &str = "no other follows";
 
 fn started(input: &Input<'_>, sentences: &mut Vec<String>) {
     let state = input.state;
@@ -187,39 +263,93 @@ fn started(input: &Input<'_>, sentences: &mut Vec<String>) {
         None => format!("It started, as Job {}.", recorded.name),
     });
     let job = input.observation.job.as_ref();
-    let Some(job) = job.filter(|job| job.uid == recorded.uid) else {
-        sentences.push(match running::pod(input, recorded) {
-            Some(pod) if pod.ended() => pod_sentence(pod),
-            _ => "That Job does not exist any more; the Task fails as lost.".to_owned(),
+    let job = job.filter(|job| job.uid == recorded.uid);
+    let taken = job.map_or(Some("does not exist any more"), taken_away);
+    // A Pod that went with its Job does not tell how its agent would have ended.
+    let no_result = |pod: &&PodView| outcome::ended_by_deletion(pod) && !state.stop_is_recorded();
+    let pod = running::pod(input, recorded);
+    let pod = pod.filter(|pod| !(pod.ended() && taken.is_some() && no_result(pod)));
+    let Some(job) = job else {
+        sentences.push(match pod.filter(|pod| pod.ended()) {
+            Some(pod) => pod_sentence(pod),
+            None => format!("That Job does not exist any more; {}.", lost(input)),
         });
         return;
     };
     if let Some(failed) = state.failed_attempts.last()
         && again::is_spent(state)
     {
-        let left = input.left(failed.time, again::pause(state.attempts));
         sentences.push(format!(
-            "Attempt {} ended before the agent was started ({}); attempt {} begins in {} s.",
+            "Attempt {} ended before the agent was started ({}); {}.",
             state.attempts,
             failed.message.trim_end_matches('.'),
-            state.attempts + 1,
-            left.unwrap_or_default().as_secs()
+            next_attempt(input, job, failed)
         ));
         return;
     }
-    if job.suspended && !job.released {
-        sentences.push("The Job is not released yet; the operator does that next.".to_owned());
+    match (pod, taken) {
+        (Some(pod), _) => {
+            sentences.push(pod_sentence(pod));
+            if let Some(problem) = problem::of_pod(pod) {
+                sentences.push(format!(
+                    "Something is in the way: {}",
+                    sentence(&problem.message)
+                ));
+            }
+            if let Some(taken) = taken.filter(|_| !pod.ended()) {
+                sentences.push(format!("The Job {taken}, and its Pod goes with that."));
+            }
+        }
+        (None, _) if job.end.is_some() => sentences
+            .push("The Job has ended, and its Pod is gone; that is being recorded.".to_owned()),
+        (None, Some(taken)) => {
+            sentences.push(format!("The Job {taken}, and has no Pod; {}.", lost(input)));
+        }
+        // It is never released then.
+        (None, None) if input.stopping() || (input.deleting && job.suspended) => {}
+        (None, None) if job.suspended => {
+            sentences.push("The Job is not released yet; the operator does that next.".to_owned());
+        }
+        (None, None) => sentences
+            .push("The Job has no Pod yet; its Events say why if this stays so.".to_owned()),
     }
-    let Some(pod) = running::pod(input, recorded) else {
-        sentences.push("The Job has no Pod yet; its Events say why if this stays so.".to_owned());
-        return;
-    };
-    sentences.push(pod_sentence(pod));
-    if let Some(problem) = problem::of_pod(pod) {
-        sentences.push(format!(
-            "Something is in the way: {}",
-            sentence(&problem.message)
-        ));
+}
+
+/// What follows a spent attempt, whose Job is still there.
+fn next_attempt(input: &Input<'_>, job: &JobView, failed: &FailedAttempt) -> String {
+    let state = input.state;
+    let next = state.attempts + 1;
+    match taken_away(job).filter(|_| job.end.is_none()) {
+        _ if input.deleting || input.stopping() => NO_OTHER.to_owned(),
+        Some(taken) => format!("the Job {taken}, so {NO_OTHER}; {}", lost(input)),
+        None if job.end.is_none() => format!("attempt {next} begins when its Job has ended"),
+        None => {
+            let left = input.left(failed.time, again::pause(state.attempts));
+            let left = left.unwrap_or_default().as_secs();
+            format!("attempt {next} begins in {left} s")
+        }
+    }
+}
+
+/// What somebody has done to a Job that its Pod does not outlive.
+fn taken_away(job: &JobView) -> Option<&'static str> {
+    if job.deleting() {
+        Some("is being deleted")
+    } else if job.suspended && job.released {
+        Some("was suspended by somebody")
+    } else {
+        None
+    }
+}
+
+/// What becomes of a Run whose Job is lost.
+fn lost(input: &Input<'_>) -> &'static str {
+    if input.deleting {
+        "the Task goes, too"
+    } else if input.stopping() {
+        "the Task is Completed, as stopped"
+    } else {
+        "the Task fails as lost"
     }
 }
 

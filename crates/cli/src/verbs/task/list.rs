@@ -9,10 +9,9 @@ use kubeopencode_api::v1alpha1::Task;
 use kubeopencode_engine::{
     lower::{FrontEnd as _, kubeopencode::TaskFrontEnd},
     queue::Turn,
-    state::Phase,
 };
 
-use super::row;
+use super::{queue, row};
 use crate::{cli::ListArgs, failure::Failure, printer::Printer, table, target};
 
 /// Does it.
@@ -77,8 +76,7 @@ fn reason(task: &Task, places: &HashMap<String, usize>) -> String {
 /// The place of each Task that is in a queue, by its UID, counted from 1.
 fn places(tasks: &[Task]) -> HashMap<String, usize> {
     let mut queues: HashMap<(String, &str), Vec<Turn>> = HashMap::new();
-    let waits = |task: &&Task| TaskFrontEnd::state(task).phase == Phase::Queued;
-    for task in tasks.iter().filter(waits) {
+    for task in tasks.iter().filter(|task| queue::waits(task)) {
         let queue = (
             task.namespace().unwrap_or_default(),
             TaskFrontEnd::agent(task),
@@ -118,7 +116,10 @@ mod tests {
     #[test]
     fn a_place_is_that_in_the_queue_of_its_own_agent() {
         let queued = json!({"phase": "Queued"});
+        let mut deleted = task("deleted", 0, &json!({}), &queued);
+        deleted.metadata.deletion_timestamp = deleted.metadata.creation_timestamp.clone();
         let tasks = [
+            deleted,
             task("late", 3, &json!({}), &queued),
             task("runs", 1, &json!({}), &json!({"phase": "Running"})),
             task("first", 2, &json!({}), &queued),
@@ -130,6 +131,7 @@ mod tests {
         assert_eq!(
             reasons,
             [
+                "",
                 "place 3 in the queue",
                 "",
                 "place 2 in the queue",

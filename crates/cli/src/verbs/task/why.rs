@@ -8,7 +8,6 @@ use kubeopencode_engine::{
     decide::{self, Input},
     lower::{FrontEnd as _, Setting, Source, kubeopencode::TaskFrontEnd},
     observe::{ContainerState, JobView, Observation, PodView},
-    queue::Standing,
 };
 
 use super::queue::{self, Place};
@@ -57,10 +56,9 @@ pub(super) async fn why(arguments: &NamedArgs, printer: &Printer) -> Result<(), 
         deleting: task.metadata.deletion_timestamp.is_some(),
         now,
     });
-    let waits = |place: &&Place| matches!(place.slot.standing, Standing::Waits(_));
-    if let Some(place) = place.as_ref().filter(waits) {
-        sentences.push(held_by(&place.holders));
-    }
+    let stopping = TaskFrontEnd::stop_requested(&task) || state.stop_is_recorded();
+    // Whoever is to stop does not wait for a slot.
+    sentences.extend(place.as_ref().filter(|_| !stopping).and_then(Place::why));
     let began = |pod: &PodView| {
         let agent = pod.agent.as_ref().map(|agent| &agent.state);
         !matches!(agent, None | Some(ContainerState::Waiting { .. }))
@@ -104,18 +102,6 @@ pub(super) async fn why(arguments: &NamedArgs, printer: &Printer) -> Result<(), 
     let ours = target.data_dir.is_some();
     printer.text(&settings_section(title, &told, ours));
     Ok(())
-}
-
-/// As many names as fit into a line.
-fn held_by(holders: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let (shown, rest) = holders.split_at(holders.len().min(SHOWN));
-    let mut names = shown.to_vec();
-    if !rest.is_empty() {
-        names.push(format!("and {} more", rest.len()));
-    }
-    let names = names.join(", ");
-    format!("The slots are held by {names}.")
 }
 
 /// What the Task is executed with, and who says so. `ours`: the operator is this same program; another one may have been
