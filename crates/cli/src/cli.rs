@@ -101,7 +101,7 @@ pub(crate) enum Format {
 #[derive(Debug, Args)]
 #[command(
     override_usage = "kubeopencode run [OPTIONS] <WHAT TO DO>\n       kubeopencode run [OPTIONS] --file <FILE>...",
-    after_long_help = "Examples:\n  kubeopencode run -f examples/first-task.yaml\n  kubeopencode run \"Fix the failing test\" --repo .\n  kubeopencode run \"Say hello\" --repo . --command 'echo hello > hello.txt && git add . && git commit -m hello'\n\nWhat the agent prints goes to standard output as it is; everything else goes to standard error.\nCtrl-C stops the Task and waits for it; a second one, half a second later or more, ends everything at once."
+    after_long_help = "Examples:\n  kubeopencode run -f examples/first-task.yaml\n  kubeopencode run \"Fix the failing test\" --repo .\n  kubeopencode run \"Fix it\" --context CLUSTER --repo https://git.example.com/app.git --push\n  kubeopencode run \"Say hello\" --repo . --command 'echo hello > hello.txt && git add . && git commit -m hello'\n\nWhat the agent prints goes to standard output as it is; everything else goes to standard error.\nCtrl-C stops the Task and waits for it; a second one, half a second later or more, ends everything at once."
 )]
 pub(crate) struct RunArgs {
     /// What to do, in words
@@ -135,6 +135,14 @@ pub(crate) struct SaidArgs {
     /// Branch, tag or commit of the repository
     #[arg(long = "ref", value_name = "REF", requires = "repo", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) reference: Option<String>,
+    /// Push what the agent commits to this branch of the URL, when it has ended. Without a name: `kubeopencode/` and the
+    /// Task's. The branch that is cloned, and the repository's default branch, are not pushed to
+    #[arg(long, value_name = "BRANCH", requires = "repo", num_args = 0..=1, require_equals = true, value_parser = NonEmptyStringValueParser::new())]
+    #[expect(clippy::option_option, reason = "not given, given, given with a name")]
+    pub(crate) push: Option<Option<String>>,
+    /// Secret of the namespace that has the credentials for the URL, to clone and to push. The agent does not see it
+    #[arg(long, value_name = "NAME", requires = "repo", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) repo_secret: Option<String>,
     /// Shell command to run as the agent. Default: that of the Agent, or `OpenCode` where there is none
     #[arg(long, value_name = "COMMAND", requires = "what", conflicts_with = "agent", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) command: Option<String>,

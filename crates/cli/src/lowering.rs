@@ -156,11 +156,11 @@ pub(crate) fn secrets(run: &Run) -> BTreeSet<String> {
         | Credential::Key { secret, .. } => secret.clone(),
     });
     credentials
-        .chain(
-            run.checkouts
-                .iter()
-                .filter_map(|checkout| checkout.secret.clone()),
-        )
+        .chain(run.checkouts.iter().flat_map(|checkout| {
+            let push = checkout.push.as_ref();
+            let push = push.and_then(|push| push.secret.clone());
+            checkout.secret.clone().into_iter().chain(push)
+        }))
         .collect()
 }
 

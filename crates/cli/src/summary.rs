@@ -52,6 +52,9 @@ pub(crate) struct CheckoutSummary {
     /// Where it is on this machine, if there may be work in it that is nowhere else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kept: Option<String>,
+    /// Whether there is, or may be, something in it that was not pushed, on a cluster into whose Pods nobody here looks.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) only_in_pod: bool,
 }
 
 impl CheckoutSummary {
@@ -62,7 +65,25 @@ impl CheckoutSummary {
             brought_back: None,
             not_brought_back: None,
             kept: None,
+            only_in_pod: false,
         }
+    }
+
+    /// What goes with its Pod.
+    fn going(&self) -> Option<&'static str> {
+        if !self.only_in_pod {
+            return None;
+        }
+        let pushed = self.result.pushed.as_ref().map(|pushed| pushed.state);
+        Some(match pushed {
+            Some(PushState::Pushed | PushState::Nothing) => {
+                "what is not committed, or not on this branch, is not pushed, and goes with its Pod"
+            }
+            _ if self.result.error.is_some() || self.result.commits.is_none() => {
+                "whatever the agent left there is not pushed anywhere, and goes with its Pod"
+            }
+            _ => "this is not pushed anywhere, and goes with its Pod",
+        })
     }
 }
 
@@ -225,6 +246,11 @@ impl TaskSummary {
             lines.extend(brought.flat_map(|brought| brought.lines(printer)));
             let missing = summary.not_brought_back.iter();
             lines.extend(missing.map(|why| format!("  {}", printer.bad(why))));
+            lines.extend(
+                summary
+                    .going()
+                    .map(|going| format!("  {}", printer.bad(going))),
+            );
             if let Some(place) = &summary.kept {
                 lines.push(format!(
                     "  what the agent left there is nowhere else, so it is kept: {place}"

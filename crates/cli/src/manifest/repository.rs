@@ -81,10 +81,15 @@ pub(crate) fn resolve(
             let has_ref = manifest.object["spec"]["contexts"][index]["git"]["ref"].is_string();
             let field = format!("spec.contexts[{index}].git.repository");
             if !reachable {
+                let push = if manifest.source.is_command_line() {
+                    "`--push`"
+                } else {
+                    "`push`"
+                };
                 problems.push(
                     manifest
                         .problem(&field, format!("{repository:?} is a directory of this machine, which the cluster cannot see"))
-                        .hint("give the URL of a repository that the cluster can reach, or run it on this machine, without --context"),
+                        .hint(format!("give the URL of a repository that the cluster can reach, with {push} so that what the agent commits gets there, or run it on this machine, without --context")),
                 );
                 continue;
             }

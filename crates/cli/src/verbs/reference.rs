@@ -117,6 +117,9 @@ fn form(argument: &Arg) -> String {
     .collect();
     match (names.is_empty(), value) {
         (true, value) => value.unwrap_or_default() + many,
+        (false, Some(value)) if argument.is_require_equals_set() => {
+            format!("{}[={value}]", names.join(", "))
+        }
         (false, Some(value)) => format!("{} {value}{many}", names.join(", ")),
         (false, None) => names.join(", "),
     }

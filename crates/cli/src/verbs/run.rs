@@ -1,6 +1,7 @@
 //! `run`: from manifests or words to the agent's exit status, on a cluster of its own, the running local one, or
 //! another.
 
+mod elsewhere;
 mod environment;
 mod existing;
 mod said;
@@ -45,6 +46,9 @@ pub(crate) async fn run(arguments: &RunArgs, printer: &Printer) -> Result<ExitCo
     let (manifests, local_repositories) = manifests(arguments, &place)?;
     let runs = runs(&manifests, &place, printer).await?;
     warn_of_changes(&local_repositories, printer);
+    if matches!(&place, Place::There(target) if target.data_dir.is_none()) {
+        elsewhere::warn(&runs, &manifests, printer);
+    }
     let session = Session {
         arguments,
         printer,

@@ -263,7 +263,7 @@ fn a_path_of_this_machine_on_another_cluster() {
         .expect_code(2);
     insta::assert_snapshot!(there.stderr, @r#"
     error: the command line: "./repo" is a directory of this machine, which the cluster cannot see
-    hint: give the URL of a repository that the cluster can reach, or run it on this machine, without --context
+    hint: give the URL of a repository that the cluster can reach, with `--push` so that what the agent commits gets there, or run it on this machine, without --context
     "#);
     let nowhere = sandbox
         .run(&[&arguments[..], &["b"]].concat())
@@ -272,6 +272,31 @@ fn a_path_of_this_machine_on_another_cluster() {
     error: kubeconfig: there is no context "b"
     hint: there are: a
     "#);
+}
+
+#[test]
+fn a_push_of_a_directory() {
+    let sandbox = Sandbox::new();
+    sandbox.repository("repo");
+    for option in ["--push", "--repo-secret=a"] {
+        let arguments = [
+            "run",
+            "do it",
+            "--repo",
+            "repo",
+            option,
+            "--command",
+            "true",
+        ];
+        let said = sandbox.run(&arguments).expect_code(2).stderr;
+        let words = "is for a URL, and \"repo\" is a directory of this machine";
+        assert!(said.contains(words) && said.contains("hint: "), "{said}");
+    }
+    let said = sandbox
+        .run(&["run", "do it", "--push"])
+        .expect_code(2)
+        .stderr;
+    assert!(said.contains("--repo <DIR|URL>"), "{said}");
 }
 
 /// Nobody is asked for it: it goes for every cluster, the local one too.

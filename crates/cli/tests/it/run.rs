@@ -2,11 +2,10 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    net::TcpListener,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
 };
 
-use crate::support::{Outcome, Sandbox, can_run_pods, ended, git};
+use crate::support::{GitDaemon, Outcome, Sandbox, can_run_pods, ended, free_port, git};
 
 #[test]
 fn output_is_the_agents_and_so_is_the_exit_status() {
@@ -503,10 +502,8 @@ fn the_agent_of_a_second_attempt_is_heard_too() {
         return;
     }
     let sandbox = Sandbox::new();
-    let repository = sandbox.repository("app");
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = free.local_addr().expect("an address").port();
-    drop(free);
+    sandbox.repository("app");
+    let port = free_port();
     let url = format!("git://127.0.0.1:{port}/app");
     let arguments = ["run", "Say it", "--repo", &url, "--command", "echo heard"];
     let mut run = sandbox.command(&arguments);
@@ -519,22 +516,8 @@ fn the_agent_of_a_second_attempt_is_heard_too() {
     let mut lines = stderr.lines().map(|line| line.expect("a line"));
     let spent = lines.find(|line| line.contains("another one begins"));
     assert!(spent.is_some(), "the first attempt fails");
-    // Not through `git daemon`, which starts this one and leaves it behind.
-    let programs = Command::new("git").arg("--exec-path").output();
-    let programs = String::from_utf8(programs.expect("git").stdout).expect("a path");
-    let daemon = Command::new(format!("{}/git-daemon", programs.trim()))
-        .args(["--reuseaddr", "--export-all", "--listen=127.0.0.1"])
-        .arg(format!("--port={port}"))
-        .arg(format!(
-            "--base-path={}",
-            repository.parent().expect("a folder").display()
-        ))
-        .stderr(Stdio::null())
-        .spawn();
-    let mut daemon = daemon.expect("git daemon");
+    let _daemon = GitDaemon::at(&sandbox.work(), port);
     let rest: Vec<String> = lines.collect();
-    let _ = daemon.kill();
-    let _ = daemon.wait();
     let output = run.wait_with_output().expect("it ends");
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert_eq!(stdout, "heard\n", "{}", rest.join("\n"));

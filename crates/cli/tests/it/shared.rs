@@ -1,7 +1,7 @@
 //! `run` and `task create` in a cluster that has things in it already: of others, or of an earlier time.
 
 use super::local::served::Local;
-use crate::support::{Outcome, Sandbox, can_run_pods};
+use crate::support::{GitDaemon, Outcome, Sandbox, can_run_pods, git};
 
 const AGENT: &str = "\
 apiVersion: kubeopencode.io/v1alpha1
@@ -151,4 +151,154 @@ fn an_agent_is_looked_for_where_local_looks() {
     let got = sandbox.run(&["task", "get", "it"]).expect_code(0).stdout;
     let says = "OpenCode is not on the PATH of `kubeopencode local`";
     assert!(got.contains(says), "{got}");
+}
+
+/// A `local` that is named by its kubeconfig is a cluster as any other: nobody looks into its Pods.
+fn run_elsewhere(sandbox: &Sandbox, local: &Local, arguments: &[&str]) -> Outcome {
+    let kubeconfig = local.kubeconfig().to_string_lossy().into_owned();
+    let named = ["run", "--kubeconfig", &kubeconfig];
+    sandbox.run(&[&named[..], arguments].concat())
+}
+
+const STAYS: &str =
+    "what the agent commits in /workspace is not pushed: it stays in its Pod, and goes with it";
+const LOST: &str = "  this is not pushed anywhere, and goes with its Pod";
+
+#[test]
+fn what_is_not_pushed_from_another_cluster_is_said_before_and_after() {
+    if !can_run_pods("run --kubeconfig --repo URL") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.repository("app");
+    let daemon = GitDaemon::start(&sandbox.work());
+    let url = daemon.url("app");
+    let local = Local::start(&sandbox.data()).expect("it serves");
+    let run = |work: &str| {
+        let arguments = ["Do it", "--repo", &url, "-o", "json", "--command", work];
+        let outcome = run_elsewhere(&sandbox, &local, &arguments).expect_code(0);
+        let summary: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+        let checkout = &summary["tasks"][0]["checkouts"][0];
+        (outcome.stderr, checkout["onlyInPod"].clone())
+    };
+    for work in [
+        "git commit --quiet --allow-empty --message three",
+        "git checkout --quiet -b x && git commit --quiet --allow-empty --message three && git checkout --quiet main",
+        "echo new > new",
+    ] {
+        let (said, only) = run(work);
+        let (before, after) = said.split_once("Running").expect("it runs");
+        assert!(
+            before.contains(STAYS) && before.contains("`--push`"),
+            "{said}"
+        );
+        assert!(after.contains(LOST), "{work}: {said}");
+        assert_eq!(only, true);
+    }
+    let (said, only) = run("true");
+    assert!(said.contains(STAYS) && !said.contains(LOST), "{said}");
+    assert_eq!(only, serde_json::Value::Null);
+    // In a file it is said with the words of a file.
+    let task = serde_json::json!({
+        "apiVersion": "kubeopencode.io/v1alpha1", "kind": "Task", "metadata": {"name": "it"},
+        "spec": {"description": "Do it", "contexts": [
+            {"type": "Git", "mountPath": "app", "git": {"repository": url}},
+        ]},
+    });
+    sandbox.write("it.yaml", &format!("{AGENT}---\n{task}\n"));
+    let said = run_elsewhere(&sandbox, &local, &["-f", "it.yaml"]).expect_code(0);
+    let words = "commits in /workspace/app is not pushed: it stays in its Pod";
+    let said = said.stderr;
+    assert!(
+        said.contains(words) && said.contains("`push` in the Git item"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_is_pushed_from_another_cluster_is_there_and_the_rest_is_named() {
+    if !can_run_pods("run --kubeconfig --repo URL --push") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("app");
+    let daemon = GitDaemon::start(&sandbox.work());
+    let url = daemon.url("app");
+    let local = Local::start(&sandbox.data()).expect("it serves");
+    let commit = "git commit --quiet --allow-empty --message three";
+    let run = |name: &str, push: &str, work: &str| {
+        let arguments = [
+            "Do it",
+            "--name",
+            name,
+            "--repo",
+            &url,
+            push,
+            "--command",
+            work,
+        ];
+        run_elsewhere(&sandbox, &local, &arguments)
+            .expect_code(0)
+            .stderr
+    };
+    let subjects = |branch: &str| git(&repository, &["log", "--format=%s", branch]);
+    let said = run("first", "--push", commit);
+    assert!(
+        said.contains("; pushed to branch kubeopencode/first"),
+        "{said}"
+    );
+    for words in [STAYS, "goes with its Pod"] {
+        assert!(!said.contains(words), "{said}");
+    }
+    assert_eq!(subjects("kubeopencode/first"), "three\ntwo\none");
+    let said = run(
+        "second",
+        "--push=topic",
+        &format!("{commit} && echo new > new"),
+    );
+    let rest =
+        "  what is not committed, or not on this branch, is not pushed, and goes with its Pod";
+    assert!(
+        said.contains("; pushed to branch topic") && said.contains(rest),
+        "{said}"
+    );
+    assert_eq!(subjects("topic"), "three\ntwo\none");
+}
+
+#[test]
+fn a_secret_for_the_repository_has_to_be_there() {
+    if !can_run_pods("run --kubeconfig --repo-secret") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let local = Local::start(&sandbox.data()).expect("it serves");
+    let url = "https://git.example.com/app.git";
+    let arguments = [
+        "Do it",
+        "--name",
+        "it",
+        "--repo",
+        url,
+        "--push",
+        "--repo-secret",
+        "nowhere",
+        "--command",
+        "true",
+    ];
+    let said = run_elsewhere(&sandbox, &local, &arguments).expect_code(2);
+    insta::assert_snapshot!(said.stderr, @"
+    error: the command line: Task it needs Secret default/nowhere, which is neither in the files nor in the cluster
+    hint: put it into one of the files, or give its file with another -f
+    ");
+    let task = serde_json::json!({
+        "apiVersion": "kubeopencode.io/v1alpha1", "kind": "Task", "metadata": {"name": "it"},
+        "spec": {"description": "Do it", "contexts": [
+            {"type": "Git", "mountPath": "app", "git": {"repository": url, "push": {"secretRef": {"name": "nowhere"}}}},
+        ]},
+    });
+    sandbox.write("it.yaml", &format!("{AGENT}---\n{task}\n"));
+    let said = run_elsewhere(&sandbox, &local, &["-f", "it.yaml"]).expect_code(2);
+    let needs =
+        "Task it needs Secret default/nowhere, which is neither in the files nor in the cluster";
+    assert!(said.stderr.contains(needs), "{}", said.stderr);
 }

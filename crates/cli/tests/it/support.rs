@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
@@ -163,6 +164,73 @@ pub fn can_run_pods(test: &str) -> bool {
     assert!(!required, "no user namespaces: {error}");
     eprintln!("LEFT OUT: {test} needs user namespaces, and this machine has none: {error}");
     false
+}
+
+/// `git daemon`: everybody may clone from it and push to it.
+pub struct GitDaemon {
+    child: Child,
+    /// Closed, it would end the daemon at its next word.
+    _said: BufReader<std::process::ChildStderr>,
+    port: u16,
+}
+
+impl GitDaemon {
+    /// Serves the repositories below a folder on a free port.
+    pub fn start(folder: &Path) -> Self {
+        // It cannot take any free port by itself, so one is found first.
+        Self::at(folder, free_port())
+    }
+
+    /// The same on this port; returns when it answers.
+    pub fn at(folder: &Path, port: u16) -> Self {
+        // Not through `git daemon`, which starts this one and leaves it behind.
+        let programs = Command::new("git").arg("--exec-path").output();
+        let programs = String::from_utf8(programs.expect("git").stdout).expect("a path");
+        let mut child = Command::new(format!("{}/git-daemon", programs.trim()))
+            .args([
+                "--verbose",
+                "--reuseaddr",
+                "--export-all",
+                "--enable=receive-pack",
+                "--listen=127.0.0.1",
+            ])
+            .arg(format!("--port={port}"))
+            .arg(format!("--base-path={}", folder.display()))
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("git daemon");
+        let mut said = BufReader::new(child.stderr.take().expect("it is piped"));
+        let mut line = String::new();
+        while !line.contains("Ready to rumble") {
+            line.clear();
+            let count = said.read_line(&mut line).expect("a line");
+            assert!(count > 0, "git daemon did not start");
+        }
+        Self {
+            child,
+            _said: said,
+            port,
+        }
+    }
+
+    /// The URL of a repository in the folder.
+    pub fn url(&self, name: &str) -> String {
+        format!("git://127.0.0.1:{}/{name}", self.port)
+    }
+}
+
+impl Drop for GitDaemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port on which nobody listens, for whoever is quick.
+pub fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    free.local_addr().expect("an address").port()
 }
 
 /// Starts a command whose agent prints a first line, and waits for that line. What is printed after it is in the reader.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::environment;
 use crate::{
     cli::SaidArgs,
-    failure::Failure,
+    failure::{Failure, Problem},
     manifest::{Manifest, Source, check, repository},
 };
 
@@ -46,7 +46,7 @@ pub(super) fn manifests(
     } else {
         said.agent.clone()
     };
-    objects.push(task(what, &name, agent_ref, said));
+    objects.push(task(what, &name, agent_ref, said)?);
     objects
         .iter()
         .map(|object| {
@@ -79,7 +79,7 @@ fn agent<'a>(name: &str, said: &SaidArgs, variables: impl Iterator<Item = &'a St
     json!({"apiVersion": "kubeopencode.io/v1alpha1", "kind": "Agent", "metadata": {"name": name}, "spec": spec})
 }
 
-fn task(what: &str, name: &str, agent: Option<String>, said: &SaidArgs) -> Value {
+fn task(what: &str, name: &str, agent: Option<String>, said: &SaidArgs) -> Result<Value, Failure> {
     let mut spec = json!({"description": what});
     if let Some(agent) = agent {
         spec["agentRef"] = json!(agent);
@@ -96,16 +96,41 @@ fn task(what: &str, name: &str, agent: Option<String>, said: &SaidArgs) -> Value
         };
         let mut git = json!({"repository": repository});
         if local {
+            refuse_for_directory(repo, said)?;
             // Agents look at history, and here it costs next to nothing.
             git["depth"] = json!(0);
         }
         if let Some(reference) = &said.reference {
             git["ref"] = json!(reference);
         }
+        match &said.push {
+            None => {}
+            Some(None) => git["push"] = json!({}),
+            Some(Some(branch)) => git["push"] = json!({"branch": branch}),
+        }
+        if let Some(secret) = &said.repo_secret {
+            git["secretRef"] = json!({"name": secret});
+        }
         // The repository is the workspace itself: the agent begins in it.
         spec["contexts"] = json!([{"type": "Git", "mountPath": ".", "git": git}]);
     }
-    json!({"apiVersion": "kubeopencode.io/v1alpha1", "kind": "Task", "metadata": {"name": name}, "spec": spec})
+    Ok(
+        json!({"apiVersion": "kubeopencode.io/v1alpha1", "kind": "Task", "metadata": {"name": name}, "spec": spec}),
+    )
+}
+
+/// What means nothing where `--repo` is a directory.
+fn refuse_for_directory(repo: &str, said: &SaidArgs) -> Result<(), Failure> {
+    let option = match (&said.push, &said.repo_secret) {
+        (None, None) => return Ok(()),
+        (Some(_), _) => "--push",
+        (None, Some(_)) => "--repo-secret",
+    };
+    Err(Problem::new(format!(
+        "{option} is for a URL, and {repo:?} is a directory of this machine"
+    ))
+    .hint("leave it out: what is done in a directory comes back as a branch of it")
+    .input())
 }
 
 /// Whether git would fetch it from somewhere: `scheme://…`, or `user@host:path`.

@@ -13,7 +13,7 @@ use futures::future::join_all;
 use kube::{Client, ResourceExt as _};
 use kubeopencode_engine::run::Run;
 
-use super::workspace;
+use super::{elsewhere, workspace};
 use crate::{
     cli::RunArgs,
     create,
@@ -237,6 +237,9 @@ impl Session<'_> {
             }
             let key = (task.namespace().unwrap_or_default(), task.name_any());
             self.seen.borrow_mut().insert(key);
+        } else if let Some(run) = self.run(&task.namespace().unwrap_or_default(), &task.name_any())
+        {
+            elsewhere::mark(run, &mut summary);
         }
         summary.print(self.printer);
         Ok(summary)

@@ -166,7 +166,7 @@ fn unreported(record: &CheckoutRecord) -> CheckoutResult {
 }
 
 /// Whether all that may have been done in the checkout is in the repository that it was cloned from.
-fn is_elsewhere(result: &CheckoutResult, planned: &Checkout) -> bool {
+pub(super) fn is_elsewhere(result: &CheckoutResult, planned: &Checkout) -> bool {
     let arrived = result
         .pushed
         .as_ref()
