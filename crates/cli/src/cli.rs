@@ -314,7 +314,7 @@ pub(crate) struct GetArgs {
 pub(crate) struct LogsArgs {
     /// Name of the Task
     pub(crate) name: String,
-    /// Go on until the agent ends; exit status 1 where its log could not be had to the end
+    /// Go on until the agent ends; exit status 1 where not all of its log could be had
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// The bytes as they are: events are not rendered, and no secrets hidden

@@ -3,6 +3,7 @@
 mod changes;
 mod logs;
 mod output;
+mod position;
 mod secrets;
 
 use std::{
@@ -22,7 +23,7 @@ use tokio::task::JoinHandle;
 use crate::{failure::Failure, pods, printer::Printer};
 
 use changes::Changes;
-pub(crate) use logs::{container_state, copy};
+pub(crate) use logs::{Cut, container_state, copy};
 pub(crate) use output::{Output, Show};
 
 /// What is said about a Task, besides what its agent prints.
@@ -42,7 +43,7 @@ const QUIET: Duration = Duration::from_secs(10);
 pub(crate) struct Followed {
     pub(crate) task: Task,
     /// Why its log is not all of it.
-    pub(crate) cut: Option<String>,
+    pub(crate) cut: Option<Cut>,
 }
 
 /// Follows a Task until it has ended and everything that its agent printed is printed, as far as it can be had.
@@ -158,7 +159,7 @@ async fn finish_logs(
     client: &Client,
     task: &Task,
     mut logs: JoinHandle<Result<(), logs::Cut>>,
-) -> Option<String> {
+) -> Option<Cut> {
     let job = task
         .status
         .as_ref()
@@ -179,10 +180,10 @@ async fn finish_logs(
     match tokio::time::timeout(logs::PATIENCE, &mut logs).await {
         // Aborting it is no fault of anybody.
         Ok(Ok(Ok(())) | Err(_)) => None,
-        Ok(Ok(Err(cut))) => Some(cut.to_string()),
+        Ok(Ok(Err(cut))) => Some(cut),
         Err(_) => {
             logs.abort();
-            Some("the logs did not end with the Task, and are not waited for any longer".to_owned())
+            Some(Cut::Late)
         }
     }
 }

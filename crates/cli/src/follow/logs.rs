@@ -15,7 +15,7 @@ use kube::{
 };
 use kubeopencode_api::names::container::AGENT;
 
-use super::Output;
+use super::{Output, position::Position};
 
 /// How long the last lines may take once the Task has ended. A guard against a node that is gone.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,14 +30,27 @@ pub(crate) enum Cut {
     PodGone,
     /// The cluster does not give it.
     Unread(kube::Error),
+    /// Its node began another file while nobody read, and gives only that.
+    Rotated,
+    /// Its Task has ended long ago, and it has not.
+    Late,
 }
 
 impl fmt::Display for Cut {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("the logs cannot be read to their end: ")?;
         match self {
-            Self::PodGone => formatter.write_str("the Pod is gone"),
-            Self::Unread(error) => error.fmt(formatter),
+            Self::PodGone => {
+                formatter.write_str("the logs cannot be read to their end: the Pod is gone")
+            }
+            Self::Unread(error) => {
+                write!(formatter, "the logs cannot be read to their end: {error}")
+            }
+            Self::Rotated => formatter.write_str(
+                "a part of the logs is missing: the node rotated them while the connection was broken",
+            ),
+            Self::Late => formatter.write_str(
+                "the logs did not end with the Task, and are not waited for any longer",
+            ),
         }
     }
 }
@@ -88,7 +101,8 @@ pub(crate) async fn copy(
             .begin(&pods.clone().into_client(), &pod, container)
             .await;
     }
-    let mut copied = 0;
+    let mut position = Position::default();
+    let mut broke = false;
     loop {
         // Asked before reading: a log that is read after its container has ended is complete.
         let ended = match pods.get_opt(pod).await? {
@@ -100,12 +114,20 @@ pub(crate) async fn copy(
                         .is_some_and(|state| state.terminated.is_some())
             }
         };
-        let read = read(pods, pod, container, !ended, &mut copied, output).await;
+        let read = read(pods, pod, container, !ended, &mut position, output).await;
         match read {
-            Ok(()) if ended => return Ok(()),
+            Ok(()) if ended => {
+                output.write(&position.finish(broke));
+                return if position.lost() {
+                    Err(Cut::Rotated)
+                } else {
+                    Ok(())
+                };
+            }
             Err(error) if ended => return Err(error.into()),
             // The container ended, or the connection did.
             Ok(()) | Err(_) => {
+                broke = read.is_err();
                 let terminated = |pod: Option<&Pod>| {
                     pod.is_none_or(|pod| {
                         has_ended(pod)
@@ -120,35 +142,31 @@ pub(crate) async fn copy(
     }
 }
 
-/// Reads the log once, leaves out the first `copied` bytes, and counts on.
+/// Reads the log once more, from where it was read to.
 async fn read(
     pods: &Api<Pod>,
     pod: &str,
     container: &str,
     follow: bool,
-    copied: &mut usize,
+    position: &mut Position,
     output: &Output,
 ) -> Result<(), kube::Error> {
     let parameters = LogParams {
         container: Some(container.to_owned()),
         follow,
+        timestamps: true,
+        since_time: position.connect(),
         ..LogParams::default()
     };
     let mut stream = Box::pin(pods.log_stream(pod, &parameters).await?);
     let mut buffer = vec![0; 16 * 1024];
-    let mut position = 0;
     loop {
         let count = match stream.read(&mut buffer).await {
             Ok(0) => return Ok(()),
             Ok(count) => count,
             Err(error) => return Err(kube::Error::ReadEvents(error)),
         };
-        let skip = copied.saturating_sub(position).min(count);
-        position += count;
-        if skip < count {
-            output.write(&buffer[skip..count]);
-            *copied = position;
-        }
+        output.write(&position.feed(&buffer[..count]));
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::watch;
 
-use super::record::{MAX_RECORD, Record, Source};
+use super::record::{MAX_RECORD, Record};
 use super::{LogOptions, Progress};
 
 /// How much is read at once.
@@ -38,7 +38,7 @@ pub(super) async fn open(
             since: recent.max(options.since_time),
             timestamps: options.timestamps,
             remaining: options.limit_bytes,
-            in_line: [false; 2],
+            in_line: false,
         },
     };
     Ok(futures::stream::try_unfold(
@@ -102,8 +102,8 @@ struct Render {
     timestamps: bool,
     /// How many bytes may still be given out.
     remaining: Option<u64>,
-    /// For each stream: the last record did not end its line.
-    in_line: [bool; 2],
+    /// The last record, of whichever stream, did not end its line: what follows stands in the same one.
+    in_line: bool,
 }
 
 impl Render {
@@ -122,8 +122,7 @@ impl Render {
     }
 
     fn one(&mut self, record: &Record<'_>, output: &mut BytesMut) {
-        let in_line = &mut self.in_line[usize::from(record.source == Source::Stderr)];
-        let begins = !std::mem::replace(in_line, !record.full);
+        let begins = !std::mem::replace(&mut self.in_line, !record.full);
         if self.since.is_some() && record.timestamp() < self.since {
             return;
         }

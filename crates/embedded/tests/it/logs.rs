@@ -109,6 +109,31 @@ async fn the_options_of_kubectl_logs() {
     );
 }
 
+/// As a kubelet gives it: a time stands at the beginning of a line, and nowhere else.
+#[tokio::test]
+async fn a_line_of_both_streams_has_one_time() {
+    let (_directory, store) = store();
+    let mut writer = store.create("uid", "main", 0).await.unwrap();
+    for (second, source, text) in [
+        (1, Source::Stdout, "out "),
+        (2, Source::Stderr, "err\n"),
+        (3, Source::Stdout, "more\n"),
+    ] {
+        writer
+            .append(at(second), source, text.as_bytes())
+            .await
+            .unwrap();
+    }
+    let timed = LogOptions {
+        timestamps: true,
+        ..LogOptions::default()
+    };
+    assert_eq!(
+        read(&store, timed).await,
+        "1970-01-01T00:00:01.000000000Z out err\n1970-01-01T00:00:03.000000000Z more\n"
+    );
+}
+
 #[tokio::test]
 async fn a_tail_in_a_log_of_many_blocks() {
     let (_directory, store) = store();

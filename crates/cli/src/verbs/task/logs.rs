@@ -8,7 +8,7 @@ use super::fetch;
 use crate::{
     cli::LogsArgs,
     failure::{Failure, Problem},
-    follow::{self, Followed, Output, Show, Talk},
+    follow::{self, Cut, Followed, Output, Show, Talk},
     pods,
     printer::Printer,
     target::{self, Target},
@@ -52,8 +52,15 @@ async fn to_the_end(
     .await?;
     if let Some(why) = cut {
         let name = ended.name_any();
+        let again = match why {
+            // Nobody has it any more.
+            Cut::Rotated => String::new(),
+            _ => format!("`kubeopencode task logs {name}` tries again; "),
+        };
         return Err(Problem::new(format!("{name}: {why}"))
-            .hint(format!("`kubeopencode task logs {name}` tries again; `kubeopencode task get {name}` says how the Task ended"))
+            .hint(format!(
+                "{again}`kubeopencode task get {name}` says how the Task ended"
+            ))
             .failed());
     }
     match pods::of_task(&target.client, &ended).await? {
