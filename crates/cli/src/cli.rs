@@ -155,7 +155,8 @@ pub(crate) struct SaidArgs {
     /// Variable of this environment that the agent gets too, by its name; may be given several times
     #[arg(long, value_name = "NAME", requires = "what", conflicts_with = "agent", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) env: Vec<String>,
-    /// File with variables that the agent gets, as NAME=value; may be given several times
+    /// File with variables that the agent gets, as NAME=value; may be given several times. Values are literal: nothing is put
+    /// in for a `$`
     #[arg(long, value_name = "FILE", requires = "what", conflicts_with = "agent")]
     pub(crate) env_file: Vec<PathBuf>,
     /// How long it may take, as in `1h30m`

@@ -66,6 +66,69 @@ fn variables_come_by_name_or_from_files_and_never_by_an_argument() {
     assert!(!said.contains("hush"), "{said}");
 }
 
+/// A password may have any character in it, and nobody has named the variables of the environment.
+#[test]
+fn a_dollar_in_a_file_is_a_dollar() {
+    if !can_run_pods("run --env-file") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let file = r#"
+# $UNNAMED
+A=pa$UNNAMED
+B="pa${UNNAMED}ss"
+C='pa$UNNAMED'
+D=pa\$UNNAMED
+E="pa\\$UNNAMED"
+F='pa\$UNNAMED'
+G=$A # $UNNAMED
+H="of two
+$UNNAMED lines"
+I=$
+J="$$ \" $("
+"#;
+    sandbox.write(".env", file);
+    let command = "for name in A B C D E F G H I J; do printenv $name; done";
+    let arguments = [
+        "run",
+        "Say it",
+        "--raw",
+        "--env-file",
+        ".env",
+        "--command",
+        command,
+    ];
+    let outcome = run_with(&sandbox, &[("UNNAMED", "unseen")], &arguments);
+    let values = [
+        "pa$UNNAMED",
+        "pa${UNNAMED}ss",
+        "pa$UNNAMED",
+        "pa$UNNAMED",
+        r"pa\$UNNAMED",
+        r"pa\$UNNAMED",
+        "$A",
+        "of two\n$UNNAMED lines",
+        "$",
+        "$$ \" $(",
+    ];
+    assert_eq!(
+        outcome.stdout,
+        values.map(|value| format!("{value}\n")).concat()
+    );
+    sandbox.write("broken.env", "A=$UNNAMED\nhush$UNNAMED hush\n");
+    let arguments = [
+        "run",
+        "Say it",
+        "--command",
+        "true",
+        "--env-file",
+        "broken.env",
+    ];
+    let said = sandbox.run(&arguments).expect_code(2).stderr;
+    let words = "--env-file broken.env:2: this is not of the form";
+    assert!(said.contains(words) && !said.contains("hush"), "{said}");
+}
+
 #[test]
 fn a_secret_that_the_agent_prints_is_hidden_unless_its_bytes_are_asked_for() {
     if !can_run_pods("run --env") {

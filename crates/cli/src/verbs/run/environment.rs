@@ -37,11 +37,16 @@ pub(super) fn variables(said: &SaidArgs) -> Result<BTreeMap<String, String>, Fai
     Ok(variables)
 }
 
-/// Lines `NAME=value`, as `.env` files have them. The words of an error are ours: the library's may repeat a line.
+/// Lines `NAME=value`, as `.env` files have them, with quotes, and with values as they stand there. The words of an error are
+/// ours: the library's may repeat a line.
 fn of_file(file: &Path) -> Result<Vec<(String, String)>, Failure> {
     let place = format!("--env-file {}", file.display());
     let text = std::fs::read_to_string(file)
         .map_err(|error| Problem::new(format!("{place}: cannot be read: {error}")).input())?;
+    let Some(stand_in) = ('\u{e000}'..='\u{f8ff}').find(|letter| !text.contains(*letter)) else {
+        return Err(Problem::new(format!("{place}: this is no text")).input());
+    };
+    let text = without_dollars(&text, stand_in);
     let mut variables = Vec::new();
     for line in dotenvy::from_read_iter(text.as_bytes()) {
         let (name, value) = line.map_err(|error| {
@@ -52,9 +57,23 @@ fn of_file(file: &Path) -> Result<Vec<(String, String)>, Failure> {
             Problem::new(format!("{place}: this is not of the form NAME=value")).input()
         })?;
         check(&name, &place)?;
-        variables.push((name, value));
+        variables.push((name, value.replace(stand_in, "$")));
     }
     Ok(variables)
+}
+
+/// With a stand-in for each `$`, for which the library would put in the value of a variable: a password may have one in it, and
+/// nobody has named the variables of this environment. One that is escaped is a `$` to the library too, and its backslash is
+/// a part of the value between single quotes.
+fn without_dollars(text: &str, stand_in: char) -> String {
+    let mut escaped = false;
+    text.chars()
+        .map(|letter| {
+            let stands = letter == '$' && !escaped;
+            escaped = letter == '\\' && !escaped;
+            if stands { stand_in } else { letter }
+        })
+        .collect()
 }
 
 /// The number of the line that is wrong. Where a quote is not closed, it is the first of several.
