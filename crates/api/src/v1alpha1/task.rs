@@ -94,7 +94,7 @@ pub struct TaskStatus {
     /// The Agent that the Task was started with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentUsed>,
-    /// When the Job was released to run.
+    /// When its first Job was put on record. The release follows at once, unless it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
     /// When the Task ended.
@@ -117,7 +117,7 @@ pub enum TaskPhase {
     Pending,
     /// Waits for a free slot of its Agent.
     Queued,
-    /// The Job was released to run.
+    /// Its Job is on record. The release follows at once, unless it is refused.
     Running,
     /// Ended well, or was stopped by a person.
     Completed,
