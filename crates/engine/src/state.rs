@@ -24,7 +24,7 @@ pub struct RunState {
     pub queue: Option<QueuePlace>,
     /// The Agent it was started with.
     pub agent: Option<AgentUsed>,
-    /// When the first Job was released.
+    /// When the first Job was put on record; its release follows at once, unless it is refused.
     pub start_time: Option<Timestamp>,
     /// When it ended; set with a terminal phase, never changed after.
     pub completion_time: Option<Timestamp>,

@@ -268,7 +268,8 @@ impl Checker {
                 let mut jobs = jobs.iter();
                 jobs.any(|job| job.value["metadata"]["uid"] == *uid)
             };
-            let known = |other: &&Start| inner.recorded.contains(&other.job) || is_there(&other.job);
+            let known =
+                |other: &&Start| inner.recorded.contains(&other.job) || is_there(&other.job);
             let before: Vec<Start> = inner.starts.iter().filter(known).cloned().collect();
             rules::an_agent_starts_once(&before, &start)
         };
