@@ -217,7 +217,7 @@ fn environment(run: &Run, report_bytes: usize) -> Vec<EnvVar> {
         .collect();
 
     let before = vec![
-        value("HOME", "/tmp"),
+        value("HOME", volumes::HOME),
         value("SHELL", "/bin/bash"),
         value("TASK_NAME", &run.owner.name),
         value("TASK_NAMESPACE", &run.owner.namespace),

@@ -11,6 +11,7 @@
 //! | `credentials` (in memory) | – | – | at [`handover::CREDENTIALS_DIR`] | – | each by subPath, read-only |
 //! | `push-secret-<n>` | – | – | – | read | – |
 //! | `push` | – | – | – | written | read-only |
+//! | `tmp`, where the image's own files cannot be written | – | – | – | – | at [`HOME`] |
 //!
 //! A file outside every volume is mounted alone: mounting a directory there would hide what the image has.
 
@@ -31,6 +32,8 @@ use crate::{
 
 /// Name of the volume with the ConfigMaps.
 const CONTEXT: &str = "context";
+/// Home directory of every agent, and where programs put what they need for a while.
+pub const HOME: &str = "/tmp";
 /// Name of the volume that git-push and the agent share.
 const PUSH: &str = "push";
 /// Name of the volume with the files of Secrets, as the agent's own.
@@ -114,6 +117,12 @@ pub fn plan(run: &Run) -> Plan {
     }
     plan.agent
         .push(read_only(mount("tools", handover::TOOLS_DIR)));
+    let security = run.pod.security_context.as_ref();
+    let read_only_root = security.and_then(|security| security.read_only_root_filesystem);
+    if read_only_root == Some(true) && !directories.contains(&HOME) {
+        plan.volumes.push(empty_dir("tmp"));
+        plan.agent.push(mount("tmp", HOME));
+    }
     if run.command.is_some() {
         plan.agent.push(VolumeMount {
             sub_path: Some(handover::BEGUN_DIR_IN_TOOLS.to_owned()),

@@ -504,6 +504,27 @@ fn the_agents_security_wins_field_by_field_and_the_systems_containers_stay_restr
     assert_eq!(whole.seccomp_profile.expect("set").type_, "RuntimeDefault");
 }
 
+/// OpenCode and others cannot work without a place for their sessions.
+#[test]
+fn an_agent_that_may_not_write_to_its_image_has_a_home_all_the_same() {
+    let home = |run: &Run| {
+        let pod = pod(&render(run, 1).expect("it renders"));
+        let volumes = pod.volumes.clone().unwrap_or_default();
+        let is_there = volumes.iter().any(|volume| volume.name == "tmp");
+        (mounts(&pod, "agent").contains(&"/tmp".to_owned()), is_there)
+    };
+    let mut run = run("work");
+    assert_eq!(home(&run), (false, false));
+    run.pod.security_context = Some(SecurityContext {
+        read_only_root_filesystem: Some(true),
+        ..SecurityContext::default()
+    });
+    assert_eq!(home(&run), (true, true));
+    // Once, where it is the workspace.
+    run.workspace_dir = "/tmp".to_owned();
+    assert_eq!(home(&run), (true, false));
+}
+
 #[test]
 fn the_systems_labels_win_over_the_agents() {
     let mut run = run("work");
