@@ -155,49 +155,34 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     ) -> Result<ControlFlow<()>, RoundError> {
         match action {
             Action::CreateConfigMap(config_map) => {
-                if let Created::Refused(refusal) =
-                    self.create::<ConfigMap>(owner, &config_map).await?
-                {
-                    observation.refused = Some(refusal);
-                }
+                self.create_config_map(owner, &config_map, observation)
+                    .await
             }
-            Action::CreateJob(job) => match self.create::<Job>(owner, &job).await? {
-                Created::Exists(job) => {
-                    info!(job = job.name_any(), "created");
-                    let view = self.wrote_job(owner, None, job);
-                    observation.unseen = !never_released(Some(&view), &view.uid);
-                    observation.job = Some(view);
-                }
-                Created::Refused(refusal) => observation.refused = Some(refusal),
-            },
+            Action::CreateJob(job) => self.create_job(owner, &job, observation).await,
             Action::ReleaseJob {
                 name,
                 uid,
                 annotated,
             } => {
-                return self
-                    .release(owner, name, &uid, annotated, observation)
-                    .await;
+                self.release(owner, name, &uid, annotated, observation)
+                    .await
             }
             Action::CloseJob { name, uid } => {
                 let spec = json!({"parallelism": 0, "activeDeadlineSeconds": 1, "suspend": false});
-                return self
-                    .change_job(owner, name, &uid, json!({"spec": spec}), observation)
-                    .await;
+                let change = json!({"spec": spec});
+                self.change_job(owner, name, &uid, change, observation)
+                    .await
             }
             Action::SuspendJob { name, uid } => {
                 let change = json!({"spec": {"suspend": true}});
-                return self
-                    .change_job(owner, name, &uid, change, observation)
-                    .await;
+                self.change_job(owner, name, &uid, change, observation)
+                    .await
             }
             Action::MarkReleased { name, uid } => {
-                let now = self.released_now();
-                let change =
-                    json!({"metadata": {"annotations": {names::ANNOTATION_RELEASED: now}}});
-                return self
-                    .change_job(owner, name, &uid, change, observation)
-                    .await;
+                let mark = json!({names::ANNOTATION_RELEASED: self.released_now()});
+                let change = json!({"metadata": {"annotations": mark}});
+                self.change_job(owner, name, &uid, change, observation)
+                    .await
             }
             Action::DeleteJob {
                 name,
@@ -206,7 +191,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             } => {
                 self.delete::<Job>(&owner.namespace, &name, &uid, resource_version)
                     .await?;
-                return self.look_again(owner, &name, &uid, observation).await;
+                self.look_again(owner, &name, &uid, observation).await
             }
             Action::DeletePod {
                 name,
@@ -218,7 +203,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 // Whether it was that version, the API server tells.
                 observation.pods.retain(|pod| pod.uid != uid);
                 observation.unseen = true;
-                return Ok(ControlFlow::Break(()));
+                Ok(ControlFlow::Break(()))
             }
             Action::SetPodDeadline { name, uid, seconds } => {
                 let change = json!({
@@ -228,12 +213,45 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 let pod = self.patch::<Pod>(owner, &name, &change).await;
                 let pod = pod.map_err(|source| ActError::SetPodDeadline { name, source })?;
                 self.wrote_pod(owner, pod, observation);
+                Ok(ControlFlow::Continue(()))
             }
         }
-        Ok(match observation.refused {
-            Some(_) => ControlFlow::Break(()),
-            None => ControlFlow::Continue(()),
-        })
+    }
+
+    async fn create_config_map(
+        &self,
+        owner: &Owner,
+        config_map: &ConfigMap,
+        observation: &mut Observation,
+    ) -> Result<ControlFlow<()>, RoundError> {
+        match self.create(owner, config_map).await? {
+            Created::Exists(_) => Ok(ControlFlow::Continue(())),
+            Created::Refused(refusal) => {
+                observation.refused = Some(refusal);
+                Ok(ControlFlow::Break(()))
+            }
+        }
+    }
+
+    async fn create_job(
+        &self,
+        owner: &Owner,
+        job: &Job,
+        observation: &mut Observation,
+    ) -> Result<ControlFlow<()>, RoundError> {
+        match self.create(owner, job).await? {
+            Created::Exists(job) => {
+                info!(job = job.name_any(), "created");
+                let view = self.wrote_job(owner, None, job);
+                observation.unseen = !never_released(Some(&view), &view.uid);
+                observation.job = Some(view);
+                Ok(ControlFlow::Continue(()))
+            }
+            Created::Refused(refusal) => {
+                observation.refused = Some(refusal);
+                Ok(ControlFlow::Break(()))
+            }
+        }
     }
 
     /// Releases a Job, once.

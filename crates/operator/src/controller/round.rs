@@ -1,12 +1,13 @@
 //! A round: everything that can be done for one object now.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use kube::{Resource as _, ResourceExt as _};
 use kubeopencode_engine::{
     decide::{Event, Input, Step, decide, job_name},
-    lower::FrontEnd,
-    observe::{Refusal, RefusalKind},
+    lower::{FrontEnd, Lowered},
+    observe::{Observation, Refusal, RefusalKind},
+    queue::SlotView,
     run::Owner,
     state::{Reason, RunState},
 };
@@ -23,6 +24,20 @@ const STEPS: usize = 32;
 
 /// How long until what no watch shows is looked at again.
 const UNWATCHED_AGAIN: Duration = Duration::from_secs(30);
+
+/// What is known of one object in a round.
+struct Round<F: FrontEnd> {
+    owner: Owner,
+    object: Arc<F::Resource>,
+    state: RunState,
+    observation: Observation,
+    /// What it was lowered to, if that was asked for.
+    lowered: Option<Lowered>,
+    /// The answer to a claim, for the next decision.
+    claimed: Option<SlotView>,
+    /// Whether there is something that no watch shows.
+    unwatched: bool,
+}
 
 impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     /// Observe, decide, act, until the engine rests. Returns when to look again without an event.
@@ -42,102 +57,148 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     }
 
     async fn steps(&self, cached: Arc<F::Resource>) -> Result<Option<Duration>, RoundError> {
-        let Some(owner) = F::owner(&cached) else {
+        let Some(mut round) = self.begin(cached) else {
             return Ok(None);
         };
-        let mut object = self.memory.of(&owner.uid, |remembered| {
-            remembered.owner.over(cached, |_, _| false)
-        });
-        let mut state = F::state(&object);
-        self.tell_what_was_unanswered(&owner, &state);
-        let mut observation = self.observe(&owner, &state);
-        let mut lowered = None;
-        let mut claimed = None;
-        let mut unwatched = false;
         for _ in 0..STEPS {
-            let span = Span::current();
-            span.record("job", state.job.as_ref().map(|job| &job.name));
-            span.record("phase", state.phase.as_str());
-            span.record("attempt", state.attempts);
-            observation.slot = claimed
-                .take()
-                .or_else(|| self.slot(&owner, &object, &state, &observation));
-            let input = Input {
-                owner: &owner,
-                state: &state,
-                lowered: lowered.as_ref(),
-                observation: &observation,
-                stop_requested: F::stop_requested(&object),
-                deleting: object.meta().deletion_timestamp.is_some(),
-                now: (self.clock)(),
-            };
-            let step = decide(&input);
-            debug!(?step);
-            match step {
-                Step::Lower => match self.look_up(&object).await {
-                    Ok(known) => lowered = Some(known),
-                    Err(error) => observation.refused = Some(self.not_to_be_read(&owner, error)?),
+            match self.decide(&mut round) {
+                Step::Lower => match self.look_up(&round.object).await {
+                    Ok(known) => round.lowered = Some(known),
+                    Err(error) => {
+                        let refusal = self.not_to_be_read(&round.owner, error)?;
+                        round.observation.refused = Some(refusal);
+                    }
                 },
                 Step::Confirm => {
-                    let refused = observation.refused.take();
-                    if state.job.is_none() && !state.phase.is_terminal() {
-                        // That its Job is not on record may be old, too.
-                        let Some(live) = self.live_owner(&owner).await? else {
-                            return Ok(None);
-                        };
-                        object = live;
-                        state = F::state(&object);
+                    if self.confirm_round(&mut round).await?.is_break() {
+                        return Ok(None);
                     }
-                    observation = self.confirm(&owner, &state).await?;
-                    observation.refused = refused;
-                    // Somebody has taken its labels off: no event will tell of it.
-                    unwatched = observation.job.is_some() || !observation.pods.is_empty();
                 }
                 Step::Claim { agent } => {
-                    claimed = Some(self.claim(&owner, &object, agent).await?);
+                    let claimed = self.claim(&round.owner, &round.object, agent).await?;
+                    round.claimed = Some(claimed);
                 }
                 Step::GiveBack { agent } => {
-                    self.give_back(&owner, agent).await?;
-                    observation = self.observe(&owner, &state);
+                    self.give_back(&round.owner, agent).await?;
+                    round.observation = self.observe(&round.owner, &round.state);
                 }
-                Step::Act(actions) => self.act(&owner, actions, &mut observation).await?,
-                Step::Record {
-                    state: next,
-                    events,
-                } => {
-                    let before = job_name(&owner, &state);
-                    let went_on = !state.phase.is_terminal();
-                    object = match self.record(&owner, &object, &next).await {
-                        Ok(object) => object,
-                        Err(error) => {
-                            let unanswered = Unanswered {
-                                state: *next,
-                                went_on,
-                                events,
-                            };
-                            self.memory.of(&owner.uid, |remembered| {
-                                remembered.unanswered = Some(Box::new(unanswered));
-                            });
-                            return Err(error);
-                        }
-                    };
-                    self.enlist(&object);
-                    state = F::state(&object);
-                    self.tell(&owner, &state, went_on, events);
-                    if job_name(&owner, &state) != before {
-                        observation = self.observe(&owner, &state);
-                    }
+                Step::Act(actions) => {
+                    let observation = &mut round.observation;
+                    self.act(&round.owner, actions, observation).await?;
+                }
+                Step::Record { state, events } => {
+                    self.record_round(&mut round, *state, events).await?;
                 }
                 Step::Rest { again } => {
-                    if state.job.is_some() || state.phase.is_terminal() {
-                        self.waiting.leave(&waiter(object.as_ref()));
+                    if round.state.job.is_some() || round.state.phase.is_terminal() {
+                        self.waiting.leave(&waiter(round.object.as_ref()));
                     }
-                    let again_at_latest = unwatched.then_some(UNWATCHED_AGAIN);
+                    let again_at_latest = round.unwatched.then_some(UNWATCHED_AGAIN);
                     return Ok(again.into_iter().chain(again_at_latest).min());
                 }
             }
         }
         Err(RoundError::Restless(STEPS))
+    }
+
+    /// What is known without asking. `None`: it is no owner yet.
+    fn begin(&self, cached: Arc<F::Resource>) -> Option<Round<F>> {
+        let owner = F::owner(&cached)?;
+        let object = self.memory.of(&owner.uid, |remembered| {
+            remembered.owner.over(cached, |_, _| false)
+        });
+        let state = F::state(&object);
+        self.tell_what_was_unanswered(&owner, &state);
+        let observation = self.observe(&owner, &state);
+        Some(Round {
+            owner,
+            object,
+            state,
+            observation,
+            lowered: None,
+            claimed: None,
+            unwatched: false,
+        })
+    }
+
+    /// The engine's next step.
+    fn decide(&self, round: &mut Round<F>) -> Step {
+        let Round {
+            owner,
+            object,
+            state,
+            ..
+        } = round;
+        let span = Span::current();
+        span.record("job", state.job.as_ref().map(|job| &job.name));
+        span.record("phase", state.phase.as_str());
+        span.record("attempt", state.attempts);
+        let claimed = round.claimed.take();
+        round.observation.slot =
+            claimed.or_else(|| self.slot(owner, object, state, &round.observation));
+        let step = decide(&Input {
+            owner,
+            state,
+            lowered: round.lowered.as_ref(),
+            observation: &round.observation,
+            stop_requested: F::stop_requested(object),
+            deleting: object.meta().deletion_timestamp.is_some(),
+            now: (self.clock)(),
+        });
+        debug!(?step);
+        step
+    }
+
+    /// Asks the API server itself. It breaks off where the object is gone.
+    async fn confirm_round(&self, round: &mut Round<F>) -> Result<ControlFlow<()>, RoundError> {
+        if round.state.job.is_none() && !round.state.phase.is_terminal() {
+            // That its Job is not on record may be old, too.
+            let Some(live) = self.live_owner(&round.owner).await? else {
+                return Ok(ControlFlow::Break(()));
+            };
+            round.state = F::state(&live);
+            round.object = live;
+        }
+        let refused = round.observation.refused.take();
+        round.observation = self.confirm(&round.owner, &round.state).await?;
+        round.observation.refused = refused;
+        // Somebody has taken its labels off: no event will tell of it.
+        let Observation { job, pods, .. } = &round.observation;
+        round.unwatched = job.is_some() || !pods.is_empty();
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Puts a state on record, and tells of it.
+    async fn record_round(
+        &self,
+        round: &mut Round<F>,
+        next: RunState,
+        events: Vec<Event>,
+    ) -> Result<(), RoundError> {
+        let owner = &round.owner;
+        let before = job_name(owner, &round.state);
+        let went_on = !round.state.phase.is_terminal();
+        round.object = match self.record(owner, &round.object, &next).await {
+            Ok(object) => object,
+            Err(error) => {
+                let unanswered = Unanswered {
+                    state: next,
+                    went_on,
+                    events,
+                };
+                self.memory.of(&owner.uid, |remembered| {
+                    remembered.unanswered = Some(Box::new(unanswered));
+                });
+                return Err(error);
+            }
+        };
+        self.enlist(&round.object);
+        round.state = F::state(&round.object);
+        self.tell(owner, &round.state, went_on, events);
+        if job_name(owner, &round.state) != before {
+            round.observation = self.observe(owner, &round.state);
+        }
+        Ok(())
     }
 
     /// What this operator may not read, it would ask for again and again, and nobody would know.
