@@ -152,12 +152,16 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     /// Asks the API server itself. It breaks off where the object is gone.
     async fn confirm_round(&self, round: &mut Round<F>) -> Result<ControlFlow<()>, RoundError> {
         if round.state.job.is_none() && !round.state.phase.is_terminal() {
-            // That its Job is not on record may be old, too.
-            let Some(live) = self.live_owner(&round.owner).await? else {
+            // That its Job is not on record may be old, too, and so may its spec.
+            let live = self.live_owner(&round.owner).await?;
+            let Some((owner, live)) = live.and_then(|live| Some((F::owner(&live)?, live))) else {
                 return Ok(ControlFlow::Break(()));
             };
+            if owner.generation != round.owner.generation {
+                round.lowered = None;
+            }
             round.state = F::state(&live);
-            round.object = live;
+            (round.owner, round.object) = (owner, live);
         }
         let refused = round.observation.refused.take();
         round.observation = self.confirm(&round.owner, &round.state).await?;
