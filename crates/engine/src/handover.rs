@@ -48,14 +48,12 @@ pub const GIT_CONFIG: &str = "/tools/gitconfig";
 pub const GIT_SECRETS_DIR: &str = "/kubeopencode-git-secrets";
 /// Below it, one directory for each repository of the host, in `git-init` alone.
 pub const HOST_REPOSITORIES_DIR: &str = "/kubeopencode-repositories";
-/// The volume that `git-push` writes to, and that the agent sees read-only: the socket, and what could not be pushed.
+/// The volume that `git-push` writes to, and that the agent sees read-only: the socket.
 pub const PUSH_DIR: &str = "/kubeopencode-push";
 /// Where `git-push` listens until `supervise` has come.
 pub const PUSH_SOCKET: &str = "/kubeopencode-push/socket";
 /// The first that `git-push` says to `supervise`, once nobody else can connect.
 pub const GREETING: &[u8; 1] = b"\n";
-/// Below [`PUSH_DIR`]: one Git bundle for each checkout whose commits could not be pushed.
-pub const PUSH_KEPT: &str = "kept";
 /// Below it, one directory for each Secret with Git credentials that may write, in `git-push` alone.
 pub const PUSH_SECRETS_DIR: &str = "/kubeopencode-push-secrets";
 /// Where `context-init` finds the volume for files that are mounted alone: each is one file in it, and

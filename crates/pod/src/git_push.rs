@@ -3,12 +3,13 @@
 //!
 //! In: the plans in the context directory, the records of `git-init`, the checkouts as the agent left them, and one
 //! [`PushRequest`] of `supervise`. Out: branches on the remotes, one [`PushAnswer`] for each checkout that asks for a push,
-//! and a bundle of what could not be pushed.
+//! and what could not be pushed as a [bundle](bundles) in the log.
 //!
 //! Nothing that the agent wrote is run or believed. Who asks is settled before there is an agent: the first to connect is
 //! `supervise`, and there is no second. What is pushed and where to is in the plan. The checkout is
 //! never entered by a git that would read its configuration; see [`work`](crate::work).
 
+mod bundles;
 mod one;
 
 use std::{
@@ -36,7 +37,7 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use self::one::One;
+use self::{bundles::Bundles, one::One};
 use crate::{
     context_init::{ContextError, file_name, read_plan},
     git::Running,
@@ -253,6 +254,7 @@ fn push_all(
         .chain(checkouts.iter().map(|checkout| checkout.path.clone()))
         .map(PathBuf::from)
         .collect();
+    let bundles = Bundles::new();
     let answers = std::thread::scope(|scope| {
         let threads: Vec<_> = checkouts
             .iter()
@@ -267,6 +269,7 @@ fn push_all(
                     base: &record.base,
                     ours: &ours,
                     push_dir: &places.push_dir,
+                    bundles: &bundles,
                     running,
                     stop,
                     time,

@@ -1,6 +1,9 @@
 //! Lines for people, on standard error. Standard output belongs to the agent.
 
-use std::{io::Write as _, time::Duration};
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -15,7 +18,12 @@ pub(crate) fn line(text: &str) {
     let _ = std::io::stderr().lock().write_all(line.as_bytes());
 }
 
-/// The same, from one who has something to hold meanwhile: where nobody takes the lines away, it is lost.
+/// Writes a text of several lines, so that no other comes in between.
+pub(crate) fn whole(text: &str) -> io::Result<()> {
+    io::stderr().lock().write_all(text.as_bytes())
+}
+
+/// The same as [`line`], from one who has something to hold meanwhile: where nobody takes the lines away, it is lost.
 pub(crate) fn unless_full(text: &str) {
     let stderr = std::io::stderr();
     let mut there = [PollFd::new(&stderr, PollFlags::OUT)];

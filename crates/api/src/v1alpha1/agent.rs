@@ -129,8 +129,8 @@ impl AgentProfile {
 }
 
 /// How much an agent may do for one Task. When a limit is passed, the agent is told to end, has its grace period, and the
-/// Task fails with the reason LimitExceeded; what it has done so far is kept. Steps, tokens and cost are those that the agent
-/// tells of while it works.
+/// Task fails with the reason LimitExceeded. What it has committed so far is pushed where the Git context says push, and else
+/// goes with the Pod. Steps, tokens and cost are those that the agent tells of while it works.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Limits {

@@ -332,7 +332,8 @@ pub struct PushResult {
     /// The commit that the remote says the branch is at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
-    /// Why they were not pushed, and where they are; or what is not certain of a push that the server accepted.
+    /// Why they were not pushed, and where they are: mostly in the log of the Pod's container git-push, as a Git bundle. Or
+    /// what is not certain of a push that the server accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }

@@ -1,19 +1,19 @@
 //! One checkout, from what the agent left to what the remote says that it has.
 
 use std::{
-    fs,
-    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::Stdio,
     slice,
     time::{Duration, Instant},
 };
 
-use kubeopencode_engine::handover::{
-    PUSH_DIR, PUSH_KEPT, PlannedCheckout, PlannedPush, PushReport, PushState,
-};
+use kubeopencode_engine::handover::{PlannedCheckout, PlannedPush, PushReport, PushState};
 
-use super::{Stop, Time};
+use super::{
+    Stop, Time,
+    bundles::{Bundles, Place},
+};
 use crate::{
     git::{
         Access, Failure, Kind, Purpose, Running, address,
@@ -38,7 +38,9 @@ pub(super) struct One<'a> {
     pub base: &'a str,
     /// Absolute paths of what the system put into the workspace.
     pub ours: &'a [PathBuf],
+    /// Where to work.
     pub push_dir: &'a Path,
+    pub bundles: &'a Bundles,
     pub running: &'a Running,
     pub stop: &'a Stop,
     pub time: Time,
@@ -67,7 +69,7 @@ struct Work {
 }
 
 impl One<'_> {
-    /// Pushes it. What could not be pushed is kept.
+    /// Pushes it. What could not be pushed goes into the log.
     pub fn push(&self) -> PushReport {
         let report = match self.prepare() {
             Ok(None) => self.report(PushState::Nothing, None, None),
@@ -76,7 +78,7 @@ impl One<'_> {
                 let bundle = self.bundle(&work);
                 match self.send(&work) {
                     Ok(arrived) => {
-                        self.drop_bundle(bundle);
+                        self.bundles.arrived(self.number);
                         self.report(PushState::Pushed, arrived.head, arrived.note)
                     }
                     Err(not_pushed) => self.keep(bundle, not_pushed),
@@ -84,7 +86,7 @@ impl One<'_> {
             }
             Err(failure) => {
                 let why = format!(
-                    "what the agent left cannot be read, and is only in the Pod: {}",
+                    "what the agent left cannot be read; it is only in the Pod, and goes with it: {}",
                     shortened(&failure)
                 );
                 self.report(PushState::Failed, None, Some(why))
@@ -271,57 +273,33 @@ impl One<'_> {
         }
     }
 
-    /// Says where the commits are kept.
-    fn keep(&self, bundle: Result<String, Failure>, not_pushed: NotPushed) -> PushReport {
+    /// Puts the commits into the log, and says where they are.
+    fn keep(&self, bundle: Result<(), Failure>, not_pushed: NotPushed) -> PushReport {
         let (state, why) = match not_pushed {
             NotPushed::Refused(why) => (PushState::Refused, why),
             NotPushed::Failed(why) => (PushState::Failed, why),
         };
         let place = match bundle {
-            Ok(name) => format!("it is kept in its Pod as {PUSH_DIR}/{PUSH_KEPT}/{name}"),
-            Err(failure) => format!(
-                "it is only in the Pod's checkout: no bundle could be made ({})",
-                shortened(&failure.to_string())
-            ),
+            Ok(()) => self.bundles.print(self.number),
+            Err(failure) => Place::Nowhere(shortened(&failure.to_string())),
         };
         let message = format!("{}; {place}", shortened(&why));
         self.report(state, None, Some(message))
     }
 
-    /// It is elsewhere, too.
-    fn drop_bundle(&self, bundle: Result<String, Failure>) {
-        let kept = self.push_dir.join(PUSH_KEPT);
-        if let Ok(name) = bundle {
-            let _ = fs::remove_file(kept.join(name));
-        }
-        // Unless there are others in it.
-        let _ = fs::remove_dir(kept);
-    }
-
-    /// Puts the commits into a bundle. Answers its name.
-    fn bundle(&self, work: &Work) -> Result<String, Failure> {
-        let kept = self.push_dir.join(PUSH_KEPT);
-        let name = Path::new(&self.planned.path).file_name();
-        let name = name.map(|name| name.to_string_lossy()).unwrap_or_default();
-        let name = format!("{}-{name}.bundle", self.number);
-        let file = kept.join(&name);
-        fs::create_dir_all(&kept)
-            .map_err(|error| Kind::of_place("there is no place for it", &error))?;
+    /// Puts the commits into a bundle.
+    fn bundle(&self, work: &Work) -> Result<(), Failure> {
+        let own = &work.work.own;
+        let file = own.directory.join("bundle");
         let branch = format!("refs/heads/{}", self.push.branch);
-        let not = work
-            .work
-            .own
-            .boundary
-            .as_ref()
-            .map(|known| format!("^{known}"));
+        let not = own.boundary.as_ref().map(|known| format!("^{known}"));
         let path = file.to_string_lossy();
         let mut create = vec!["bundle", "create", "-q", path.as_ref(), branch.as_str()];
         create.extend(not.as_deref());
         let local = self.local(self.time.until)?;
-        work.work.own.git(&local, Purpose::Transfer, &create)?;
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o644))
-            .map_err(|error| Kind::of_place("", &error))?;
-        Ok(name)
+        own.git(&local, Purpose::Transfer, &create)?;
+        self.bundles.add(self.number, &self.planned.path, file);
+        Ok(())
     }
 }
 

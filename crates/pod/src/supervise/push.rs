@@ -103,7 +103,7 @@ impl Pushed {
     pub fn nothing(why: &str) -> Self {
         Self {
             answers: Vec::new(),
-            otherwise: why.to_owned(),
+            otherwise: format!("{why}; it is only in the Pod, and goes with it"),
         }
     }
 
@@ -124,7 +124,7 @@ impl Pushed {
                     branch,
                     state: PushState::Failed,
                     head: None,
-                    message: Some(format!("{}; it is only in the Pod", self.otherwise)),
+                    message: Some(self.otherwise.clone()),
                 },
                 |answer| answer.pushed.clone(),
             ));
@@ -153,6 +153,10 @@ impl GitPush {
                 },
             ),
         };
+        // It may have got as far as a bundle.
+        let otherwise = format!(
+            "{otherwise}; if it is not in the log of the Pod's container git-push, it is only in the Pod, and goes with it"
+        );
         Pushed { answers, otherwise }
     }
 

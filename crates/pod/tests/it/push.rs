@@ -1,4 +1,4 @@
-//! `git-push`: what the agent committed arrives, or is kept.
+//! `git-push`: what the agent committed arrives, or is in the log.
 
 use std::{
     fs,
@@ -16,10 +16,14 @@ use serde_json::json;
 use crate::{
     sidecar::{
         AS_BEFORE, Sidecar, ask, ask_within, branches, check_out, checked_out, commit, connect,
-        executable, guarded, supervise, supervised,
+        executable, guarded, rescued, supervise, supervised, supervised_with_log,
     },
     world::{World, finish, run},
 };
+
+/// In the message of what did not arrive.
+const IN_THE_LOG: &str =
+    "; its commits are in the log of the Pod's container git-push, as a Git bundle";
 
 #[test]
 fn what_the_agent_committed_arrives_and_is_in_the_report() {
@@ -76,7 +80,9 @@ fn what_came_by_a_merge_arrives_too() {
         &["merge", "-q", "--no-ff", "-m", "merged", "origin/trunk"],
     );
     let head = commit(&world);
-    assert_eq!(ask(&world)["head"], head);
+    let (pushed, log) = ask_within(&world, Duration::from_mins(1));
+    assert_eq!(pushed["head"], head);
+    assert!(!log.contains("GIT BUNDLE"), "{log}");
     assert_eq!(world.git("remote", &["rev-list", "--count", "work"]), "5");
 }
 
@@ -174,7 +180,8 @@ fn told_to_end_while_the_agent_works_its_commits_arrive() {
 fn a_branch_with_other_commits_refuses_and_the_work_is_kept() {
     let world = checked_out(json!({}));
     world.git("remote", &["branch", "work", "feature/x"]);
-    let (code, checkout) = supervised(&world, "echo one >> file; git commit -qam one");
+    let (code, checkout, log) =
+        supervised_with_log(&world, "echo one >> file; git commit -qam one");
     // So that its Job is not complete.
     assert_eq!(code, 73);
     let pushed = &checkout["pushed"];
@@ -184,23 +191,77 @@ fn a_branch_with_other_commits_refuses_and_the_work_is_kept() {
         message.contains("at another commit than the agent began with"),
         "{message}"
     );
-    assert!(
-        message.contains("/kubeopencode-push/kept/0-it.bundle"),
-        "{message}"
-    );
+    assert!(message.contains(IN_THE_LOG), "{message}");
     let theirs = world.git("remote", &["rev-parse", "feature/x"]);
     assert_eq!(world.git("remote", &["rev-parse", "work"]), theirs);
-    // A bundle that a repository with the base can fetch from.
-    let bundle = world.text("push/kept/0-it.bundle");
-    world.git("remote", &["fetch", "-q", &bundle, "work:rescued"]);
-    assert_eq!(
-        Some(world.git("remote", &["rev-parse", "rescued"]).as_str()),
-        checkout["head"].as_str()
-    );
-    assert_eq!(
-        fs::read_dir(world.path("push")).unwrap().count(),
-        2,
-        "kept, and the mark"
+    let rescued = rescued(&world, &log, "remote");
+    assert_eq!(checkout["head"], rescued);
+    let left: Vec<_> = fs::read_dir(world.path("push")).unwrap().collect();
+    assert_eq!(left.len(), 1, "the mark: {left:?}");
+}
+
+/// Random bytes, which nothing makes smaller.
+fn commit_bytes(world: &World, checkout: &str, count: usize) {
+    let bytes: Vec<u8> = (0..count / 8)
+        .flat_map(|number| {
+            std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), number).to_ne_bytes()
+        })
+        .collect();
+    world.write(&format!("{checkout}/big"), bytes);
+    world.git(checkout, &["add", "big"]);
+    world.git(checkout, &["commit", "-q", "-m", "big"]);
+}
+
+#[test]
+fn a_log_has_room_for_so_much_and_the_rest_is_said_to_be_lost() {
+    let world = World::new();
+    world.repository("remote");
+    world.git("remote", &["branch", "one", "feature/x"]);
+    world.git("remote", &["branch", "two", "feature/x"]);
+    fs::create_dir_all(world.path("push")).unwrap();
+    let repository = format!("file://{}", world.text("remote"));
+    let checkout = |path: &str, branch: &str| json!({ "path": path, "repository": repository, "push": { "branch": branch } });
+    world.plan_git(vec![checkout("it", "one"), checkout("other", "two")]);
+    assert_eq!(world.git_init().code, 0);
+    // Each would have room alone.
+    for checkout in ["workspace/it", "workspace/other"] {
+        commit_bytes(&world, checkout, 3 * 1024 * 1024);
+    }
+    let sidecar = Sidecar::start(&world);
+    let mut supervise = connect(&world);
+    writeln!(supervise, "{}", json!({ "withinMillis": 60_000 })).unwrap();
+    let mut line = String::new();
+    BufReader::new(supervise).read_line(&mut line).unwrap();
+    let log = sidecar.end(&world);
+    let answers: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let messages: Vec<_> = answers
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|answer| {
+            (
+                answer["path"].as_str().unwrap(),
+                answer["pushed"]["message"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    let (kept, lost): (Vec<_>, Vec<_>) = messages
+        .iter()
+        .partition(|(_, message)| message.contains(IN_THE_LOG));
+    let [(kept, _)] = kept[..] else {
+        panic!("{messages:?}")
+    };
+    let [(_, lost)] = lost[..] else {
+        panic!("{messages:?}")
+    };
+    assert!(lost.contains("goes with it: its bundle of 30"), "{lost}");
+    assert!(lost.ends_with(" KiB is too large for the log"), "{lost}");
+    assert!(log.contains(&format!("-----BEGIN GIT BUNDLE {kept}-----\n")));
+    assert_eq!(log.matches("-----BEGIN").count(), 1);
+    assert!(log.len() < 6 * 1024 * 1024, "{}", log.len());
+    assert!(
+        log.lines()
+            .all(|line| line.len() <= 1024 || line.contains(": "))
     );
 }
 
@@ -224,13 +285,13 @@ fn a_server_that_protects_a_branch_says_why() {
 #[test]
 fn a_remote_that_is_away_is_no_refusal_and_the_work_is_kept() {
     let world = checked_out(json!({}));
-    commit(&world);
+    let head = commit(&world);
     fs::rename(world.path("remote"), world.path("away")).unwrap();
-    let pushed = ask(&world);
+    let (pushed, log) = ask_within(&world, Duration::from_mins(1));
     assert_eq!(pushed["state"], "Failed");
     let message = pushed["message"].as_str().unwrap();
     assert!(message.contains("was not found"), "{message}");
-    assert!(world.path("push/kept/0-it.bundle").is_file());
+    assert_eq!(rescued(&world, &log, "away"), head);
 }
 
 #[test]
@@ -391,12 +452,12 @@ fn with_nothing_uncommitted_there_is_no_such_commit() {
 #[test]
 fn a_secret_that_may_not_write_is_told_from_a_refusal() {
     let (world, _server) = guarded(json!({}));
-    commit(&world);
-    let pushed = ask(&world);
+    let head = commit(&world);
+    let (pushed, log) = ask_within(&world, Duration::from_mins(1));
     assert_eq!(pushed["state"], "Failed");
     let message = pushed["message"].as_str().unwrap();
     assert!(message.contains("that it may write"), "{message}");
-    assert!(world.path("push/kept/0-it.bundle").is_file());
+    assert_eq!(rescued(&world, &log, "served/source"), head);
 }
 
 #[test]
@@ -414,7 +475,7 @@ fn without_time_it_says_so_and_pushes_nothing() {
 fn a_git_push_that_ends_before_it_answers_is_a_failure_at_once() {
     let world = checked_out(json!({}));
     let sidecar = Sidecar::start(&world);
-    let pid = sidecar.0.as_ref().unwrap().id();
+    let pid = sidecar.child.as_ref().unwrap().id();
     let ran = run(&mut supervise(
         &world,
         &format!("echo one >> file; git commit -qam one; kill -9 {pid}"),
@@ -436,7 +497,6 @@ fn pushed_and_then(hook: &str) -> (World, String, serde_json::Value) {
     let head = commit(&world);
     let pushed = ask(&world);
     assert_eq!(pushed["state"], "Pushed", "{pushed}");
-    assert!(!world.path("push/kept").exists());
     (world, head, pushed)
 }
 
@@ -480,9 +540,7 @@ fn who_is_told_to_end_in_the_middle_of_a_push_has_kept_the_work() {
     let mut supervise = connect(&world);
     writeln!(supervise, "{}", json!({ "withinMillis": 60_000 })).unwrap();
     assert_eq!(fs::read_to_string(world.path("here")).unwrap(), "here\n");
-    sidecar.end(&world);
+    let log = sidecar.end(&world);
     fs::write(world.path("go"), "go\n").unwrap();
-    let bundle = world.text("push/kept/0-it.bundle");
-    let heads = world.git("workspace/it", &["bundle", "list-heads", &bundle]);
-    assert_eq!(heads, format!("{head} refs/heads/work"));
+    assert_eq!(rescued(&world, &log, "served/source"), head);
 }

@@ -5,6 +5,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::net::UnixStream,
     process::{Child, Command},
+    sync::mpsc,
     time::Duration,
 };
 
@@ -50,12 +51,20 @@ fn merge(into: &mut Value, more: Value) {
     }
 }
 
-/// `git-push` while it runs.
-pub struct Sidecar(pub Option<Child>);
+/// `git-push` while it runs. Its log is read all the time, as that of a container is.
+pub struct Sidecar {
+    pub child: Option<Child>,
+    lines: mpsc::Receiver<String>,
+    log: String,
+}
 
 impl Sidecar {
     pub fn start(world: &World) -> Self {
-        let mut command = world.command([
+        Self::begin(&mut Self::command(world))
+    }
+
+    pub fn command(world: &World) -> Command {
+        world.command([
             "git-push",
             "--context-dir",
             &world.text("context"),
@@ -63,29 +72,96 @@ impl Sidecar {
             &world.text("tools"),
             "--push-dir",
             &world.text("push"),
-        ]);
-        Self(Some(command.spawn().unwrap()))
+        ])
+    }
+
+    pub fn begin(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let (send, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in log.lines() {
+                let _ = send.send(line.unwrap());
+            }
+        });
+        Self {
+            child: Some(child),
+            lines,
+            log: String::new(),
+        }
+    }
+
+    /// Waits until it has said this.
+    pub fn says(&mut self, text: &str) {
+        loop {
+            let line = self.lines.recv();
+            let line = line.unwrap_or_else(|_| panic!("it has not said {text:?}: {}", self.log));
+            self.log += &line;
+            self.log.push('\n');
+            if line.contains(text) {
+                return;
+            }
+        }
+    }
+
+    pub fn tell(&self, signal: Signal) {
+        let pid = self.child.as_ref().unwrap().id();
+        kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
     }
 
     /// Tells it to end as a kubelet does, and answers its log.
-    pub fn end(mut self, world: &World) -> String {
-        let child = self.0.take().unwrap();
-        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
-        kill(pid, Signal::SIGTERM).unwrap();
-        let output = finish(child);
-        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    pub fn end(self, world: &World) -> String {
+        self.tell(Signal::SIGTERM);
+        self.ended(world)
+    }
+
+    /// Waits for its end, and answers its log.
+    pub fn ended(mut self, world: &World) -> String {
+        let output = finish(self.child.take().unwrap());
+        for line in &self.lines {
+            self.log += &line;
+            self.log.push('\n');
+        }
+        assert_eq!(output.status.code(), Some(0), "{output:?}: {}", self.log);
         assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0);
-        String::from_utf8(output.stderr).unwrap()
+        std::mem::take(&mut self.log)
     }
 }
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
+        if let Some(child) = &mut self.child {
             let _ = child.kill();
             let _ = child.wait();
         }
     }
+}
+
+/// Takes the work of the checkout at `workspace/it` out of the log of `git-push` with the commands of docs/tasks.md, into
+/// the branch `rescued` of a repository. Answers its commit.
+pub fn rescued(world: &World, log: &str, repository: &str) -> String {
+    let page = include_str!("../../../../docs/tasks.md");
+    let commands = |begin: &str| {
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix("$ ")?.strip_prefix(begin));
+        line.unwrap_or_else(|| panic!("docs/tasks.md has no such command: {begin}"))
+    };
+    world.write(&format!("{repository}/log"), log);
+    let (_, take_out) = commands("kubectl logs ").split_once(" | ").unwrap();
+    let fetch = commands("git fetch work.bundle ");
+    let script = format!("cat log | {take_out} && git fetch -q work.bundle {fetch}");
+    assert!(script.contains("/workspace/repo-----"), "{script}");
+    let script = script
+        .replace("/workspace/repo", &world.text("workspace/it"))
+        .replace("agents/fix-the-build", "work:rescued");
+    let ran = Command::new("sh")
+        .args(["-ec", &script])
+        .current_dir(world.path(repository))
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{script}: {ran:?}: {log}");
+    world.git(repository, &["rev-parse", "rescued"])
 }
 
 /// Connects as soon as it listens, and waits until nobody else can.
@@ -128,12 +204,18 @@ pub fn ask_within(world: &World, within: Duration) -> (Value, String) {
 
 /// Runs an agent under `supervise`, with `git-push` beside it: its exit code, and the report of the only checkout.
 pub fn supervised(world: &World, agent: &str) -> (i32, Value) {
+    let (code, checkout, _) = supervised_with_log(world, agent);
+    (code, checkout)
+}
+
+/// The same, with the log of `git-push`.
+pub fn supervised_with_log(world: &World, agent: &str) -> (i32, Value, String) {
     let sidecar = Sidecar::start(world);
     let mut supervise = supervise(world, agent);
     let ran = run(&mut supervise);
-    sidecar.end(world);
+    let log = sidecar.end(world);
     let report: Value = serde_json::from_str(&world.read("report")).unwrap();
-    (ran.code, report["checkouts"][0].clone())
+    (ran.code, report["checkouts"][0].clone(), log)
 }
 
 pub fn supervise(world: &World, agent: &str) -> Command {

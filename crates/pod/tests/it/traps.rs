@@ -3,7 +3,6 @@
 use std::{
     ffi::OsStr,
     fs,
-    io::{BufRead as _, BufReader},
     os::unix::{fs::symlink, net::UnixStream},
     path::Path,
     process::Command,
@@ -425,10 +424,7 @@ fn only_the_first_to_come_is_served() {
     sidecar.end(&world);
     // Also when it was started again, which happens after a crash.
     let mut again = Sidecar::start(&world);
-    let mut log = BufReader::new(again.0.as_mut().unwrap().stderr.take().unwrap());
-    let mut line = String::new();
-    log.read_line(&mut line).unwrap();
-    assert!(line.contains("started again"), "{line}");
+    again.says("started again");
     assert!(!world.path("push/socket").exists());
     again.end(&world);
 }
