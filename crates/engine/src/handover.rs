@@ -52,7 +52,8 @@ pub const HOST_REPOSITORIES_DIR: &str = "/kubeopencode-repositories";
 pub const PUSH_DIR: &str = "/kubeopencode-push";
 /// Where `git-push` listens until `supervise` has come.
 pub const PUSH_SOCKET: &str = "/kubeopencode-push/socket";
-/// The first that `git-push` says to `supervise`, once nobody else can connect.
+/// The first that `git-push` says to `supervise`, once nobody else can connect. The same comes back, with a descriptor of
+/// the process 1 of the agent's container.
 pub const GREETING: &[u8; 1] = b"\n";
 /// Below it, one directory for each Secret with Git credentials that may write, in `git-push` alone.
 pub const PUSH_SECRETS_DIR: &str = "/kubeopencode-push-secrets";
@@ -65,7 +66,7 @@ pub const CREDENTIALS_PLAN: &str = "credentials.json";
 pub const SECRETS_DIR: &str = "/kubeopencode-secrets";
 /// Where `credentials-init` finds the volume in memory that the agent sees parts of: one directory for each Secret.
 pub const CREDENTIALS_DIR: &str = "/kubeopencode-credentials";
-/// Environment variable of the agent container: the Pod's `terminationGracePeriodSeconds`, for `supervise`.
+/// Environment variable: the Pod's `terminationGracePeriodSeconds`, for `supervise` and `git-push`.
 pub const GRACE_VARIABLE: &str = "KUBEOPENCODE_GRACE_SECONDS";
 /// Environment variable of the agent container: for how many seconds the agent may run, for `supervise`; absent, for ever.
 /// Not the kubelet's business: its deadline counts pulling images and the init containers too.
@@ -236,8 +237,8 @@ pub struct CheckoutRecord {
     pub push: Option<String>,
 }
 
-/// What `supervise` says to `git-push` when the agent and all its processes have ended: one line of JSON. What is pushed,
-/// and where to, is not for it to say.
+/// What `supervise` says to `git-push` when the agent and all its processes have ended: one line of JSON; `null` where
+/// nothing is to be pushed. What is pushed, and where to, is not for it to say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PushRequest {

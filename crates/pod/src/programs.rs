@@ -27,8 +27,8 @@ const USAGE: u8 = 2;
 ///
 /// Call it before any thread exists: `supervise` and `git-init` block signals for the threads that come after.
 /// Options, all optional: `--context-dir DIR` (all but `supervise`), `--tools-dir DIR` (all but `credentials-init`),
-/// `--push-dir DIR` (`git-push`), `--begun-dir DIR`, `--termination-log FILE`, `--grace-seconds N` and `--timeout-seconds N`
-/// (`supervise`, before `--` and the command).
+/// `--push-dir DIR` (`git-push`), `--grace-seconds N` (`git-push` and `supervise`), `--begun-dir DIR`,
+/// `--termination-log FILE` and `--timeout-seconds N` (`supervise`, before `--` and the command).
 #[must_use]
 pub fn main() -> Option<ExitCode> {
     if let Some(code) = askpass::main() {
@@ -121,8 +121,9 @@ fn run(name: &str, mut options: Options) -> Result<u8, String> {
             if let Some(directory) = options.take("--push-dir") {
                 places.push_dir = directory.into();
             }
+            let grace = seconds(&mut options, "--grace-seconds")?;
             nothing_left(&options)?;
-            git_push::main(&places)
+            git_push::main(&places, grace.unwrap_or_else(supervise::grace))
         }
         _ => {
             let mut settings = supervise::Settings::from_environment();

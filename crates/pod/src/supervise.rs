@@ -30,6 +30,7 @@ use nix::sys::signal::Signal;
 use rustix::process::WaitStatus;
 
 pub use self::settings::Settings;
+pub(crate) use self::settings::grace;
 use self::{
     push::Pushed,
     start::{NotStarted, begin},
@@ -58,6 +59,7 @@ pub fn supervise(command: &[OsString], settings: &Settings) -> u8 {
                 if end.all_are_gone {
                     git_push.push(&mut watch, settings)
                 } else {
+                    git_push.refuse();
                     Pushed::nothing(
                         "a process of the agent could not be ended, so nothing was read",
                     )

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use kubeopencode_api::names::container;
 use serde_json::Value;
 
 use super::{Input, Outcome, record};
@@ -86,6 +87,11 @@ pub fn of_pod(pod: &PodView, input: &Input<'_>) -> Outcome {
     if let Some((path, pushed)) = loss.filter(|_| !is_about_a_push(reason)) {
         message.push_str("; also, ");
         message.push_str(&loss_words(path, pushed));
+    }
+    if is_pushed_unheard(pod) {
+        message.push_str(
+            "; the log of the Pod's container git-push tells whether its commits were pushed",
+        );
     }
     Outcome {
         reason,
@@ -252,6 +258,18 @@ fn judge_agent(
         None => why,
     };
     (Reason::AgentExitNonZero, why)
+}
+
+/// Whether `git-push` had nobody to tell what became of the commits: `supervise` was killed with the agent. With a Pod that
+/// is deleted its log goes, too.
+fn is_pushed_unheard(pod: &PodView) -> bool {
+    let agent = pod.agent.as_ref().map(|agent| &agent.state);
+    let unheard = matches!(agent, Some(ContainerState::Terminated { reason, message, .. })
+        if !start_failed(reason) && serde_json::from_str::<Report>(message).is_err());
+    let mut sidecars = pod.sidecars.iter();
+    unheard
+        && pod.deletion_requested.is_none()
+        && sidecars.any(|sidecar| sidecar.name == container::GIT_PUSH)
 }
 
 fn is_about_a_push(reason: Reason) -> bool {

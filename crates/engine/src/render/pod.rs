@@ -118,7 +118,7 @@ fn init_containers(run: &Run, volumes: &volumes::Plan) -> Vec<Container> {
     }
     if run.pushes() {
         containers.push(Container {
-            env: Some(vec![value("HOME", "/tmp")]),
+            env: Some(vec![value("HOME", "/tmp"), grace(run)]),
             restart_policy: Some("Always".to_owned()),
             ..init(
                 run,
@@ -240,11 +240,7 @@ fn environment(run: &Run, report_bytes: usize) -> Vec<EnvVar> {
         after.extend(known.map(|(name, known)| value(name, known)));
     }
     if run.command.is_some() {
-        let grace = run.pod.termination_grace_period_seconds;
-        after.push(value(
-            handover::GRACE_VARIABLE,
-            &grace.unwrap_or(GRACE_SECONDS).to_string(),
-        ));
+        after.push(grace(run));
         after.push(value(
             handover::REPORT_BYTES_VARIABLE,
             &report_bytes.to_string(),
@@ -303,6 +299,12 @@ fn secrets(credentials: &[Credential]) -> handover::Secrets {
         }
     }
     secrets
+}
+
+fn grace(run: &Run) -> EnvVar {
+    let seconds = run.pod.termination_grace_period_seconds;
+    let seconds = seconds.unwrap_or(GRACE_SECONDS).to_string();
+    value(handover::GRACE_VARIABLE, &seconds)
 }
 
 fn value(name: &str, value: &str) -> EnvVar {

@@ -3,7 +3,7 @@
 use kubeopencode_engine::{
     decide::explain,
     lower::{FrontEnd as _, kubeopencode::TaskFrontEnd},
-    observe::ContainerState,
+    observe::{ContainerState, ContainerView},
     state::{Phase, Reason},
 };
 use serde_json::json;
@@ -515,5 +515,36 @@ fn whatever_a_pod_says_the_status_stays_small_and_is_one_that_the_api_server_acc
             assert!(status.len() < 10 * 1024, "{} bytes: {told}", status.len());
             assert!(!status.contains(r"\u001b"), "{status}");
         }
+    }
+}
+
+/// `supervise` is killed with it then, and `git-push` has nobody to answer.
+#[test]
+fn of_an_agent_that_was_killed_with_its_container_the_log_tells_what_was_pushed() {
+    let words = "; the log of the Pod's container git-push tells whether its commits were pushed";
+    let report = r#"'{"exitCode":137}'"#;
+    for (sidecar, terminated, is_said) in [
+        ("git-push", "{exitCode: 137, reason: OOMKilled}", true),
+        (
+            "git-push",
+            &format!("{{exitCode: 137, reason: OOMKilled, message: {report}}}"),
+            false,
+        ),
+        (
+            "git-push",
+            "{exitCode: 128, reason: StartError, message: no such file}",
+            false,
+        ),
+        ("of-a-mesh", "{exitCode: 137, reason: OOMKilled}", false),
+    ] {
+        let mut moment = Moment::running();
+        moment.agent_ended("Failed", "", terminated);
+        moment.observation.pods[0].sidecars = vec![ContainerView {
+            name: sidecar.to_owned(),
+            image: String::new(),
+            state: ContainerState::Running,
+        }];
+        let (_, _, said) = moment.end();
+        assert_eq!(said.ends_with(words), is_said, "{terminated}: {said}");
     }
 }

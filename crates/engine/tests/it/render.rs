@@ -276,6 +276,14 @@ fn credentials_that_write_are_seen_by_git_push_alone_which_is_there_only_where_s
         .expect("init containers");
     assert_eq!(last.name, "git-push");
     assert_eq!(last.restart_policy.as_deref(), Some("Always"));
+    let variables = last.env.iter().flatten();
+    assert!(
+        variables
+            .clone()
+            .any(|variable| variable.name == "KUBEOPENCODE_GRACE_SECONDS"
+                && variable.value.as_deref() == Some("30")),
+        "{variables:?}"
+    );
     assert_eq!(
         mounts(&pod, "git-push"),
         [

@@ -60,20 +60,25 @@ pub(super) struct Bundles(Mutex<State>);
 
 struct State {
     room: u64,
-    waiting: BTreeMap<usize, Bundle>,
+    /// Whether there may be no time later.
+    at_once: bool,
+    bundles: BTreeMap<usize, Bundle>,
 }
 
 struct Bundle {
     /// Path of the checkout.
     checkout: String,
     file: PathBuf,
+    /// Where it is, once that is settled.
+    place: Option<Place>,
 }
 
 impl Bundles {
     pub fn new() -> Self {
         Self(Mutex::new(State {
             room: ROOM,
-            waiting: BTreeMap::new(),
+            at_once: false,
+            bundles: BTreeMap::new(),
         }))
     }
 
@@ -82,26 +87,51 @@ impl Bundles {
         let bundle = Bundle {
             checkout: checkout.to_owned(),
             file,
+            place: None,
         };
-        self.state().waiting.insert(number, bundle);
+        let mut state = self.state();
+        state.bundles.insert(number, bundle);
+        if state.at_once {
+            state.print(number);
+        }
     }
 
     /// It is elsewhere, too.
     pub fn arrived(&self, number: usize) {
-        self.state().waiting.remove(&number);
+        self.state().bundles.remove(&number);
     }
 
-    /// Puts it into the log.
+    /// Puts it into the log, unless it is there.
     pub fn print(&self, number: usize) -> Place {
+        let place = self.state().print(number);
+        place.unwrap_or_else(|| Place::Nowhere("there is none".to_owned()))
+    }
+
+    /// Puts all of them into the log, and from now on every new one: this process may be killed at any time.
+    pub fn print_all(&self) {
         let mut state = self.state();
-        match state.waiting.remove(&number) {
-            Some(bundle) => bundle.print(&mut state.room),
-            None => Place::Nowhere("there is none".to_owned()),
+        state.at_once = true;
+        let all: Vec<usize> = state.bundles.keys().copied().collect();
+        for number in all {
+            state.print(number);
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn print(&mut self, number: usize) -> Option<Place> {
+        let bundle = self.bundles.get_mut(&number)?;
+        let room = &mut self.room;
+        let place = match bundle.place.take() {
+            Some(place) => place,
+            None => bundle.print(room),
+        };
+        bundle.place = Some(place.clone());
+        Some(place)
     }
 }
 

@@ -136,6 +136,7 @@ impl One<'_> {
     fn prepare(&self) -> Result<Option<Work>, String> {
         let words = |failure: Failure| match failure.kind {
             Kind::TimedOut => "there was no time left".to_owned(),
+            _ if self.stop.is_over() => "there was no time left".to_owned(),
             _ => failure.to_string(),
         };
         let local = self.local(self.time.before_keeping()).map_err(words)?;
@@ -170,6 +171,7 @@ impl One<'_> {
                 Kind::TimedOut if Instant::now() >= self.time.before_keeping() => {
                     "there was no time left".to_owned()
                 }
+                _ if self.stop.is_over() => "there was no time left".to_owned(),
                 _ => words(failure),
             })
         };

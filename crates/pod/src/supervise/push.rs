@@ -1,12 +1,14 @@
 //! Asking `git-push` to push what the agent committed, and waiting for its answer.
 //!
 //! The connection is made before there is an agent, and `git-push` takes no second one, which it says; the agent does not
-//! inherit it, and cannot reach into this process. So nobody else asks, and nobody else hears the answer.
+//! inherit it, and cannot reach into this process. So nobody else asks, and nobody else hears the answer. Where this process
+//! ends without a word, `git-push` waits for the end of the container's process 1, of which it gets a descriptor here.
 
 use std::{
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, IoSlice, Read as _, Write as _},
+    mem::MaybeUninit,
     os::{
-        fd::{AsFd as _, BorrowedFd},
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
     path::Path,
@@ -20,6 +22,8 @@ use nix::sys::{prctl, signal::Signal};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::inotify,
+    net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
+    process::{Pid, PidfdFlags, pidfd_open},
 };
 
 use super::{
@@ -70,7 +74,23 @@ fn greeted(mut stream: UnixStream, signals: BorrowedFd<'_>, by: Instant) -> io::
         return Err(io::ErrorKind::TimedOut.into());
     }
     stream.read_exact(&mut [0; GREETING.len()])?;
+    match pidfd_open(Pid::INIT, PidfdFlags::empty()) {
+        Ok(first) => greet(&stream, &first)?,
+        // An old kernel, or a sandbox that does not have it. It is needed only if this process is killed.
+        Err(_) => stream.write_all(GREETING)?,
+    }
     Ok(GitPush(stream))
+}
+
+/// Answers the greeting, with a descriptor of process 1.
+fn greet(stream: &UnixStream, first: &OwnedFd) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [first.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    let greeting = [IoSlice::new(GREETING)];
+    sendmsg(stream, &greeting, &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
 }
 
 /// Whether there is something to read until then. An error when there is a signal to look at.
@@ -133,6 +153,12 @@ impl Pushed {
 }
 
 impl GitPush {
+    /// Says that nothing is to be pushed. Without a word it would push once this process and all others have ended.
+    pub fn refuse(mut self) {
+        // Who is gone pushes nothing either.
+        let _ = self.0.write_all(b"null\n");
+    }
+
     /// Asks for the push. Call it when the agent and all its processes have ended, so that nobody changes what is read. A
     /// signal from outside that means "end" leaves what is left of the grace.
     pub fn push(mut self, watch: &mut Watch, settings: &Settings) -> Pushed {

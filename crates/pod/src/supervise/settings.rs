@@ -17,6 +17,13 @@ use super::watch::Over;
 /// Kubernetes' `terminationGracePeriodSeconds` where nobody said another.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
+/// The Pod's grace period. What cannot be read counts as not said: `supervise` tells of that.
+pub(crate) fn grace() -> Duration {
+    let seconds = std::env::var(GRACE_VARIABLE).ok();
+    let seconds = seconds.and_then(|seconds| seconds.parse().ok());
+    seconds.map_or(DEFAULT_GRACE, Duration::from_secs)
+}
+
 /// Where things are, and how long the end may take.
 #[derive(Debug, Clone)]
 pub struct Settings {

@@ -85,19 +85,35 @@ pub(super) fn begin(
                 format!("git-push, which is to push its commits, cannot be reached: {error}");
             NotStarted::new(NOT_PUSHED, text)
         })?;
+    match mark_and_start(command, settings) {
+        Ok((agent, hearing)) => {
+            let begun = Begun {
+                signals,
+                agent,
+                hearing,
+            };
+            Ok((begun, git_push))
+        }
+        Err(not_started) => {
+            // Its mark may be there.
+            if let Some(git_push) = git_push {
+                git_push.refuse();
+            }
+            Err(not_started)
+        }
+    }
+}
+
+fn mark_and_start(
+    command: &[OsString],
+    settings: &Settings,
+) -> Result<(Pid, Option<Hearing>), NotStarted> {
     // The last moment before it: whatever fails until here may be tried again.
     once::mark(&settings.begun_dir).map_err(|refused| NotStarted {
         begun_before: matches!(refused, once::Refused::Twice),
         ..NotStarted::new(NOT_EXECUTABLE, refused.to_string())
     })?;
-    let started = start(command, settings).map_err(|error| cannot_start(command, &error))?;
-    let (agent, hearing) = started;
-    let begun = Begun {
-        signals,
-        agent,
-        hearing,
-    };
-    Ok((begun, git_push))
+    start(command, settings).map_err(|error| cannot_start(command, &error))
 }
 
 /// Listens for the signals that matter. By handlers and not by blocking them: handlers end at exec, a mask would be the

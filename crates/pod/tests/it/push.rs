@@ -14,11 +14,12 @@ use nix::{
 use serde_json::json;
 
 use crate::{
+    server::Server,
     sidecar::{
         AS_BEFORE, Sidecar, ask, ask_within, branches, check_out, checked_out, commit, connect,
         executable, guarded, rescued, supervise, supervised, supervised_with_log,
     },
-    world::{World, finish, run},
+    world::{World, environment_of, finish, run, unshare},
 };
 
 /// In the message of what did not arrive.
@@ -521,26 +522,109 @@ fn a_branch_that_has_moved_on_since_the_push_is_told() {
     assert!(message.starts_with(&said), "{message}");
 }
 
-#[test]
-fn who_is_told_to_end_in_the_middle_of_a_push_has_kept_the_work() {
-    let (world, _server) = guarded(json!({}));
+/// In the middle of a push: the server has the commits, and waits for a word, `yes` or another, before it takes them. It says
+/// nothing more until [`answered`].
+fn in_the_middle(grace: &str) -> (World, String, Sidecar, Server) {
+    let (world, server) = guarded(json!({}));
     world.git("served/source", &["config", "http.receivepack", "true"]);
-    for name in ["here", "go"] {
+    for name in ["here", "answer"] {
         let mode = nix::sys::stat::Mode::S_IRWXU;
         nix::unistd::mkfifo(&world.path(name), mode).unwrap();
     }
     let hook = format!(
-        "#!/bin/sh\necho here > {}\nread -r line < {}\nexit 1\n",
+        "#!/bin/sh\necho here > {}\nread -r word < {}\n[ \"$word\" = yes ]\n",
         world.text("here"),
-        world.text("go")
+        world.text("answer")
     );
     executable(&world, "served/source/.git/hooks/pre-receive", &hook);
     let head = commit(&world);
-    let sidecar = Sidecar::start(&world);
+    let mut sidecar = Sidecar::command(&world);
+    let sidecar = Sidecar::begin(sidecar.args(["--grace-seconds", grace]));
     let mut supervise = connect(&world);
     writeln!(supervise, "{}", json!({ "withinMillis": 60_000 })).unwrap();
     assert_eq!(fs::read_to_string(world.path("here")).unwrap(), "here\n");
-    let log = sidecar.end(&world);
-    fs::write(world.path("go"), "go\n").unwrap();
+    (world, head, sidecar, server)
+}
+
+#[test]
+fn who_is_told_to_end_in_the_middle_of_a_push_has_kept_the_work_and_goes_on() {
+    let (world, head, mut sidecar, _server) = in_the_middle("60");
+    sidecar.tell(Signal::SIGTERM);
+    sidecar.says("-----END GIT BUNDLE");
+    fs::write(world.path("answer"), "yes\n").unwrap();
+    let log = sidecar.ended(&world);
+    assert!(log.contains("pushed to branch work"), "{log}");
+    let theirs = world.git("served/source", &["rev-parse", "work"]);
+    assert_eq!(theirs, head);
     assert_eq!(rescued(&world, &log, "served/source"), head);
+}
+
+#[test]
+fn a_push_that_does_not_end_in_time_has_kept_the_work() {
+    let (world, head, sidecar, _server) = in_the_middle("2");
+    let log = sidecar.end(&world);
+    fs::write(world.path("answer"), "no\n").unwrap();
+    assert!(
+        log.contains("there was no time left; its commits are in"),
+        "{log}"
+    );
+    assert_eq!(log.matches("-----BEGIN").count(), 1, "{log}");
+    assert_eq!(rescued(&world, &log, "served/source"), head);
+}
+
+/// As the kernel does with a container that needs too much memory. Needs user namespaces, or root.
+#[test]
+fn an_agent_that_is_killed_with_all_that_is_in_its_container_has_its_commits_pushed() {
+    let world = checked_out(json!({}));
+    let inner = supervise(
+        &world,
+        "echo one >> file; git commit -qam one; git rev-parse HEAD; sleep 1000",
+    );
+    let container = [
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    ];
+    let why =
+        "an agent that is killed with its container, because this machine has no user namespaces";
+    let Some(mut container) = unshare(&container, &["true"], why) else {
+        return;
+    };
+    container.arg(inner.get_program()).args(inner.get_args());
+    container.current_dir(world.path("workspace/it"));
+    environment_of(&mut container, &inner);
+    let mut sidecar = Sidecar::start(&world);
+    let mut container = container.spawn().unwrap();
+    let mut head = String::new();
+    let mut stdout = BufReader::new(container.stdout.take().unwrap());
+    stdout.read_line(&mut head).unwrap();
+    container.kill().unwrap();
+    container.wait().unwrap();
+    sidecar.says("pushed to branch work");
+    let log = sidecar.end(&world);
+    assert!(
+        log.contains("supervise was killed, and everything in its container"),
+        "{log}"
+    );
+    assert!(!log.contains("GIT BUNDLE"), "{log}");
+    assert_eq!(world.git("remote", &["rev-parse", "work"]), head.trim());
+    assert!(!world.path("report").exists());
+}
+
+#[test]
+fn an_agent_that_kills_supervise_alone_has_nothing_pushed() {
+    let world = checked_out(json!({}));
+    let mut sidecar = Sidecar::command(&world);
+    let sidecar = Sidecar::begin(sidecar.args(["--grace-seconds", "1"]));
+    let ran = run(&mut supervise(
+        &world,
+        "echo one >> file; git commit -qam one; kill -9 $PPID",
+    ));
+    assert_eq!(ran.code, -1, "{}", ran.stderr);
+    let log = sidecar.end(&world);
+    assert!(log.contains("a process of the agent may be left"), "{log}");
+    assert_eq!(branches(&world), AS_BEFORE);
 }

@@ -38,6 +38,7 @@ pub fn check_out(world: &World, repository: &str, more: Value) {
     world.plan_git(vec![checkout]);
     let ran = world.git_init();
     assert_eq!(ran.code, 0, "{}", ran.stderr);
+    fs::create_dir_all(world.path("tools/begun")).unwrap();
 }
 
 fn merge(into: &mut Value, more: Value) {
@@ -223,6 +224,8 @@ pub fn supervise(world: &World, agent: &str) -> Command {
         "supervise",
         "--tools-dir",
         &world.text("tools"),
+        "--begun-dir",
+        &world.text("tools/begun"),
         "--termination-log",
         &world.text("report"),
         "--grace-seconds",
