@@ -267,7 +267,8 @@ pub struct PushReport {
     /// The commit that the remote says the branch is at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
-    /// Why not, and where they are, for a person; or what is not certain of a push that the server accepted.
+    /// Why not, and where they are, for a person; or what is not certain of a push that the server accepted, and what is
+    /// not in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -281,7 +282,8 @@ pub enum PushState {
     Nothing,
     /// The remote did not take them: its branch has other commits, or is protected.
     Refused,
-    /// It could not be tried, or did not succeed.
+    /// It could not be tried, did not succeed, or has nothing of what is uncommitted although it should: then there is a
+    /// head.
     Failed,
 }
 

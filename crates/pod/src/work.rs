@@ -15,8 +15,9 @@ use std::{
     process::Stdio,
 };
 
+pub(crate) use self::left::LeftError;
 use self::own::Own;
-use crate::git::{Access, Failure, Purpose, Running, address};
+use crate::git::{Access, Failure, Kind, Purpose, Running, address};
 
 /// A checkout that an agent had.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +39,26 @@ pub(crate) struct What {
     pub aside: bool,
 }
 
+/// Something in the working tree that could not be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Relative to the checkout.
+    pub path: PathBuf,
+    /// Why not.
+    pub why: Why,
+}
+
+/// Why something could not be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It is another repository that is new or has moved.
+    Repository,
+    /// It leads to other working trees, which may be anywhere.
+    WorkingTrees,
+    /// This user cannot read it.
+    Unreadable,
+}
+
 /// What was taken.
 pub(crate) struct Work {
     pub own: Own,
@@ -45,7 +66,10 @@ pub(crate) struct Work {
     pub commit: Option<String>,
     /// Whether `commit` itself is what the agent did not commit.
     uncommitted: bool,
-    left_out: Vec<PathBuf>,
+    /// What is uncommitted and not in `commit`.
+    pub left_out: Vec<LeftOut>,
+    /// Why nothing of what is uncommitted is.
+    pub failed: Option<Failure>,
     /// Goes away with everything in it.
     directory: tempfile::TempDir,
 }
@@ -54,7 +78,7 @@ pub(crate) struct Work {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TakeError {
     #[error(transparent)]
-    Left(#[from] left::LeftError),
+    Left(#[from] LeftError),
     #[error("its objects are named in another way than they were")]
     Format,
     #[error("there is no place to work in: {0}")]
@@ -82,13 +106,24 @@ pub(crate) fn take(
     let directory = tempfile::Builder::new()
         .prefix(".work-")
         .tempdir_in(place)?;
-    let own = Own::make(directory.path(), &left, aside, checkout.base, local)?;
-    let (mut more, mut left_out) = (None, Vec::new());
+    let own = Own::make(directory.path(), &left, aside, checkout.base, local);
+    let own = own.map_err(|failure| match (&failure.kind, &left.unreadable) {
+        // git says of it that it is corrupt.
+        (Kind::Other, Some(object)) => LeftError::Unreadable(object.clone()).into(),
+        _ => TakeError::from(failure),
+    })?;
+    let (mut more, mut left_out, mut failed) = (None, Vec::new(), None);
     if what.uncommitted {
-        let made = uncommitted::commit(&own, checkout.path, checkout.ours, &left.exclude, local)?;
-        (more, left_out) = (made.commit, made.left_out);
-        if left_out.is_empty() && left::has_worktrees(checkout.path) {
-            left_out.push(PathBuf::from(".git/worktrees"));
+        match uncommitted::commit(&own, checkout.path, checkout.ours, &left.exclude, local) {
+            Ok(made) => (more, left_out) = (made.commit, made.left_out),
+            // The commits of HEAD do not depend on it.
+            Err(failure) => failed = Some(failure),
+        }
+        if left::has_worktrees(checkout.path) {
+            left_out.push(LeftOut {
+                path: PathBuf::from(".git/worktrees"),
+                why: Why::WorkingTrees,
+            });
         }
     }
     let uncommitted = more.is_some();
@@ -98,6 +133,7 @@ pub(crate) fn take(
         commit,
         uncommitted,
         left_out,
+        failed,
         directory,
     })
 }
@@ -116,9 +152,8 @@ pub struct Packed {
     pub aside: Vec<(String, String)>,
     /// A commit whose objects are not in the pack.
     pub boundary: Option<String>,
-    /// Other repositories inside of it that are new or have moved, or other working trees of its own, of whose files nothing
-    /// is in the pack: paths relative to the checkout.
-    pub left_out: Vec<PathBuf>,
+    /// What is uncommitted and not in the pack.
+    pub left_out: Vec<LeftOut>,
     /// Goes away with everything in it.
     _directory: tempfile::TempDir,
 }
@@ -147,6 +182,10 @@ pub fn pack(checkout: &Checkout<'_>, place: &Path) -> Result<Packed, String> {
 }
 
 fn packed(work: Work, local: &Access<'_>) -> Result<Packed, TakeError> {
+    // The checkout stays then: all or nothing.
+    if let Some(failure) = work.failed {
+        return Err(failure.into());
+    }
     let mut packed = Packed {
         file: PathBuf::new(),
         commit: work.commit,

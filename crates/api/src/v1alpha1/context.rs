@@ -162,7 +162,8 @@ pub struct GitPush {
 /// commits are pushed, and the rest goes with the Pod. Commit: when the agent has ended, whichever way, the system makes one
 /// more commit of it on top of the agent's, by KubeOpenCode, and pushes it with them: files that are changed, deleted or
 /// new, staged or not. Not in it are new files that `.gitignore` or `.git/info/exclude` name, files of contexts and
-/// credentials, and repositories inside of it. The checkout itself stays as it is.
+/// credentials, repositories inside of it, and files that only the agent's own user may read. The checkout itself stays as
+/// it is.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Uncommitted {
     /// It is pushed as one more commit.

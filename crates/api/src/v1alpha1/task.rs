@@ -333,7 +333,7 @@ pub struct PushResult {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
     /// Why they were not pushed, and where they are: mostly in the log of the Pod's container git-push, as a Git bundle. Or
-    /// what is not certain of a push that the server accepted.
+    /// what is not certain of a push that the server accepted, and which uncommitted files are not in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -347,6 +347,6 @@ pub enum PushState {
     Nothing,
     /// The remote did not take them: its branch has other commits, or is protected.
     Refused,
-    /// It could not be tried, or did not succeed.
+    /// It could not be tried, did not succeed, or has nothing of what is uncommitted: then `head` is there.
     Failed,
 }

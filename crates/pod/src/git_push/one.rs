@@ -21,13 +21,17 @@ use crate::{
     },
     run::{End, Output},
     say,
-    work::{self, Checkout, TakeError, What},
+    work::{self, Checkout, LeftError, LeftOut, TakeError, What, Why},
 };
 
 /// Pauses before trying once more what may pass by itself.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 /// Longest reason that is repeated, in characters.
 const REASON: usize = 160;
+/// Most files that are named.
+const NAMED: usize = 3;
+/// For an agent whose files can be read by itself alone.
+const ANOTHER_USER: &str = "the agent's files can be read by its own user alone: runAsUser in the Agent's podSecurityContext makes both the same";
 
 /// A checkout that is to be pushed.
 pub(super) struct One<'a> {
@@ -68,26 +72,40 @@ struct Work {
     commit: String,
 }
 
+/// What the agent left, taken over.
+struct Prepared {
+    /// `None`: nothing that the remote does not have.
+    work: Option<Work>,
+    missing: Option<Missing>,
+}
+
+/// What is uncommitted, was to be pushed too, and will not be.
+enum Missing {
+    /// A part of it; after "pushed".
+    Note(String),
+    /// All of it.
+    Loss(String),
+}
+
 impl One<'_> {
     /// Pushes it. What could not be pushed goes into the log.
     pub fn push(&self) -> PushReport {
         let report = match self.prepare() {
-            Ok(None) => self.report(PushState::Nothing, None, None),
-            Ok(Some(work)) => {
-                // Before anything else: who is ended in the middle of a push keeps nothing any more.
-                let bundle = self.bundle(&work);
-                match self.send(&work) {
-                    Ok(arrived) => {
-                        self.bundles.arrived(self.number);
-                        self.report(PushState::Pushed, arrived.head, arrived.note)
-                    }
-                    Err(not_pushed) => self.keep(bundle, not_pushed),
-                }
-            }
+            Ok(Prepared {
+                work: Some(work),
+                missing,
+            }) => self.push_work(&work, missing),
+            Ok(Prepared {
+                work: None,
+                missing,
+            }) => match missing {
+                Some(Missing::Loss(why)) => self.report(PushState::Failed, None, Some(why)),
+                Some(Missing::Note(note)) => self.report(PushState::Nothing, None, Some(note)),
+                None => self.report(PushState::Nothing, None, None),
+            },
             Err(failure) => {
                 let why = format!(
-                    "what the agent left cannot be read; it is only in the Pod, and goes with it: {}",
-                    shortened(&failure)
+                    "what the agent left cannot be read; it is only in the Pod, and goes with it: {failure}"
                 );
                 self.report(PushState::Failed, None, Some(why))
             }
@@ -99,8 +117,10 @@ impl One<'_> {
                 (PushState::Pushed, None) => format!("pushed to branch {}", report.branch),
                 (PushState::Pushed, Some(note)) =>
                     format!("pushed to branch {}: {note}", report.branch),
-                (PushState::Nothing, _) =>
+                (PushState::Nothing, None) =>
                     "HEAD has nothing that the repository did not have".to_owned(),
+                (PushState::Nothing, Some(note)) =>
+                    format!("HEAD has nothing that the repository did not have: {note}"),
                 (state, message) => format!(
                     "{state:?}: branch {}: {}",
                     report.branch,
@@ -109,6 +129,41 @@ impl One<'_> {
             }
         ));
         report
+    }
+
+    /// Pushes these commits.
+    fn push_work(&self, work: &Work, missing: Option<Missing>) -> PushReport {
+        // Before anything else: who is ended in the middle of a push keeps nothing any more.
+        let bundle = self.bundle(work);
+        match self.send(work) {
+            Ok(Arrived { head, note }) => {
+                self.bundles.arrived(self.number);
+                let and = |more: String| match &note {
+                    Some(note) => format!("{more}; {note}"),
+                    None => more,
+                };
+                match missing {
+                    Some(Missing::Loss(why)) => {
+                        let message = and(format!("its commits were pushed, and {why}"));
+                        self.report(PushState::Failed, head, Some(message))
+                    }
+                    Some(Missing::Note(more)) => {
+                        self.report(PushState::Pushed, head, Some(and(more)))
+                    }
+                    None => self.report(PushState::Pushed, head, note),
+                }
+            }
+            Err(not_pushed) => {
+                let mut report = self.keep(bundle, not_pushed);
+                if let (Some(message), Some(Missing::Loss(more) | Missing::Note(more))) =
+                    (&mut report.message, missing)
+                {
+                    message.push_str("; ");
+                    message.push_str(&more);
+                }
+                report
+            }
+        }
     }
 
     fn report(
@@ -132,12 +187,12 @@ impl One<'_> {
         Ok(local)
     }
 
-    /// Takes over what the agent left. `None`: nothing that the remote does not have.
-    fn prepare(&self) -> Result<Option<Work>, String> {
+    /// Takes over what the agent left.
+    fn prepare(&self) -> Result<Prepared, String> {
         let words = |failure: Failure| match failure.kind {
             Kind::TimedOut => "there was no time left".to_owned(),
             _ if self.stop.is_over() => "there was no time left".to_owned(),
-            _ => failure.to_string(),
+            _ => shortened(&failure.to_string()),
         };
         let local = self.local(self.time.before_keeping()).map_err(words)?;
         let checkout = Checkout {
@@ -152,16 +207,32 @@ impl One<'_> {
         let work =
             work::take(&checkout, what, self.push_dir, &local).map_err(|error| match error {
                 TakeError::Git(failure) => words(failure),
-                other => other.to_string(),
+                TakeError::Left(LeftError::Unreadable(_)) => {
+                    format!("{}; {ANOTHER_USER}", shortened(&error.to_string()))
+                }
+                other => shortened(&other.to_string()),
             })?;
+        let missing = match work.failed.clone() {
+            Some(failure) => Some(Missing::Loss(format!(
+                "what is uncommitted cannot be committed; it is only in the Pod, and goes with it: {}",
+                words(failure)
+            ))),
+            None => missing(&work.left_out, work.commit.is_some()),
+        };
         let Some(commit) = work.commit.clone() else {
-            return Ok(None);
+            return Ok(Prepared {
+                work: None,
+                missing,
+            });
         };
         let branch = format!("refs/heads/{}", self.push.branch);
         work.own
             .git(&local, Purpose::Ask, &["update-ref", &branch, &commit])
             .map_err(words)?;
-        Ok(Some(Work { work, commit }))
+        Ok(Prepared {
+            work: Some(Work { work, commit }),
+            missing,
+        })
     }
 
     /// Pushes, and asks the remote what it has then. A push that broke off may have arrived: it is asked before each one.
@@ -303,6 +374,43 @@ impl One<'_> {
         self.bundles.add(self.number, &self.planned.path, file);
         Ok(())
     }
+}
+
+/// What cannot be taken of what is uncommitted. `others`: whether there is something else to push.
+fn missing(left_out: &[LeftOut], others: bool) -> Option<Missing> {
+    let names = |why: Why| {
+        let of_it = left_out.iter().filter(|left_out| left_out.why == why);
+        let names: Vec<String> = of_it.map(|left_out| plain(&left_out.path)).collect();
+        match names.len().saturating_sub(NAMED) {
+            0 => (!names.is_empty()).then(|| names.join(", ")),
+            more => Some(format!("{} and {more} more", names[..NAMED].join(", "))),
+        }
+    };
+    let user = rustix::process::geteuid().as_raw();
+    let unreadable = names(Why::Unreadable);
+    if let (Some(names), false) = (&unreadable, others) {
+        return Some(Missing::Loss(format!(
+            "user {user} cannot read {names}; it is only in the Pod, and goes with it"
+        )));
+    }
+    let unreadable =
+        unreadable.map(|names| format!("without {names}, which user {user} cannot read"));
+    let repositories = names(Why::Repository)
+        .map(|names| format!("without {names}, where there is another repository"));
+    let trees =
+        names(Why::WorkingTrees).map(|_| "without what is in other working trees of it".to_owned());
+    let notes: Vec<String> = [unreadable, repositories, trees]
+        .into_iter()
+        .flatten()
+        .collect();
+    (!notes.is_empty()).then(|| Missing::Note(notes.join("; ")))
+}
+
+/// A name that an agent gave, on one line and not too long.
+fn plain(path: &Path) -> String {
+    let name = path.display().to_string();
+    let name = name.trim_end_matches('/');
+    shortened(&name.replace(char::is_control, "?"))
 }
 
 /// Why an attempt did not succeed.

@@ -12,7 +12,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use rustix::fs::OFlags;
+use rustix::fs::{Access, OFlags, access};
 
 use crate::git::remote::is_hex;
 
@@ -39,6 +39,8 @@ pub(super) struct Left {
     pub exclude: Vec<u8>,
     /// The directory of the objects: real directories and files, all of it.
     pub objects: PathBuf,
+    /// A file in it that this user cannot read. It may not be needed.
+    pub unreadable: Option<PathBuf>,
 }
 
 /// Why it cannot be read.
@@ -56,8 +58,20 @@ pub(crate) enum LeftError {
     TooLong(PathBuf),
     #[error("its HEAD names no commit")]
     NoHead,
+    #[error("user {user} cannot read {0}", user = rustix::process::geteuid().as_raw())]
+    Unreadable(PathBuf),
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
+}
+
+impl LeftError {
+    fn of(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => Self::Unreadable(path),
+            _ => Self::Io { path, source },
+        }
+    }
 }
 
 /// Looks at the checkout at `path`. No process of the agent may be left: what was looked at has to stay.
@@ -70,7 +84,7 @@ pub(super) fn look(path: &Path) -> Result<Left, LeftError> {
     let git_dir = path.join(".git");
     directory(&git_dir)?;
     let objects = git_dir.join("objects");
-    only_plain(&objects)?;
+    let unreadable = only_plain(&objects)?;
     for name in ["info/alternates", "info/http-alternates"] {
         let alternates = objects.join(name);
         if fs::symlink_metadata(&alternates).is_ok() {
@@ -85,6 +99,7 @@ pub(super) fn look(path: &Path) -> Result<Left, LeftError> {
         shallow: shallow.lines().filter_map(commit).collect(),
         exclude,
         objects,
+        unreadable,
     })
 }
 
@@ -119,10 +134,7 @@ pub(super) fn aside(path: &Path) -> Result<Vec<Aside>, LeftError> {
             continue;
         }
         let directory = git_dir.join(&name);
-        let failed = |source| LeftError::Io {
-            path: directory.clone(),
-            source,
-        };
+        let failed = |source| LeftError::of(&directory, source);
         let entries = match fs::read_dir(&directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -194,10 +206,7 @@ fn commit(text: &str) -> Option<String> {
 }
 
 fn directory(path: &Path) -> Result<(), LeftError> {
-    let there = fs::symlink_metadata(path).map_err(|source| LeftError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
+    let there = fs::symlink_metadata(path).map_err(|source| LeftError::of(path, source))?;
     if there.is_symlink() {
         Err(LeftError::Link(path.to_owned()))
     } else if there.is_dir() {
@@ -207,15 +216,14 @@ fn directory(path: &Path) -> Result<(), LeftError> {
     }
 }
 
-/// Directories and files below `path`, and nothing else: no link that leads out, nothing that is read for ever.
-fn only_plain(path: &Path) -> Result<(), LeftError> {
+/// Directories and files below `path`, and nothing else: no link that leads out, nothing that is read for ever. Answers a
+/// file that this user cannot read.
+fn only_plain(path: &Path) -> Result<Option<PathBuf>, LeftError> {
     directory(path)?;
+    let mut unreadable = None;
     let mut open = vec![path.to_owned()];
     while let Some(directory) = open.pop() {
-        let failed = |source| LeftError::Io {
-            path: directory.clone(),
-            source,
-        };
+        let failed = |source| LeftError::of(&directory, source);
         for entry in fs::read_dir(&directory).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let kind = entry.file_type().map_err(failed)?;
@@ -225,10 +233,12 @@ fn only_plain(path: &Path) -> Result<(), LeftError> {
                 return Err(LeftError::Link(entry.path()));
             } else if !kind.is_file() {
                 return Err(LeftError::NotAFile(entry.path()));
+            } else if unreadable.is_none() && access(entry.path(), Access::READ_OK).is_err() {
+                unreadable = Some(entry.path());
             }
         }
     }
-    Ok(())
+    Ok(unreadable)
 }
 
 /// The content of a file below `git_dir`, to which no link leads. `None`: it is not there.
@@ -248,10 +258,7 @@ fn below(git_dir: &Path, name: &str, longest: u64) -> Result<Option<Vec<u8>>, Le
             other => other?,
         }
     }
-    let failed = |source| LeftError::Io {
-        path: path.clone(),
-        source,
-    };
+    let failed = |source| LeftError::of(&path, source);
     // Not blocking: it may be a pipe.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let file = match File::options().read(true).custom_flags(flags).open(&path) {

@@ -9,14 +9,19 @@ use std::{
     collections::BTreeSet,
     ffi::OsStr,
     fs::{self, File},
-    io::Write as _,
+    io::{self, Write as _},
     os::unix::{ffi::OsStrExt as _, fs::FileTypeExt as _},
     path::{Path, PathBuf},
     process::Stdio,
 };
 
-use super::own::Own;
-use crate::git::{Access, Failure, Kind, Purpose};
+use rustix::fs::{Access as Mode, access};
+
+use super::{LeftOut, Why, own::Own};
+use crate::{
+    git::{Access, Failure, Kind, Purpose},
+    run::Output,
+};
 
 /// The message of the commit.
 const MESSAGE: &str = "What the agent left uncommitted";
@@ -25,8 +30,8 @@ const MESSAGE: &str = "What the agent left uncommitted";
 pub(super) struct Uncommitted {
     /// The commit; `None`: there is nothing for it.
     pub commit: Option<String>,
-    /// Other repositories that have changed or are new, of which nothing is in it: paths relative to the checkout.
-    pub left_out: Vec<PathBuf>,
+    /// What has changed or is new, and is not in it.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// Makes the commit. `ours`: absolute paths of what the system put into the workspace. `exclude`: patterns, besides those
@@ -55,12 +60,13 @@ pub(super) fn commit(
     let staged = tree.staged();
     tree.git(Purpose::Ask, &["read-tree", &own.head], None)?;
     let changed = tree.list(&["ls-files", "-z", "--modified", "--deleted"])?;
-    let mut others = tree.list(&["ls-files", "-z", "--others", "--exclude-standard"])?;
+    let (mut others, unopened) = tree.others()?;
     if !staged.is_empty() {
         let known = tree.list(&["ls-files", "-z", "--cached"])?;
         others.extend(staged.difference(&known).cloned());
     }
     let (mut taken, mut gone, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    let mut unreadable: BTreeSet<PathBuf> = unopened;
     for path in changed.iter().chain(&others) {
         let full = checkout.join(OsStr::from_bytes(path));
         if ours
@@ -72,10 +78,25 @@ pub(super) fn commit(
         match what_is(checkout, &full) {
             What::Content => taken.push(path),
             What::Nothing if changed.contains(path) => gone.push(path),
-            What::Repository => left_out.push(PathBuf::from(OsStr::from_bytes(path))),
+            What::Repository => left_out.push(LeftOut {
+                path: PathBuf::from(OsStr::from_bytes(path)),
+                why: Why::Repository,
+            }),
+            What::Unreadable => {
+                unreadable.insert(PathBuf::from(OsStr::from_bytes(path)));
+            }
             What::Nothing => {}
         }
     }
+    // A directory stands for what is in it.
+    let named = |path: &&PathBuf| {
+        let mut above = path.ancestors().skip(1);
+        !above.any(|above| unreadable.contains(above))
+    };
+    left_out.extend(unreadable.iter().filter(named).map(|path| LeftOut {
+        path: path.clone(),
+        why: Why::Unreadable,
+    }));
     tree.update(&["--force-remove"], &gone)?;
     tree.update(&["--add", "--replace"], &taken)?;
     let id = |output: Vec<u8>| String::from_utf8_lossy(&output).trim().to_owned();
@@ -118,6 +139,15 @@ impl Tree<'_> {
         arguments: &[&str],
         stdin: Option<File>,
     ) -> Result<Vec<u8>, Failure> {
+        Ok(self.output(purpose, arguments, stdin)?.stdout)
+    }
+
+    fn output(
+        &self,
+        purpose: Purpose,
+        arguments: &[&str],
+        stdin: Option<File>,
+    ) -> Result<Output, Failure> {
         let options = self.options.iter().map(String::as_str);
         let arguments = options.chain(arguments.iter().copied());
         let stdin = stdin.map_or_else(Stdio::null, Stdio::from);
@@ -125,17 +155,25 @@ impl Tree<'_> {
             .local
             .run(self.checkout, purpose, arguments, stdin, &|_| {})?;
         self.local.judge(&output)?;
-        Ok(output.stdout)
+        Ok(output)
     }
 
     /// Paths, relative to the checkout, as git has them: bytes.
     fn list(&self, arguments: &[&str]) -> Result<BTreeSet<Vec<u8>>, Failure> {
-        let output = self.git(Purpose::Ask, arguments, None)?;
-        Ok(output
-            .split(|byte| *byte == 0)
-            .filter(|path| !path.is_empty())
-            .map(<[u8]>::to_vec)
-            .collect())
+        Ok(paths(&self.git(Purpose::Ask, arguments, None)?))
+    }
+
+    /// What is new, and directories that may have more of it and cannot be read, of which git only warns.
+    fn others(&self) -> Result<(BTreeSet<Vec<u8>>, BTreeSet<PathBuf>), Failure> {
+        let arguments = ["ls-files", "-z", "--others", "--exclude-standard"];
+        let output = self.output(Purpose::Ask, &arguments, None)?;
+        let said = output.stderr.split(|byte| *byte == b'\n');
+        let unopened = said.filter_map(|line| {
+            let line = line.strip_prefix(b"warning: could not open directory '")?;
+            let path = line.strip_suffix(b"/': Permission denied")?;
+            Some(PathBuf::from(OsStr::from_bytes(path)))
+        });
+        Ok((paths(&output.stdout), unopened.collect()))
     }
 
     /// What the agent has staged: the names alone. It counts also where a pattern excludes it, as it does for git itself.
@@ -174,6 +212,14 @@ impl Tree<'_> {
     }
 }
 
+fn paths(output: &[u8]) -> BTreeSet<Vec<u8>> {
+    output
+        .split(|byte| *byte == 0)
+        .filter(|path| !path.is_empty())
+        .map(<[u8]>::to_vec)
+        .collect()
+}
+
 /// What is at a path.
 enum What {
     /// A file, or a link itself.
@@ -182,6 +228,8 @@ enum What {
     Repository,
     /// Nothing that a commit could have, or nothing that is in the checkout.
     Nothing,
+    /// Something that this user cannot read, or nobody knows what.
+    Unreadable,
 }
 
 fn what_is(checkout: &Path, path: &Path) -> What {
@@ -190,8 +238,10 @@ fn what_is(checkout: &Path, path: &Path) -> What {
         .skip(1)
         .take_while(|parent| *parent != checkout)
         .all(|parent| fs::symlink_metadata(parent).is_ok_and(|there| there.is_dir()));
-    let Ok(there) = fs::symlink_metadata(path) else {
-        return What::Nothing;
+    let there = match fs::symlink_metadata(path) {
+        Ok(there) => there,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return What::Unreadable,
+        Err(_) => return What::Nothing,
     };
     let kind = there.file_type();
     if !inside
@@ -201,6 +251,8 @@ fn what_is(checkout: &Path, path: &Path) -> What {
         || kind.is_char_device()
     {
         What::Nothing
+    } else if kind.is_file() && access(path, Mode::READ_OK).is_err() {
+        What::Unreadable
     } else if !kind.is_dir() {
         What::Content
     } else if fs::symlink_metadata(path.join(".git")).is_ok() {

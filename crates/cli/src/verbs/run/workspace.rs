@@ -173,7 +173,13 @@ pub(super) fn is_elsewhere(result: &CheckoutResult, planned: &Checkout) -> bool 
         .is_some_and(|pushed| matches!(pushed.state, PushState::Pushed | PushState::Nothing));
     let with_all = planned.push.as_ref().is_some_and(|push| push.uncommitted);
     let commits = arrived || result.commits == Some(0);
-    let files = result.dirty == Some(false) || (arrived && with_all && !planned.submodules);
+    // A note may say that something was left out.
+    let without_a_word = result
+        .pushed
+        .as_ref()
+        .is_some_and(|it| it.message.is_none());
+    let all = arrived && with_all && without_a_word;
+    let files = result.dirty == Some(false) || (all && !planned.submodules);
     let others = result.other_commits.unwrap_or_default();
     commits && files && others == 0 && result.error.is_none()
 }
