@@ -57,6 +57,8 @@ struct Inner {
     starts: Vec<Start>,
     /// Pods whose agent runs at the node.
     running: BTreeSet<String>,
+    /// Pods whose status said with which exit code their agent ended.
+    told: BTreeSet<String>,
     /// UIDs of Tasks whose agent was ended by its timeout.
     timed_out: BTreeSet<String>,
     /// Pods that were made for a Job which somebody had deleted by then: its controller was just about to, and
@@ -82,6 +84,7 @@ impl Checker {
             limited: BTreeMap::new(),
             starts: Vec::new(),
             running: BTreeSet::new(),
+            told: BTreeSet::new(),
             timed_out: BTreeSet::new(),
             too_late: BTreeSet::new(),
         };
@@ -238,6 +241,11 @@ impl Checker {
         } else if let Some(name) = key.strip_prefix(PODS) {
             let phase = &after["status"]["phase"];
             self.trace.say(who, format_args!("  = Pod {name}: {phase}"));
+            let agent = &after["status"]["containerStatuses"][0]["state"];
+            if agent["terminated"].is_object() {
+                let name = text(&after["metadata"]["name"]);
+                self.lock().told.insert(name);
+            }
             if before.is_none() && !self.has_a_job(after) {
                 let name = text(&after["metadata"]["name"]);
                 self.lock().too_late.insert(name);
@@ -262,14 +270,21 @@ impl Checker {
         };
         let held = {
             let inner = self.lock();
-            // What somebody released before it was on record, and took away before that was seen, nobody can know of.
             let (jobs, _) = self.store.list(JOBS);
-            let is_there = |uid: &str| {
+            let job = |uid: &str| {
                 let mut jobs = jobs.iter();
-                jobs.any(|job| job.value["metadata"]["uid"] == *uid)
+                jobs.find(|job| job.value["metadata"]["uid"] == *uid)
             };
-            let known =
-                |other: &&Start| inner.recorded.contains(&other.job) || is_there(&other.job);
+            let known = |other: &&Start| {
+                let there = job(&other.job);
+                // What somebody released before it was on record, and took away before that was seen, nobody can know of.
+                let unseen = there.is_none() && !inner.recorded.contains(&other.job);
+                // A raised limit holds for a Pod that is marked as failed without an exit code, as one that is lost.
+                let raised = there.is_some_and(|job| job.value["spec"]["backoffLimit"] != 0)
+                    && other.job == start.job
+                    && !inner.told.contains(&other.pod);
+                !unseen && !raised
+            };
             let before: Vec<Start> = inner.starts.iter().filter(known).cloned().collect();
             rules::an_agent_starts_once(&before, &start)
         };
