@@ -158,100 +158,134 @@ impl Checker {
             return Ok(());
         }
         if let Some(name) = key.strip_prefix(TASKS) {
-            self.trace
-                .say(who, format_args!("  = Task {name}: {}", told(after)));
-            rules::an_end_is_told(name, after)?;
-            let recorded = text(&after["status"]["jobUID"]);
-            let uid = text(&after["metadata"]["uid"]);
-            let timed_out = self.lock().timed_out.contains(&uid);
-            if let Some(before) = before {
-                rules::an_end_is_final(name, before, after)?;
-                rules::an_attempt_has_one_job(name, before, after)?;
-                rules::a_recorded_stop_is_kept(name, before, after, timed_out)?;
-            }
-            let created = moment(&after["metadata"]["creationTimestamp"]);
-            let age = self.trace.time().now().duration_since(created);
-            let age = Duration::try_from(age).unwrap_or_default();
-            rules::a_wait_has_its_time(name, before, after, age)?;
-            rules::a_timeout_is_told(name, before, after, timed_out)?;
-            if before.is_none() {
-                let (namespace, _) = name.split_once('/').unwrap_or_default();
-                let agent = after["spec"]["agentRef"].as_str().unwrap_or(names::DEFAULT);
-                let known = (change.object.created, format!("{namespace}/{agent}"));
-                self.lock().tasks.insert(uid.clone(), known);
-            }
-            if !recorded.is_empty() {
-                self.lock().started.insert(uid);
-            }
-            self.lock().recorded.insert(recorded.clone());
-            let owner = self
-                .lock()
-                .jobs
-                .get(&recorded)
-                .map(|(task, _)| task.clone());
-            rules::a_recorded_job_is_its_own(name, after, owner.as_deref())?;
-            let place = name.split_once('/').map_or("", |(namespace, _)| namespace);
-            let job = format!("{JOBS}{place}/{}", text(&after["status"]["jobName"]));
-            let job = self
-                .store
-                .get(&job)
-                .filter(|job| job.value["metadata"]["uid"] == *recorded);
-            let job = job.as_ref().map(|job| &job.value);
-            rules::a_lost_job_is_gone(name, before, after, job)?;
-            let by_operator = self.lock().deleted.contains(&recorded);
-            rules::a_lost_job_was_taken_by_others(name, after, by_operator)?;
-            rules::a_recorded_job_is_of_this_spec(name, before, after, job)?;
+            self.judge_task(who, name, before, after, change.object.created)
         } else if let Some(name) = key.strip_prefix(AGENTS) {
-            let slots = after["status"]["slots"].as_array().into_iter().flatten();
-            let slots: Vec<_> = slots.map(|slot| text(&slot["task"])).collect();
-            let limit = &after["spec"]["maxConcurrentTasks"];
-            self.trace
-                .say(who, format_args!("  = Agent {name}: {slots:?} of {limit}"));
-            if before.is_none_or(|before| rules::limit(before) != rules::limit(after)) {
-                let revision = change.object.revision;
-                self.lock().limited.insert(name.to_owned(), revision);
-            }
-            if operators::is_one(who) {
-                rules::a_limit_is_kept(name, before, after, &self.lock().started)?;
-                if let Some(before) = before {
-                    rules::a_slot_is_given_back_late(name, before, after, &self.at_work())?;
-                }
-            }
+            self.judge_agent(who, name, before, after, change.object.revision)
         } else if let Some(name) = key.strip_prefix(JOBS) {
-            let suspended = &after["spec"]["suspend"];
-            self.trace
-                .say(who, format_args!("  = Job {name}: suspend {suspended}"));
-            if let Some(before) = before.filter(|_| operators::is_one(who)) {
-                let uid = text(&after["metadata"]["uid"]);
-                let recorded = self.lock().recorded.contains(&uid);
-                rules::a_released_job_is_on_record(name, before, after, recorded)?;
+            self.judge_job(who, name, before, after)
+        } else {
+            if let Some(name) = key.strip_prefix(PODS) {
+                self.note_pod(who, name, before, after);
             }
-            let owner = &after["metadata"]["ownerReferences"][0];
-            if before.is_none() && owner["kind"] == "Task" {
-                let (uid, task) = (text(&owner["uid"]), text(&owner["name"]));
-                let created = text(&after["metadata"]["name"]);
-                let attempt = text(&after["metadata"]["annotations"][names::ANNOTATION_ATTEMPT]);
-                let mut inner = self.lock();
-                let job = text(&after["metadata"]["uid"]);
-                inner.jobs.insert(job, (uid.clone(), task.clone()));
-                let known = inner.names.entry((uid, attempt));
-                let known = known.or_insert_with(|| created.clone());
-                rules::an_attempt_has_one_name(&task, known, &created)?;
-            }
-        } else if let Some(name) = key.strip_prefix(PODS) {
-            let phase = &after["status"]["phase"];
-            self.trace.say(who, format_args!("  = Pod {name}: {phase}"));
-            let agent = &after["status"]["containerStatuses"][0]["state"];
-            if agent["terminated"].is_object() {
-                let name = text(&after["metadata"]["name"]);
-                self.lock().told.insert(name);
-            }
-            if before.is_none() && !self.has_a_job(after) {
-                let name = text(&after["metadata"]["name"]);
-                self.lock().too_late.insert(name);
+            Ok(())
+        }
+    }
+
+    fn judge_task(
+        &self,
+        who: &str,
+        name: &str,
+        before: Option<&Value>,
+        after: &Value,
+        created_at: u64,
+    ) -> Held {
+        self.trace
+            .say(who, format_args!("  = Task {name}: {}", told(after)));
+        rules::an_end_is_told(name, after)?;
+        let recorded = text(&after["status"]["jobUID"]);
+        let uid = text(&after["metadata"]["uid"]);
+        let timed_out = self.lock().timed_out.contains(&uid);
+        if let Some(before) = before {
+            rules::an_end_is_final(name, before, after)?;
+            rules::an_attempt_has_one_job(name, before, after)?;
+            rules::a_recorded_stop_is_kept(name, before, after, timed_out)?;
+        }
+        let created = moment(&after["metadata"]["creationTimestamp"]);
+        let age = self.trace.time().now().duration_since(created);
+        let age = Duration::try_from(age).unwrap_or_default();
+        rules::a_wait_has_its_time(name, before, after, age)?;
+        rules::a_timeout_is_told(name, before, after, timed_out)?;
+        if before.is_none() {
+            let (namespace, _) = name.split_once('/').unwrap_or_default();
+            let agent = after["spec"]["agentRef"].as_str().unwrap_or(names::DEFAULT);
+            let known = (created_at, format!("{namespace}/{agent}"));
+            self.lock().tasks.insert(uid.clone(), known);
+        }
+        if !recorded.is_empty() {
+            self.lock().started.insert(uid);
+        }
+        self.lock().recorded.insert(recorded.clone());
+        let owner = self
+            .lock()
+            .jobs
+            .get(&recorded)
+            .map(|(task, _)| task.clone());
+        rules::a_recorded_job_is_its_own(name, after, owner.as_deref())?;
+        let place = name.split_once('/').map_or("", |(namespace, _)| namespace);
+        let job = format!("{JOBS}{place}/{}", text(&after["status"]["jobName"]));
+        let job = self
+            .store
+            .get(&job)
+            .filter(|job| job.value["metadata"]["uid"] == *recorded);
+        let job = job.as_ref().map(|job| &job.value);
+        rules::a_lost_job_is_gone(name, before, after, job)?;
+        let by_operator = self.lock().deleted.contains(&recorded);
+        rules::a_lost_job_was_taken_by_others(name, after, by_operator)?;
+        rules::a_recorded_job_is_of_this_spec(name, before, after, job)?;
+        Ok(())
+    }
+
+    fn judge_agent(
+        &self,
+        who: &str,
+        name: &str,
+        before: Option<&Value>,
+        after: &Value,
+        revision: u64,
+    ) -> Held {
+        let slots = after["status"]["slots"].as_array().into_iter().flatten();
+        let slots: Vec<_> = slots.map(|slot| text(&slot["task"])).collect();
+        let limit = &after["spec"]["maxConcurrentTasks"];
+        self.trace
+            .say(who, format_args!("  = Agent {name}: {slots:?} of {limit}"));
+        if before.is_none_or(|before| rules::limit(before) != rules::limit(after)) {
+            self.lock().limited.insert(name.to_owned(), revision);
+        }
+        if operators::is_one(who) {
+            rules::a_limit_is_kept(name, before, after, &self.lock().started)?;
+            if let Some(before) = before {
+                rules::a_slot_is_given_back_late(name, before, after, &self.at_work())?;
             }
         }
         Ok(())
+    }
+
+    fn judge_job(&self, who: &str, name: &str, before: Option<&Value>, after: &Value) -> Held {
+        let suspended = &after["spec"]["suspend"];
+        self.trace
+            .say(who, format_args!("  = Job {name}: suspend {suspended}"));
+        if let Some(before) = before.filter(|_| operators::is_one(who)) {
+            let uid = text(&after["metadata"]["uid"]);
+            let recorded = self.lock().recorded.contains(&uid);
+            rules::a_released_job_is_on_record(name, before, after, recorded)?;
+        }
+        let owner = &after["metadata"]["ownerReferences"][0];
+        if before.is_none() && owner["kind"] == "Task" {
+            let (uid, task) = (text(&owner["uid"]), text(&owner["name"]));
+            let created = text(&after["metadata"]["name"]);
+            let attempt = text(&after["metadata"]["annotations"][names::ANNOTATION_ATTEMPT]);
+            let mut inner = self.lock();
+            let job = text(&after["metadata"]["uid"]);
+            inner.jobs.insert(job, (uid.clone(), task.clone()));
+            let known = inner.names.entry((uid, attempt));
+            let known = known.or_insert_with(|| created.clone());
+            rules::an_attempt_has_one_name(&task, known, &created)?;
+        }
+        Ok(())
+    }
+
+    fn note_pod(&self, who: &str, name: &str, before: Option<&Value>, after: &Value) {
+        let phase = &after["status"]["phase"];
+        self.trace.say(who, format_args!("  = Pod {name}: {phase}"));
+        let agent = &after["status"]["containerStatuses"][0]["state"];
+        if agent["terminated"].is_object() {
+            let name = text(&after["metadata"]["name"]);
+            self.lock().told.insert(name);
+        }
+        if before.is_none() && !self.has_a_job(after) {
+            let name = text(&after["metadata"]["name"]);
+            self.lock().too_late.insert(name);
+        }
     }
 
     /// The node starts the agent of this Pod.
