@@ -115,7 +115,16 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             object.namespace().unwrap_or_default(),
             F::agent(object).to_owned(),
         );
-        let woken = self.pools.task(agent, F::turn(object), seen::<F>(object));
+        // The answer to a write may come after what it led to, and the end of a Task is final.
+        let shown = self.store.get(&ObjectRef::from_obj(object));
+        let is_over = shown
+            .is_none_or(|shown| shown.uid() != object.uid() || seen::<F>(&shown) == Seen::Over);
+        let seen = if is_over {
+            Seen::Over
+        } else {
+            seen::<F>(object)
+        };
+        let woken = self.pools.task(agent, F::turn(object), seen);
         self.wake_all(&woken);
     }
 

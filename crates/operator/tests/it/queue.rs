@@ -1,5 +1,7 @@
 //! The queue of an Agent with a limit.
 
+use std::{sync::mpsc, time::Duration};
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     ResourceExt as _,
@@ -11,12 +13,8 @@ use serde_json::json;
 use super::{
     faults::{Call, Fault, Faults},
     kubelet::Play,
-    world::{AGENT, World, condition},
+    world::{AGENT, World, condition, limited},
 };
-
-fn limited(limit: usize) -> String {
-    AGENT.replace("spec: {", &format!("spec: {{maxConcurrentTasks: {limit}, "))
-}
 
 fn task(name: &str) -> String {
     format!(
@@ -472,4 +470,55 @@ async fn a_write_of_the_slots_that_fails_is_tried_again() {
     world.create(&task("a")).await;
     is(&world, "a", TaskPhase::Running).await;
     world.end().await;
+}
+
+/// Two operators act at the same time: what one of them hears late of its own write is not the state of things any more.
+#[tokio::test]
+async fn a_task_that_has_ended_does_not_get_its_slot_back_by_an_answer_that_comes_late() {
+    let mut world = World::new(Play::Ends(0)).await;
+    world.create(&limited(1)).await;
+    let (went_on, late_one) = mpsc::channel();
+    let mut is_recorded = false;
+    let late = Faults::new(move |_, call: &Call| {
+        match (call.verb, call.resource.as_str()) {
+            ("update", "tasks/status") if !is_recorded => {
+                is_recorded = true;
+                return Fault::Late(Duration::from_secs(2));
+            }
+            // What it does after that answer.
+            ("patch", "jobs") => {
+                let _ = went_on.send(());
+            }
+            _ => {}
+        }
+        Fault::None
+    });
+    world.operate(&late);
+    // The first record is that of the late one; the other operator sees the Task to its end.
+    let other = Faults::new(|_, call: &Call| {
+        if call.verb == "watch" && call.resource == "tasks" {
+            Fault::Late(Duration::from_millis(300))
+        } else {
+            Fault::None
+        }
+    });
+    world.operate(&other);
+    world.create(&task("a")).await;
+    world.ends("a").await;
+    world.all_slots_are_free().await;
+    tokio::task::spawn_blocking(move || late_one.recv_timeout(Duration::from_mins(1)))
+        .await
+        .unwrap()
+        .expect("the late one goes on");
+    world.create(&task("b")).await;
+    world.ends("b").await;
+    world.all_slots_are_free().await;
+    world.end().await;
+    let writes = |faults: &Faults| {
+        let calls = faults.calls();
+        let of_slots = |call: &&Call| call.verb == "update" && call.resource == "agents/status";
+        calls.iter().filter(of_slots).count()
+    };
+    let writes = writes(&late) + writes(&other);
+    assert!(writes <= 8, "{writes} writes for two Tasks");
 }
