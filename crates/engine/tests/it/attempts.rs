@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use kubeopencode_engine::{
     decide::{MOST_ATTEMPTS, Step, explain},
+    handover::BEGUN_BEFORE,
     observe::{JobEnd, Refusal, RefusalKind},
     state::{Phase, Reason},
 };
@@ -56,6 +57,16 @@ fn is_spent(moment: &mut Moment) {
     assert_eq!(moment.state.phase, Phase::Running, "{:?}", moment.state);
     let spent = u32::try_from(moment.state.failed_attempts.len()).expect("few");
     assert_eq!(spent, moment.state.attempts);
+}
+
+/// Its node had lost the agent's container and began with the Pod anew; then the Pod was evicted, and nothing but the init
+/// container tells of the agent.
+#[test]
+fn an_init_container_that_found_the_mark_of_the_agent_is_believed() {
+    let begun = format!("exitCode: {BEGUN_BEFORE}");
+    let mut moment = failed(&EVICTED.replace("exitCode: 137", &begun));
+    assert_eq!(moment.reason(), Reason::InfrastructureError);
+    assert_eq!(moment.state.failed_attempts.len(), 0);
 }
 
 #[test]

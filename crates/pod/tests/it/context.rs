@@ -2,6 +2,7 @@
 
 use std::{fs, os::unix::fs::symlink, process::Command};
 
+use kubeopencode_engine::handover::BEGUN_BEFORE;
 use serde_json::json;
 
 use crate::{
@@ -91,7 +92,7 @@ fn an_agent_that_has_begun_in_this_pod_is_not_started_again_nor_prepared_for() {
         let context = world.text("context");
         let words = [program, "--context-dir", &context, "--tools-dir", &tools];
         let again = world::run(&mut world.command(words));
-        assert_eq!(again.code, 1, "{}", again.stderr);
+        assert_eq!(again.code, i32::from(BEGUN_BEFORE), "{}", again.stderr);
         assert!(again.stderr.contains("not started a second time"));
     }
     assert_eq!(world.read("workspace/ran"), "ran\n");
