@@ -186,6 +186,7 @@ pub fn a_lost_job_is_gone(
     match job {
         Some(job)
             if job["spec"]["suspend"] != true
+                && job["spec"]["parallelism"] != 0
                 && !job["metadata"]["deletionTimestamp"].is_string() =>
         {
             broken(
