@@ -75,7 +75,8 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct TargetArgs {
-    /// Context of the kubeconfig. Default: the running `kubeopencode local`, else the current context
+    /// Context of the kubeconfig. Default: the running `kubeopencode local`, else the current context, but for `run`, which
+    /// then has a cluster of its own
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) context: Option<String>,
     /// Kubeconfig file
@@ -155,8 +156,8 @@ pub(crate) struct SaidArgs {
     /// Variable of this environment that the agent gets too, by its name; may be given several times
     #[arg(long, value_name = "NAME", requires = "what", conflicts_with = "agent", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) env: Vec<String>,
-    /// File with variables that the agent gets, as NAME=value; may be given several times. Values are literal: nothing is put
-    /// in for a `$`
+    /// File with variables that the agent gets, as NAME=value; may be given several times. A value is
+    /// all that follows to the end of the line, as it stands there; quotes around it are taken off
     #[arg(long, value_name = "FILE", requires = "what", conflicts_with = "agent")]
     pub(crate) env_file: Vec<PathBuf>,
     /// How long it may take, as in `1h30m`

@@ -79,6 +79,10 @@ impl CheckoutSummary {
             Some(PushState::Pushed | PushState::Nothing) => {
                 "what is not committed, or not on this branch, is not pushed, and goes with its Pod"
             }
+            // Unless it was too large for that; its message says it.
+            Some(PushState::Refused | PushState::Failed) => {
+                "this goes with its Pod; docs/tasks.md (Push) has the commands that take it out of the log of git-push before"
+            }
             _ if self.result.error.is_some() || self.result.commits.is_none() => {
                 "whatever the agent left there is not pushed anywhere, and goes with its Pod"
             }

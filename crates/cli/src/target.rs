@@ -79,6 +79,11 @@ pub(crate) fn kubeconfig_of(data_dir: &Path) -> PathBuf {
     data_dir.join("kubeconfig")
 }
 
+/// The file that says that the `local` of this data directory is about to end: nobody begins anything there any more.
+pub(crate) fn ending_of(data_dir: &Path) -> PathBuf {
+    data_dir.join("ending")
+}
+
 /// Connects to what was named, else to the running local cluster, else to the current context.
 pub(crate) async fn connect(arguments: &TargetArgs) -> Result<Target, Failure> {
     if !is_named(arguments)
@@ -106,6 +111,9 @@ pub(crate) async fn running_local(namespace: Option<&str>) -> Option<Target> {
 
 /// The local cluster whose data is here, when it is running.
 pub(crate) async fn local_at(data_dir: &Path, namespace: Option<&str>) -> Option<Target> {
+    if ending_of(data_dir).exists() {
+        return None;
+    }
     let kubeconfig = Kubeconfig::read_from(kubeconfig_of(data_dir)).ok()?;
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await

@@ -87,7 +87,11 @@ impl Lacking {
         } else {
             format!("the command of the Task {task} names {name}")
         };
-        let install = format!("`{}` installs it", self.profile.install);
+        // What is looked for is the program: a script could need anything of a home that no Pod sees.
+        let install = format!(
+            "`{}` installs it (a script that starts it does not count)",
+            self.profile.install
+        );
         let other = "--command, or an Agent with a command, runs something else";
         if !self.of_local {
             let says = format!("{subject}, which is not installed on this machine");

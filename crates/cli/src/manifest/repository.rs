@@ -89,7 +89,7 @@ pub(crate) fn resolve(
                 problems.push(
                     manifest
                         .problem(&field, format!("{repository:?} is a directory of this machine, which the cluster cannot see"))
-                        .hint(format!("give the URL of a repository that the cluster can reach, with {push} so that what the agent commits gets there, or run it on this machine, without --context")),
+                        .hint(format!("give the URL of a repository that the cluster can reach, with {push} so that what the agent commits gets there, or run it on this machine, without --context and --kubeconfig")),
                 );
                 continue;
             }

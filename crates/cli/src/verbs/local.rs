@@ -1,6 +1,9 @@
 //! `local`: serves a Kubernetes of this machine until it is ended.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use kube::config::{Kubeconfig, NamedContext};
 use serde_json::json;
@@ -46,6 +49,9 @@ pub(crate) async fn local(arguments: &LocalArgs, printer: &Printer) -> Result<()
         }
         other => other?,
     };
+    // Of a time before this one that was killed.
+    let ending = target::ending_of(&directory);
+    let _ = fs::remove_file(&ending);
     let kubeconfig = target::kubeconfig_of(&directory);
     if arguments.merge_kubeconfig {
         let merged = merge(&kubeconfig)?;
@@ -62,14 +68,18 @@ pub(crate) async fn local(arguments: &LocalArgs, printer: &Printer) -> Result<()
     printer.line(if target::data_dir().is_ok_and(|usual| usual == directory) {
         "`kubeopencode run` and `kubeopencode task` use it by themselves. Ctrl-C ends it; its objects stay."
     } else {
-        "`kubeopencode run` and `kubeopencode task` use it with --kubeconfig. Ctrl-C ends it; its objects stay."
+        "`kubeopencode run` and `kubeopencode task` use it with --kubeconfig, as a cluster that others use: not for repositories of this machine. Ctrl-C ends it; its objects stay."
     });
     interrupts.next().await;
+    if let Err(error) = fs::write(&ending, "") {
+        printer.warn(&format!("{} cannot be written: {error}", ending.display()));
+    }
     printer.line("Ending; a second Ctrl-C does not wait for Pods.");
     tokio::select! {
         () = machine.shutdown() => {}
         () = interrupts.next() => {}
     }
+    let _ = fs::remove_file(ending);
     Ok(())
 }
 

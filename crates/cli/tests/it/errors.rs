@@ -263,7 +263,7 @@ fn a_path_of_this_machine_on_another_cluster() {
         .expect_code(2);
     insta::assert_snapshot!(there.stderr, @r#"
     error: the command line: "./repo" is a directory of this machine, which the cluster cannot see
-    hint: give the URL of a repository that the cluster can reach, with `--push` so that what the agent commits gets there, or run it on this machine, without --context
+    hint: give the URL of a repository that the cluster can reach, with `--push` so that what the agent commits gets there, or run it on this machine, without --context and --kubeconfig
     "#);
     let nowhere = sandbox
         .run(&[&arguments[..], &["b"]].concat())

@@ -293,6 +293,23 @@ fn run_uses_the_local_that_is_running() {
     assert!(gone, "its Agent is collected: {}", agents());
 }
 
+/// What begins there now would not come to its end.
+#[test]
+fn run_does_not_use_a_local_that_is_about_to_end() {
+    if !can_run_pods("local") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let _local = Local::start(&sandbox.data()).expect("it serves");
+    // As it says when it was told to end, and waits for its Pods.
+    let ending = sandbox.data().join("kubeopencode/ending");
+    std::fs::write(&ending, "").expect("written");
+    let outcome = sandbox.run(&["run", "Do it", "--command", "echo here"]);
+    assert_eq!(outcome.expect_code(0).stdout, "here\n");
+    std::fs::remove_file(&ending).expect("removed");
+    assert_eq!(sandbox.run(&["task", "list", "-o", "name"]).stdout, "");
+}
+
 #[test]
 fn a_second_local_is_told_of_the_first_which_goes_on() {
     if !can_run_pods("local") {

@@ -389,7 +389,7 @@ fn without_opencode_it_says_how_to_get_it() {
     let outcome = without_agents(&Sandbox::new(), &["run", "Do it"]).expect_code(1);
     insta::assert_snapshot!(outcome.stderr, @"
     error: the Task do-it runs OpenCode, which is not installed on this machine
-    hint: `npm install -g opencode-ai` installs it; --command, or an Agent with a command, runs something else
+    hint: `npm install -g opencode-ai` installs it (a script that starts it does not count); --command, or an Agent with a command, runs something else
     ");
 }
 

@@ -139,7 +139,7 @@ fn an_agent_is_looked_for_where_local_looks() {
     ");
     insta::assert_snapshot!(run(&without, &asked).expect_code(1).stderr, @"
     error: the Task it runs OpenCode, which is not on the PATH of `kubeopencode local`, the process that runs it
-    hint: `npm install -g opencode-ai` installs it; where that is not on its PATH, restart `kubeopencode local` with a PATH that has it; --command, or an Agent with a command, runs something else
+    hint: `npm install -g opencode-ai` installs it (a script that starts it does not count); where that is not on its PATH, restart `kubeopencode local` with a PATH that has it; --command, or an Agent with a command, runs something else
     ");
     // Where nobody has looked before, the Task says it.
     sandbox.write(

@@ -37,53 +37,55 @@ pub(super) fn variables(said: &SaidArgs) -> Result<BTreeMap<String, String>, Fai
     Ok(variables)
 }
 
-/// Lines `NAME=value`, as `.env` files have them, with quotes, and with values as they stand there. The words of an error are
-/// ours: the library's may repeat a line.
+/// Lines `NAME=value`, each value as it stands there to the end of its line, `$`, `\` and `#` too: a password may have any of
+/// them. Quotes around it are taken off; between them it may have several lines. Lines that are empty or begin with `#` are
+/// passed over. An error repeats no value.
 fn of_file(file: &Path) -> Result<Vec<(String, String)>, Failure> {
     let place = format!("--env-file {}", file.display());
     let text = std::fs::read_to_string(file)
         .map_err(|error| Problem::new(format!("{place}: cannot be read: {error}")).input())?;
-    let Some(stand_in) = ('\u{e000}'..='\u{f8ff}').find(|letter| !text.contains(*letter)) else {
-        return Err(Problem::new(format!("{place}: this is no text")).input());
-    };
-    let text = without_dollars(&text, stand_in);
+    let mut lines = text.lines().enumerate();
     let mut variables = Vec::new();
-    for line in dotenvy::from_read_iter(text.as_bytes()) {
-        let (name, value) = line.map_err(|error| {
-            let place = match line_of(&text, &error) {
-                Some(number) => format!("{place}:{number}"),
-                None => place.clone(),
-            };
-            Problem::new(format!("{place}: this is not of the form NAME=value")).input()
-        })?;
-        check(&name, &place)?;
-        variables.push((name, value.replace(stand_in, "$")));
+    while let Some((number, line)) = lines.next() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let place = format!("{place}:{}", number + 1);
+        let wrong = |what: &str| Problem::new(format!("{place}: {what}")).input();
+        let (name, value) = line
+            .split_once('=')
+            .ok_or_else(|| wrong("this is not of the form NAME=value"))?;
+        let name = name.strip_prefix("export ").unwrap_or(name).trim();
+        check(name, &place)?;
+        let value = value.trim_start();
+        let value = match value.chars().next().filter(|first| "'\"".contains(*first)) {
+            Some(quote) => {
+                quoted(quote, value, lines.by_ref().map(|(_, line)| line)).ok_or_else(|| {
+                    wrong("its value begins with a quote, and no line ends with another")
+                })?
+            }
+            None => value.to_owned(),
+        };
+        variables.push((name.to_owned(), value));
     }
     Ok(variables)
 }
 
-/// With a stand-in for each `$`, for which the library would put in the value of a variable: a password may have one in it, and
-/// nobody has named the variables of this environment. One that is escaped is a `$` to the library too, and its backslash is
-/// a part of the value between single quotes.
-fn without_dollars(text: &str, stand_in: char) -> String {
-    let mut escaped = false;
-    text.chars()
-        .map(|letter| {
-            let stands = letter == '$' && !escaped;
-            escaped = letter == '\\' && !escaped;
-            if stands { stand_in } else { letter }
-        })
-        .collect()
-}
-
-/// The number of the line that is wrong. Where a quote is not closed, it is the first of several.
-fn line_of(text: &str, error: &dotenvy::Error) -> Option<usize> {
-    let dotenvy::Error::LineParse(wrong, _) = error else {
-        return None;
-    };
-    let first = wrong.lines().next()?.trim_end();
-    let before = text.lines().position(|line| line.trim_end() == first)?;
-    Some(before + 1)
+/// What is between the quote that `first` begins with, and the one that it or one of these lines ends with.
+fn quoted<'t>(quote: char, first: &'t str, more: impl Iterator<Item = &'t str>) -> Option<String> {
+    let mut value = String::new();
+    for (number, line) in std::iter::once(&first[1..]).chain(more).enumerate() {
+        if number > 0 {
+            value.push('\n');
+        }
+        if let Some(last) = line.trim_end().strip_suffix(quote) {
+            value.push_str(last);
+            return Some(value);
+        }
+        value.push_str(line);
+    }
+    None
 }
 
 /// Whether it is a name that a variable can have.
