@@ -274,6 +274,15 @@ pub fn job_name(owner: &Owner, state: &RunState) -> String {
     }
 }
 
+/// Names of the Jobs of attempts that are over. That an attempt is over stays true, so an old view of the state is right about
+/// each of them.
+#[must_use]
+pub fn superseded_names(owner: &Owner, state: &RunState) -> Vec<String> {
+    let current = job_name(owner, state);
+    let over = (1..=state.attempts).map(|attempt| render::job_name(owner, attempt));
+    over.filter(|name| *name != current).collect()
+}
+
 /// How long a Run may be in a state in which nothing of it runs and something is visibly wrong (an image that cannot
 /// be pulled, a node that cannot be found, a quota), before it fails.
 pub const STALL_LIMIT: Duration = Duration::from_mins(30);
@@ -287,7 +296,8 @@ pub const LOST_LIMIT: Duration = Duration::from_mins(5);
 /// The next step. The same input gives the same step.
 #[must_use]
 pub fn decide(input: &Input<'_>) -> Step {
-    let step = match (&input.observation.refused, as_seen(input)) {
+    let step = ended::clear_away(input, as_seen(input));
+    let step = match (&input.observation.refused, step) {
         (Some(refusal), Step::Act(actions)) if refusal.is_of_one_of(&actions) => {
             refused::change(input, refusal)
         }

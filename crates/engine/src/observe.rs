@@ -24,6 +24,8 @@ pub struct Observation {
     pub job: Option<JobView>,
     /// The Pods that belong to that Job. Empty: there are none, unless something is `unseen`.
     pub pods: Vec<PodView>,
+    /// Jobs of attempts that are over, as far as they are seen: an operator that was cut off may have made one since.
+    pub superseded: Vec<JobView>,
     /// Whether what is absent here is only absent from a cache. [`Step::Confirm`](crate::decide::Step) asks for more.
     pub unseen: bool,
     /// Whether the Pods are the API server's own word. A cache may show them as they were long ago.

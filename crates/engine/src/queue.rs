@@ -153,7 +153,7 @@ pub const CLASSES: [usize; 2] = [10, 100];
 
 /// What can still run of a Run that has ended or is gone.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Rest {
+pub enum Remains {
     /// Nothing.
     Nothing,
     /// A Pod, or a Job that may make one, that nobody else ends: this does.
@@ -162,7 +162,7 @@ pub enum Rest {
     Something(Option<Duration>),
 }
 
-impl Rest {
+impl Remains {
     /// Of these Jobs and Pods, which are all that there are. A Pod that should be gone for [`LOST_LIMIT`] counts as lost
     /// with its node: nobody will ever say that it ended.
     #[must_use]

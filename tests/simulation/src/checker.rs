@@ -46,6 +46,8 @@ struct Inner {
     names: BTreeMap<(String, String), String>,
     /// UIDs of Jobs that were on record at any time.
     recorded: BTreeSet<String>,
+    /// UIDs of Jobs that were seen released, by whomever.
+    released: BTreeSet<String>,
     /// UIDs of Jobs that an operator has deleted.
     deleted: BTreeSet<String>,
     /// UIDs of Tasks that had a Job on record at any time.
@@ -78,6 +80,7 @@ impl Checker {
             jobs: BTreeMap::new(),
             names: BTreeMap::new(),
             recorded: BTreeSet::new(),
+            released: BTreeSet::new(),
             deleted: BTreeSet::new(),
             started: BTreeSet::new(),
             tasks: BTreeMap::new(),
@@ -221,7 +224,8 @@ impl Checker {
         rules::a_lost_job_is_gone(name, before, after, job)?;
         let by_operator = self.lock().deleted.contains(&recorded);
         rules::a_lost_job_was_taken_by_others(name, after, by_operator)?;
-        rules::a_recorded_job_is_of_this_spec(name, before, after, job)?;
+        let by_hand = self.lock().released.contains(&recorded);
+        rules::a_recorded_job_is_of_this_spec(name, before, after, job.filter(|_| !by_hand))?;
         Ok(())
     }
 
@@ -258,6 +262,10 @@ impl Checker {
             let uid = text(&after["metadata"]["uid"]);
             let recorded = self.lock().recorded.contains(&uid);
             rules::a_released_job_is_on_record(name, before, after, recorded)?;
+        }
+        if *suspended != true {
+            let uid = text(&after["metadata"]["uid"]);
+            self.lock().released.insert(uid);
         }
         let owner = &after["metadata"]["ownerReferences"][0];
         if before.is_none() && owner["kind"] == "Task" {
@@ -448,6 +456,7 @@ impl Checker {
             if job.value["metadata"]["ownerReferences"][0]["kind"] == "Task" {
                 ours.insert(text(&job.value["metadata"]["uid"]));
                 rules::no_job_is_active(&name, &job.value)?;
+                rules::no_job_waits_for_its_release(&name, &job.value)?;
             }
         }
         for (name, pod) in list(PODS) {

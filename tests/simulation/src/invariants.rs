@@ -436,6 +436,21 @@ pub fn is_active(job: &Value) -> bool {
     !ended && job["spec"]["suspend"] != true
 }
 
+/// When everything has come to rest, no Job is left that was never released: whoever resumed it would start an agent.
+pub fn no_job_waits_for_its_release(key: &str, job: &Value) -> Held {
+    let annotations = &job["metadata"]["annotations"];
+    let waits = job["spec"]["suspend"] == true
+        && annotations[names::ANNOTATION_RELEASED].is_null()
+        && job["metadata"]["deletionTimestamp"].is_null();
+    if !waits {
+        return Ok(());
+    }
+    broken(
+        "no Job that was never released is left at the end",
+        key.to_owned(),
+    )
+}
+
 /// When everything has come to rest, no Job could still make a Pod.
 pub fn no_job_is_active(key: &str, job: &Value) -> Held {
     if !is_active(job) {

@@ -1,11 +1,11 @@
-//! After the end: nothing of a Run that has ended keeps running, and nothing of it is released any more.
+//! After the end of a Run, or of one of its attempts: nothing of it keeps running, and nothing of it is released any more.
 
 use kubeopencode_api::names::condition;
 
 use super::{Action, Input, Step, delete, rest, running};
 use crate::{
     observe::{JobView, Observation, PodView},
-    queue::{Rest, Standing},
+    queue::{Remains, Standing},
 };
 
 /// A slot is given back when nothing of the Run can run any more, and not before.
@@ -29,21 +29,35 @@ pub fn give_back(input: &Input<'_>, step: Step) -> Step {
         .iter()
         .filter(|pod| foreign.is_none() || pod.job_uid.as_ref() != foreign);
     let lost = pods.clone().any(|pod| !pod.ended());
-    match Rest::of(job.iter().filter(ours), pods, input.now) {
+    match Remains::of(job.iter().filter(ours), pods, input.now) {
         // A cache that is late shows as lost what still ends.
-        Rest::Nothing if lost && !input.observation.confirmed => Step::Confirm,
-        Rest::Nothing => Step::GiveBack {
+        Remains::Nothing if lost && !input.observation.confirmed => Step::Confirm,
+        Remains::Nothing => Step::GiveBack {
             agent: slot.agent.clone(),
         },
         // Whoever rests may have something to do, later.
-        Rest::Something(again) => Step::Rest {
+        Remains::Something(again) => Step::Rest {
             again: [again, asked].into_iter().flatten().min(),
         },
         // What has the version as precondition finds out by itself.
-        Rest::Act(action) if action.trusts_the_view() && !input.observation.confirmed => {
+        Remains::Act(action) if action.trusts_the_view() && !input.observation.confirmed => {
             Step::Confirm
         }
-        Rest::Act(action) => Step::Act(vec![*action]),
+        Remains::Act(action) => Step::Act(vec![*action]),
+    }
+}
+
+/// When there is nothing else to do: a Job of an attempt that is over and was never released is nobody's, and whoever resumed
+/// it would start the agent once more.
+pub fn clear_away(input: &Input<'_>, step: Step) -> Step {
+    if !matches!(step, Step::Rest { .. }) {
+        return step;
+    }
+    let ours = |job: &&JobView| job.owner_uid.as_deref() == Some(&input.owner.uid);
+    let mut superseded = input.observation.superseded.iter().filter(ours);
+    match superseded.find(|job| job.unreleased() && !job.deleting()) {
+        Some(job) => delete(job),
+        None => step,
     }
 }
 

@@ -118,7 +118,7 @@ fn init_containers(run: &Run, volumes: &volumes::Plan) -> Vec<Container> {
     }
     if run.pushes() {
         containers.push(Container {
-            env: Some(vec![value("HOME", "/tmp"), grace(run)]),
+            env: Some(vec![value("HOME", volumes::HOME), grace(run)]),
             restart_policy: Some("Always".to_owned()),
             ..init(
                 run,

@@ -32,7 +32,7 @@ use crate::{
 
 /// Name of the volume with the ConfigMaps.
 const CONTEXT: &str = "context";
-/// Home directory of every agent, and where programs put what they need for a while.
+/// Home directory of every agent and of `git-push`, and where programs put what they need for a while.
 pub const HOME: &str = "/tmp";
 /// Name of the volume that git-push and the agent share.
 const PUSH: &str = "push";

@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 use kubeopencode_engine::{
-    decide::{MOST_ATTEMPTS, Step, explain},
+    decide::{Action, MOST_ATTEMPTS, Step, explain, superseded_names},
     handover::BEGUN_BEFORE,
-    observe::{JobEnd, Refusal, RefusalKind},
+    observe::{JobEnd, JobView, Refusal, RefusalKind},
     state::{Phase, Reason},
 };
 
-use super::moment::Moment;
+use super::moment::{Moment, RUNS};
 
 const EVICTED: &str = "
 status:
@@ -57,6 +57,43 @@ fn is_spent(moment: &mut Moment) {
     assert_eq!(moment.state.phase, Phase::Running, "{:?}", moment.state);
     let spent = u32::try_from(moment.state.failed_attempts.len()).expect("few");
     assert_eq!(spent, moment.state.attempts);
+}
+
+/// An operator that was cut off made it, long after that attempt was over.
+#[test]
+fn a_job_of_an_attempt_that_is_over_is_cleared_away_unless_somebody_has_released_it() {
+    let mut moment = failed(EVICTED);
+    let first = moment.observation.job.clone().expect("a Job");
+    follows(&mut moment);
+    moment.create();
+    moment.record();
+    let job = moment.job();
+    (job.suspended, job.released) = (false, true);
+    moment.pod(RUNS);
+    assert!(matches!(moment.decide(), Step::Rest { .. }));
+    let late = JobView {
+        uid: "late".into(),
+        suspended: true,
+        released: false,
+        end: None,
+        ..first.clone()
+    };
+    let names = superseded_names(&moment.owner, &moment.state);
+    assert_eq!(names, [late.name.clone()]);
+    moment.observation.superseded = vec![first, late.clone()];
+    let actions = moment.actions();
+    assert!(
+        matches!(actions.as_slice(), [Action::DeleteJob { uid, .. }] if *uid == "late"),
+        "{actions:?}"
+    );
+    for (suspended, owner) in [(false, late.owner_uid.clone()), (true, None)] {
+        moment.observation.superseded = vec![JobView {
+            suspended,
+            owner_uid: owner,
+            ..late.clone()
+        }];
+        assert!(matches!(moment.decide(), Step::Rest { .. }));
+    }
 }
 
 /// Its node had lost the agent's container and began with the Pod anew; then the Pod was evicted, and nothing but the init

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kubeopencode_engine::{
     decide::{Action, LOST_LIMIT, Step},
     observe::JobEnd,
-    queue::{Rest, SlotView, Standing},
+    queue::{Remains, SlotView, Standing},
 };
 
 use super::moment::{AGENT, Moment, RUNS, TASK};
@@ -85,10 +85,10 @@ fn gives_back(mut moment: Moment) -> Moment {
 fn is_left_by_all(mut moment: Moment) {
     for _ in 0..50 {
         let now = Timestamp::from_second(moment.now).expect("a time");
-        match Rest::of(&moment.observation.job, &moment.observation.pods, now) {
-            Rest::Act(action) => perform(&mut moment, &action),
-            Rest::Something(again) => wait(&mut moment, again),
-            Rest::Nothing => return,
+        match Remains::of(&moment.observation.job, &moment.observation.pods, now) {
+            Remains::Act(action) => perform(&mut moment, &action),
+            Remains::Something(again) => wait(&mut moment, again),
+            Remains::Nothing => return,
         }
     }
     panic!("no end: {:?}", moment.observation);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kubeopencode_engine::{
     decide::{Action, LOST_LIMIT, STALL_LIMIT, Step, explain},
     observe::{JobEnd, JobView},
-    queue::{Pool, Rest, Slot, SlotView, Standing, Turn, Waiter},
+    queue::{Pool, Remains, Slot, SlotView, Standing, Turn, Waiter},
     state::{Phase, Reason},
 };
 use proptest::prelude::*;
@@ -255,7 +255,7 @@ fn a_slot_is_kept_until_the_job_controller_says_that_no_pod_follows() {
     let closes = |actions: &[Action]| matches!(actions, [Action::CloseJob { .. }]);
     assert!(closes(&moment.actions()));
     // The same for one whose Task is gone, and its Job with nobody's name on it.
-    let Rest::Act(action) = Rest::of([&*moment.job()], [], Timestamp::UNIX_EPOCH) else {
+    let Remains::Act(action) = Remains::of([&*moment.job()], [], Timestamp::UNIX_EPOCH) else {
         panic!("nobody else ends it");
     };
     assert!(closes(&[*action]));
@@ -302,16 +302,16 @@ fn a_pod_that_does_not_start_gives_the_slot_back_in_the_end() {
     let created = pods[0].created.expect("a time");
     let left = |job, passed: u64| {
         let now = created + std::time::Duration::from_secs(passed);
-        Rest::of([job], &pods, now)
+        Remains::of([job], &pods, now)
     };
     let limit = STALL_LIMIT.as_secs();
-    assert!(matches!(left(&job, limit - 1), Rest::Something(Some(_))));
+    assert!(matches!(left(&job, limit - 1), Remains::Something(Some(_))));
     assert!(
-        matches!(left(&job, limit), Rest::Act(action) if matches!(*action, Action::CloseJob { .. }))
+        matches!(left(&job, limit), Remains::Act(action) if matches!(*action, Action::CloseJob { .. }))
     );
     let closed = JobView {
         closed: true,
         ..job.clone()
     };
-    assert!(matches!(left(&closed, limit), Rest::Something(None)));
+    assert!(matches!(left(&closed, limit), Remains::Something(None)));
 }

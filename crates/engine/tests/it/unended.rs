@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use kubeopencode_engine::{
     decide::{Action, LOST_LIMIT, STALL_LIMIT, Step},
-    queue::Rest,
+    queue::Remains,
     state::Reason,
 };
 
@@ -117,11 +117,11 @@ fn a_pod_that_cannot_start_and_whose_job_does_not_go_is_not_waited_for_for_ever(
         assert_eq!(moment.reason(), Reason::InfrastructureError);
         // And nothing of it stays, nor its slot.
         let now = Timestamp::from_second(moment.now).expect("a time");
-        let rest = Rest::of(&moment.observation.job, &moment.observation.pods, now);
+        let rest = Remains::of(&moment.observation.job, &moment.observation.pods, now);
         if taken {
             assert!(ends_the_pod(&moment));
             assert!(
-                matches!(rest, Rest::Act(action) if matches!(*action, Action::SetPodDeadline { .. }))
+                matches!(rest, Remains::Act(action) if matches!(*action, Action::SetPodDeadline { .. }))
             );
         } else {
             assert!(matches!(
@@ -129,7 +129,7 @@ fn a_pod_that_cannot_start_and_whose_job_does_not_go_is_not_waited_for_for_ever(
                 [Action::DeletePod { .. }]
             ));
             assert!(
-                matches!(rest, Rest::Act(action) if matches!(*action, Action::DeletePod { .. }))
+                matches!(rest, Remains::Act(action) if matches!(*action, Action::DeletePod { .. }))
             );
         }
     }
@@ -159,10 +159,11 @@ fn a_job_that_was_left_behind_and_would_make_another_pod_is_closed_before_its_sl
     moment.job().retries = true;
     moment.agent_ended("Failed", "", "{exitCode: 1}");
     let now = Timestamp::from_second(moment.now).expect("a time");
-    let rest = |moment: &Moment| Rest::of(&moment.observation.job, &moment.observation.pods, now);
+    let rest =
+        |moment: &Moment| Remains::of(&moment.observation.job, &moment.observation.pods, now);
     let closes =
-        |rest| matches!(rest, Rest::Act(action) if matches!(*action, Action::CloseJob { .. }));
+        |rest| matches!(rest, Remains::Act(action) if matches!(*action, Action::CloseJob { .. }));
     assert!(closes(rest(&moment)));
     moment.job().closed = true;
-    assert_eq!(rest(&moment), Rest::Nothing);
+    assert_eq!(rest(&moment), Remains::Nothing);
 }

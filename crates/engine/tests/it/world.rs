@@ -213,6 +213,7 @@ impl World {
         let observation = Observation {
             job,
             pods,
+            superseded: Vec::new(),
             unseen: sight == Sight::Part,
             confirmed: sight == Sight::Confirmed,
             refused: None,

@@ -191,6 +191,12 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             } => {
                 self.delete::<Job>(&owner.namespace, &name, &uid, resource_version)
                     .await?;
+                let superseded = observation.superseded.len();
+                observation.superseded.retain(|job| job.uid != uid);
+                if observation.superseded.len() < superseded {
+                    // Whether it was that version, an event tells.
+                    return Ok(ControlFlow::Break(()));
+                }
                 self.look_again(owner, &name, &uid, observation).await
             }
             Action::DeletePod {

@@ -17,7 +17,7 @@ use kubeopencode_engine::{
     decide::{Action, REFUSED_AGAIN},
     lower::FrontEnd,
     observe::{JobView, Observation, PodView},
-    queue::{Rest, Slot, SlotView, Standing},
+    queue::{Remains, Slot, SlotView, Standing},
     run::Owner,
     state::{Phase, RunState},
 };
@@ -160,9 +160,9 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             Some(holder) if seen::<F>(&holder) == Seen::Over => self.wake(&key.0, &slot),
             Some(_) => {}
             None => match self.what_is_left(&key.0, &slot).await? {
-                Rest::Nothing => self.pools.leaves(key, &slot.uid),
-                Rest::Act(action) => return self.act_for_gone(&key.0, slot, *action).await,
-                Rest::Something(wait) => return Ok(wait),
+                Remains::Nothing => self.pools.leaves(key, &slot.uid),
+                Remains::Act(action) => return self.act_for_gone(&key.0, slot, *action).await,
+                Remains::Something(wait) => return Ok(wait),
             },
         }
         Ok(None)
@@ -305,7 +305,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
 
     /// What can still run of a Task that no cache shows: the API server itself is asked, for the Task first. A Task that
     /// is gone does not come back, so no Job of it is recorded any more.
-    async fn what_is_left(&self, namespace: &str, slot: &Slot) -> Result<Rest, AdmitError> {
+    async fn what_is_left(&self, namespace: &str, slot: &Slot) -> Result<Remains, AdmitError> {
         let failed = |source: KubeError| AdmitError::LookAtHolder {
             name: slot.name.clone(),
             source: Arc::new(source),
@@ -313,7 +313,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         let tasks: Api<F::Resource> = Api::namespaced(self.client.clone(), namespace);
         let task = tasks.get_metadata_opt(&slot.name).await.map_err(failed)?;
         if task.is_some_and(|task| task.metadata.uid.as_ref() == Some(&slot.uid)) {
-            return Ok(Rest::Something(None));
+            return Ok(Remains::Something(None));
         }
         let of_task = format!("{}={}", names::LABEL_OWNER_UID, slot.uid);
         let of_task = ListParams::default().labels(&of_task);
@@ -323,7 +323,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let pods = pods.list(&of_task).await.map_err(failed)?;
         let pods: Vec<PodView> = pods.iter().map(PodView::of).collect();
-        Ok(Rest::of(&jobs, &pods, (self.clock)()))
+        Ok(Remains::of(&jobs, &pods, (self.clock)()))
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{Api, Resource as _, api::ListParams};
 use kubeopencode_engine::{
-    decide::job_name,
+    decide::{job_name, superseded_names},
     lower::FrontEnd,
     observe::{JobView, Observation, PodView},
     run::Owner,
@@ -39,6 +39,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         Observation {
             job,
             pods,
+            superseded: self.superseded(owner, state),
             unseen,
             confirmed: false,
             refused: None,
@@ -67,6 +68,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         Ok(Observation {
             job,
             pods,
+            superseded: self.superseded(owner, state),
             unseen: false,
             confirmed: true,
             refused: None,
@@ -103,6 +105,12 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             remembered.job.over(cached, earlier)
         });
         Some(JobView::of(&job))
+    }
+
+    fn superseded(&self, owner: &Owner, state: &RunState) -> Vec<JobView> {
+        let names = superseded_names(owner, state).into_iter();
+        let cached = names.flat_map(|name| self.jobs.get(&job_key(&owner.namespace, &name)));
+        cached.map(|job| JobView::of(&job)).collect()
     }
 
     /// What the API server itself says.

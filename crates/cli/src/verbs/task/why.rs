@@ -40,6 +40,7 @@ pub(super) async fn why(arguments: &NamedArgs, printer: &Printer) -> Result<(), 
     let pods = pods::of_job(&target.client, &target.namespace, &job_name).await?;
     let place = queue::place(&target, &task).await?;
     let observation = Observation {
+        superseded: Vec::new(),
         job: jobs.get_opt(&job_name).await?.as_ref().map(JobView::of),
         pods: pods.iter().map(PodView::of).collect(),
         slot: place.as_ref().map(|place| place.slot.clone()),
