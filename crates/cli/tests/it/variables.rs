@@ -9,6 +9,20 @@ fn run_with(sandbox: &Sandbox, variables: &[(&str, &str)], arguments: &[&str]) -
     Outcome::of(&output.expect("the binary starts")).expect_code(0)
 }
 
+/// What is said of a file with this in it.
+fn refused(sandbox: &Sandbox, file: &str) -> String {
+    sandbox.write("broken.env", file);
+    let arguments = [
+        "run",
+        "Say it",
+        "--command",
+        "true",
+        "--env-file",
+        "broken.env",
+    ];
+    sandbox.run(&arguments).expect_code(2).stderr
+}
+
 #[test]
 fn variables_come_by_name_or_from_files_and_never_by_an_argument() {
     if !can_run_pods("run --env") {
@@ -49,16 +63,7 @@ fn variables_come_by_name_or_from_files_and_never_by_an_argument() {
         assert!(said.contains(part), "{said}");
         assert!(!said.contains("hush"), "{said}");
     }
-    sandbox.write("broken.env", "# of the project\nGOOD=1\n\nhush hush\n");
-    let arguments = [
-        "run",
-        "Say it",
-        "--command",
-        "true",
-        "--env-file",
-        "broken.env",
-    ];
-    let said = sandbox.run(&arguments).expect_code(2).stderr;
+    let said = refused(&sandbox, "# of the project\nGOOD=1\n\nhush hush\n");
     assert!(
         said.contains("--env-file broken.env:4: this is not of the form"),
         "{said}"
@@ -109,20 +114,10 @@ G=$
         outcome.stdout,
         values.map(|value| format!("{value}\n")).concat()
     );
-    sandbox.write("broken.env", "A=$UNNAMED\nhush$UNNAMED hush\n");
-    let arguments = [
-        "run",
-        "Say it",
-        "--command",
-        "true",
-        "--env-file",
-        "broken.env",
-    ];
-    let said = sandbox.run(&arguments).expect_code(2).stderr;
+    let said = refused(&sandbox, "A=$UNNAMED\nhush$UNNAMED hush\n");
     let words = "--env-file broken.env:2: this is not of the form";
     assert!(said.contains(words) && !said.contains("hush"), "{said}");
-    sandbox.write("broken.env", "A=1\nB='hush\nhush\n");
-    let said = sandbox.run(&arguments).expect_code(2).stderr;
+    let said = refused(&sandbox, "A=1\nB='hush\nhush\n");
     let words = "--env-file broken.env:2: its value begins with a quote";
     assert!(said.contains(words) && !said.contains("hush"), "{said}");
 }

@@ -224,21 +224,27 @@ async fn its_node_does_not_answer_and_nobody_takes_its_pod_away() {
     world.end().await;
 }
 
-/// As where a Role lacks something, or a webhook decides about reading.
-#[tokio::test(start_paused = true)]
-async fn the_operator_may_not_read_its_agent() {
+/// A Task of an Agent with one slot, and an API server to which this happens with such a call.
+async fn answered(verb: &'static str, resource: &'static str, fault: Fault) -> World {
     let mut world = World::new(Play::Ends(0)).await;
     world.guard = Duration::from_hours(24);
-    let faults = Faults::timed(|_, call| {
-        if call.verb == "get" && call.resource == "agents" {
-            Fault::Forbidden
+    let faults = Faults::timed(move |_, call| {
+        if call.verb == verb && call.resource == resource {
+            fault
         } else {
             Fault::None
         }
     });
     world.operate_with(&faults, &virtual_time());
-    world.create(AGENT).await;
+    world.create(&limited(1)).await;
     world.create(TASK).await;
+    world
+}
+
+/// As where a Role lacks something, or a webhook decides about reading.
+#[tokio::test(start_paused = true)]
+async fn the_operator_may_not_read_its_agent() {
+    let world = answered("get", "agents", Fault::Forbidden).await;
     shows(
         &world,
         "the operator may not read its Agent for half an hour",
@@ -250,18 +256,7 @@ async fn the_operator_may_not_read_its_agent() {
 /// As where an admission webhook for Jobs has no backend.
 #[tokio::test(start_paused = true)]
 async fn the_api_server_cannot_create_its_job() {
-    let mut world = World::new(Play::Ends(0)).await;
-    world.guard = Duration::from_hours(24);
-    let faults = Faults::timed(|_, call| {
-        if call.verb == "create" && call.resource == "jobs" {
-            Fault::Refused
-        } else {
-            Fault::None
-        }
-    });
-    world.operate_with(&faults, &virtual_time());
-    world.create(&limited(1)).await;
-    world.create(TASK).await;
+    let world = answered("create", "jobs", Fault::Refused).await;
     shows(
         &world,
         "the API server answers with 500 to each creation of its Job for half an hour, as where a webhook is down",

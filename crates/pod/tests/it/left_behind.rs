@@ -12,7 +12,7 @@ use nix::{
 
 use crate::{
     supervise::{report, script, supervised, with_checkout},
-    world::{World, environment_of, finish, unshare},
+    world::{AS_PID_1, World, environment_of, finish, unshare},
 };
 
 /// Forks and ends for ever, each in a session of its own, so that whoever looks for it finds one that has gone. There are
@@ -40,16 +40,13 @@ const FORKS_FOR_EVER: &str = r#"
 
 /// Runs it in a PID namespace: as PID 1, or below a shell that is. `None`: this machine cannot.
 fn in_a_namespace(first: &[&str], inner: &Command) -> Option<std::process::Output> {
-    let options = [
-        "--user",
-        "--map-root-user",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-    ];
-    let why = "an agent that forks for ever: no user namespaces, or no perl";
-    let mut unshare = unshare(&options, &["perl", "-e", "use POSIX"], why)?;
+    let why = "an agent that forks for ever";
+    let mut unshare = unshare(
+        &AS_PID_1,
+        &["perl", "-e", "use POSIX"],
+        why,
+        "user-namespaces",
+    )?;
     unshare
         .args(first)
         .arg(inner.get_program())

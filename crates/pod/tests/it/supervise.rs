@@ -13,7 +13,7 @@ use nix::{
 };
 use serde_json::{Value, json};
 
-use crate::world::{Ran, World, finish, run};
+use crate::world::{AS_PID_1, Ran, World, finish, run, unshare};
 
 pub(crate) fn supervised(world: &World, grace: u32, command: &[&str]) -> Command {
     let mut supervise = world.command([
@@ -365,18 +365,14 @@ fn orphans_are_reaped_while_the_agent_runs() {
 #[test]
 fn as_pid_1_it_does_the_same() {
     let world = World::new();
-    let options = [
-        "--user",
-        "--map-root-user",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-    ];
-    let possible = Command::new("unshare").args(options).arg("true").output();
-    if !possible.is_ok_and(|output| output.status.success()) {
-        eprintln!("NOT TESTED: supervise as PID 1, because this machine has no user namespaces");
+    let Some(mut unshare) = unshare(
+        &AS_PID_1,
+        &["true"],
+        "supervise as PID 1",
+        "user-namespaces",
+    ) else {
         return;
-    }
+    };
     let inner = supervised(
         &world,
         30,
@@ -386,12 +382,7 @@ fn as_pid_1_it_does_the_same() {
             "echo parent $PPID; trap 'echo told; exit 7' TERM; kill -TERM 1; sleep 1000 & wait",
         ],
     );
-    let mut unshare = Command::new("unshare");
-    unshare
-        .args(options)
-        .arg(inner.get_program())
-        .args(inner.get_args());
-    unshare.stdout(std::process::Stdio::piped());
+    unshare.arg(inner.get_program()).args(inner.get_args());
     let output = finish(unshare.spawn().unwrap());
     assert_eq!(String::from_utf8_lossy(&output.stdout), "parent 1\ntold\n");
     assert_eq!(output.status.code(), Some(7));

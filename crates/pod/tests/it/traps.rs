@@ -39,8 +39,8 @@ fn a_process_that_cannot_be_killed_keeps_everything_from_being_pushed() {
     let mut probe = vec!["setpriv"];
     probe.extend(without_kill);
     probe.extend(["setpriv", "--reuid=12345", "--clear-groups", "true"]);
-    let why = "a process that cannot be killed, because that takes root";
-    let Some(mut unshare) = unshare(&namespace, &probe, why) else {
+    let why = "a process that cannot be killed";
+    let Some(mut unshare) = unshare(&namespace, &probe, why, "root") else {
         return;
     };
     // What is left behind ends with the namespace.

@@ -211,8 +211,7 @@ impl World {
     /// user namespaces, and nothing is tested.
     pub fn on_a_small_disk(&self, directory: &str, kib: u32, command: &Command) -> Option<Ran> {
         let options = ["--user", "--map-root-user", "--mount"];
-        let why = "a full disk, because this machine has no user namespaces";
-        let mut unshare = unshare(&options, &["true"], why)?;
+        let mut unshare = unshare(&options, &["true"], "a full disk", "user-namespaces")?;
         unshare
             .args(["sh", "-c"])
             .arg(format!(
@@ -260,11 +259,29 @@ pub fn anywhere(directory: &Path, mut found: impl FnMut(&Path) -> bool) -> bool 
     false
 }
 
-/// What runs a command in new namespaces. `None`, said as NOT TESTED, where `probe` does not run in them.
-pub fn unshare(options: &[&str], probe: &[&str], not_tested: &str) -> Option<Command> {
+/// A test is left out, which is said, unless `KUBEOPENCODE_TEST_REQUIRE` names what it needs.
+pub fn not_tested(what: &str, needs: &str) {
+    let required = std::env::var("KUBEOPENCODE_TEST_REQUIRE").unwrap_or_default();
+    let is_required = required.split(',').any(|item| item == needs);
+    assert!(!is_required, "{what}: {needs} is required, and not there");
+    eprintln!("NOT TESTED: {what}");
+}
+
+/// `unshare` for a process that is PID 1 of all that it starts.
+pub const AS_PID_1: [&str; 6] = [
+    "--user",
+    "--map-root-user",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+];
+
+/// What runs a command in new namespaces. `None` where `probe` does not run in them: see [`not_tested`].
+pub fn unshare(options: &[&str], probe: &[&str], what: &str, needs: &str) -> Option<Command> {
     let possible = Command::new("unshare").args(options).args(probe).output();
     if !possible.is_ok_and(|output| output.status.success()) {
-        eprintln!("NOT TESTED: {not_tested}");
+        not_tested(what, needs);
         return None;
     }
     let mut unshare = Command::new("unshare");
