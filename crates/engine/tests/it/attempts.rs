@@ -79,7 +79,7 @@ fn a_job_of_an_attempt_that_is_over_is_cleared_away_unless_somebody_has_released
         ..first.clone()
     };
     let names = superseded_names(&moment.owner, &moment.state);
-    assert_eq!(names, [late.name.clone()]);
+    assert_eq!(names.as_slice(), std::slice::from_ref(&late.name));
     moment.observation.superseded = vec![first, late.clone()];
     let actions = moment.actions();
     assert!(
