@@ -30,6 +30,7 @@ mod body;
 mod create;
 mod definitions;
 mod delete;
+mod eviction;
 mod fields;
 mod other;
 mod paging;

@@ -7,12 +7,16 @@ use http::Response;
 use serde_json::{Map, Value, json};
 
 use super::body::Body;
-use super::pods::created;
 use super::query::{WriteOptions, WriteVerb};
 use super::respond::json as json_response;
 use super::{Call, broken};
 use crate::status::{Cause, Failure};
 use crate::store::{Expect, StoreError, Write};
+
+/// The answer to a binding and an eviction.
+pub(super) fn created() -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
+}
 
 impl Call {
     /// Puts a Pod on a node.

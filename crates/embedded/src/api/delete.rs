@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::Response;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::admission::PROTECTED;
@@ -204,31 +204,46 @@ impl Inner {
                 self.mark_namespace(&mut new, name)?;
             }
             ("apiextensions.k8s.io", _) => self.mark_definition(&mut new),
+            ("", "Pod") => self.mark_pod(&mut new, options),
             _ => {
                 set_finalizers(&mut new, options.propagation);
-                let grace = if kind.group.is_empty() && kind.kind == "Pod" {
-                    pod_grace(old, options.grace)
-                } else {
-                    0
-                };
-                self.mark(&mut new, grace);
+                self.mark(&mut new, 0);
             }
         }
         Ok(new)
     }
 
+    /// A Pod ends within its grace period. Of one that is ending already, a deletion can only bring the end forward,
+    /// as in `pkg/registry/rest/delete.go` of the API server: one that does not changes nothing at all.
+    fn mark_pod(&self, pod: &mut Value, options: &DeleteOptions) {
+        let metadata = &pod["metadata"];
+        let Some(end) = metadata["deletionTimestamp"].as_str() else {
+            let grace = pod_grace(pod, options.grace);
+            set_finalizers(pod, options.propagation);
+            return self.mark(pod, grace);
+        };
+        let grace = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
+        if grace == 0 {
+            return set_finalizers(pod, options.propagation);
+        }
+        if let Some(shorter) = options.grace.filter(|asked| *asked < grace)
+            && let Ok(end) = end.parse::<Timestamp>()
+        {
+            let end = end - SignedDuration::from_secs(grace - shorter);
+            set_finalizers(pod, options.propagation);
+            pod["metadata"]["deletionTimestamp"] = clock::seconds(end).into();
+            pod["metadata"]["deletionGracePeriodSeconds"] = shorter.into();
+        }
+    }
+
+    /// Marks what is not marked yet.
     fn mark(&self, object: &mut Value, grace: i64) {
         let metadata = &object["metadata"];
-        let earlier = metadata["deletionTimestamp"]
-            .is_string()
-            .then(|| metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0));
-        if earlier.is_some_and(|earlier| earlier <= grace) {
+        if metadata["deletionTimestamp"].is_string() {
             return;
         }
         let end = (self.clock)() + SignedDuration::from_secs(grace);
-        if earlier.is_none()
-            && let Some(generation) = metadata["generation"].as_i64().filter(|g| *g > 0)
-        {
+        if let Some(generation) = metadata["generation"].as_i64().filter(|g| *g > 0) {
             object["metadata"]["generation"] = (generation + 1).into();
         }
         object["metadata"]["deletionTimestamp"] = clock::seconds(end).into();
@@ -254,7 +269,12 @@ impl Inner {
     }
 }
 
-fn preconditions(kind: &Kind, object: &Value, options: &DeleteOptions) -> Result<(), Failure> {
+/// Whether the object is the one, and the version of it, that a deletion asks for, if it does.
+pub(super) fn preconditions(
+    kind: &Kind,
+    object: &Value,
+    options: &DeleteOptions,
+) -> Result<(), Failure> {
     let metadata = &object["metadata"];
     let name = metadata["name"].as_str().unwrap_or_default();
     let conflict = |why: &str| Err(Failure::conflict(&kind.group, &kind.kind, name, why));

@@ -1,33 +1,18 @@
-//! Subresources of Pods: eviction and logs.
+//! What is read of a Pod beside itself: its logs.
 
 use futures::TryStreamExt;
 use http::Response;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Call;
 use super::body::{Body, full, stream};
-use super::query::{DeleteOptions, Query};
-use super::respond::{json as json_response, response};
+use super::query::Query;
+use super::respond::response;
 use crate::logs::{LogError, LogOptions};
 use crate::status::{Cause, Failure};
 
-/// The answer to a binding and an eviction.
-pub(super) fn created() -> Value {
-    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
-}
-
 impl Call {
-    /// Deletes a Pod as `delete` would; no disruption budget is known here.
-    pub(super) async fn evict(self) -> Result<Response<Body>, Failure> {
-        let eviction = self.document()?.value;
-        let options = DeleteOptions::read(&Query::default(), &eviction["deleteOptions"])?;
-        self.api
-            .delete_object(&self.kind, self.namespace(), self.name(), &options)
-            .await?;
-        Ok(json_response(201, &created()))
-    }
-
     /// Commands in a running Pod need a connection that this server does not offer.
     pub(super) fn no_stream(&self) -> Failure {
         let pod = self

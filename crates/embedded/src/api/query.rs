@@ -262,7 +262,8 @@ impl DeleteOptions {
         let condition = |key: &str| body["preconditions"][key].as_str().map(str::to_owned);
         Ok(Self {
             dry_run: !dry_run.is_empty(),
-            grace: grace.map(|seconds| seconds.max(0)),
+            // Less than nothing is a second, as in the API server's `BeforeDelete`.
+            grace: grace.map(|seconds| if seconds < 0 { 1 } else { seconds }),
             propagation,
             uid: condition("uid"),
             resource_version: condition("resourceVersion"),

@@ -52,12 +52,33 @@ fn pod_objections(spec: &PodSpec) -> Vec<String> {
             "runtimeClassName {class:?}: this node has no runtime classes"
         ));
     }
+    let affinity = spec.affinity.as_ref();
+    let together = affinity
+        .and_then(|affinity| affinity.pod_affinity.as_ref())
+        .and_then(|pods| {
+            pods.required_during_scheduling_ignored_during_execution
+                .as_ref()
+        });
+    let apart = affinity
+        .and_then(|affinity| affinity.pod_anti_affinity.as_ref())
+        .and_then(|pods| {
+            pods.required_during_scheduling_ignored_during_execution
+                .as_ref()
+        });
     let windows = spec.os.as_ref().is_some_and(|os| os.name == "windows");
     for (asked, what) in [
         (spec.host_pid, "hostPID"),
         (spec.host_ipc, "hostIPC"),
         (spec.share_process_namespace, "shareProcessNamespace"),
         (Some(windows), "os.name windows"),
+        (
+            together.map(|terms| !terms.is_empty()),
+            "a required podAffinity",
+        ),
+        (
+            apart.map(|terms| !terms.is_empty()),
+            "a required podAntiAffinity",
+        ),
         (
             spec.resource_claims
                 .as_ref()
@@ -331,6 +352,7 @@ mod tests {
 spec:
   runtimeClassName: gvisor
   hostPID: true
+  affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: x}]}}
   containers: [{name: c, image: any, command: [sh]}]
   volumes: [{name: v, nfs: {server: s, path: /}}, {name: h, hostPath: {path: /no/such}}]
 ",
@@ -338,6 +360,7 @@ spec:
         for words in [
             "\"gvisor\"",
             "hostPID",
+            "a required podAntiAffinity",
             "volume \"v\"",
             "the host has no /no/such",
         ] {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The longest pause between two attempts to reach an API that does not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -25,20 +25,28 @@ pub(super) async fn status(client: &Client, pod: &Pod, status: &PodStatus) -> Re
         api(client, pod),
         pod.metadata.name.as_deref().unwrap_or_default(),
     );
-    // Absent fields of an earlier status are to go; lists are replaced as a whole.
-    let mut value = json!({"message": null, "reason": null});
-    if let (Some(fields), Ok(serde_json::Value::Object(status))) =
-        (value.as_object_mut(), serde_json::to_value(status))
-    {
-        fields.extend(status);
+    let mut value = absent(&["message", "reason"], json!(status));
+    // Conditions are merged by their type: one that somebody else wrote meanwhile stays.
+    for condition in value["conditions"].as_array_mut().into_iter().flatten() {
+        *condition = absent(&["message", "reason"], condition.take());
     }
     let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": value});
     persist(|| async {
-        api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch))
+        api.patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch))
             .await
             .map(drop)
     })
     .await
+}
+
+/// The object, in which these fields are null where it has none, so that those of an earlier state go.
+fn absent(fields: &[&str], mut object: Value) -> Value {
+    if let Value::Object(object) = &mut object {
+        for field in fields {
+            object.entry(*field).or_insert(Value::Null);
+        }
+    }
+    object
 }
 
 /// Removes exactly this Pod, whose processes have ended.

@@ -1,7 +1,8 @@
 //! The API service as `kube` sees it.
 
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::{
     Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
 };
@@ -92,5 +93,27 @@ async fn a_new_object_needs_its_namespace() {
     assert!(
         matches!(error, kube::Error::Api(status) if status.code == 404 && status.message.contains("nowhere"))
     );
+    cluster.shutdown().await;
+}
+
+/// Recordings have no times.
+#[tokio::test]
+async fn a_second_deletion_of_a_pod_brings_its_end_forward_from_the_first_one() {
+    let cluster = without_controllers().await;
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), "default");
+    let pod = serde_json::from_value(json!({
+        "metadata": {"name": "p"},
+        "spec": {"nodeName": "node", "containers": [{"name": "m", "image": "i"}]},
+    }))
+    .expect("a Pod");
+    pods.create(&PostParams::default(), &pod).await.unwrap();
+    let delete = async |grace| {
+        let parameters = DeleteParams::default().grace_period(grace);
+        let pod = pods.delete("p", &parameters).await.unwrap().unwrap_left();
+        pod.metadata.deletion_timestamp.unwrap().0
+    };
+    let end = delete(30).await;
+    assert_eq!(delete(25).await, end - SignedDuration::from_secs(5));
+    assert_eq!(delete(28).await, end - SignedDuration::from_secs(5));
     cluster.shutdown().await;
 }
