@@ -8,6 +8,7 @@ mod api_restart;
 mod compaction;
 mod judge;
 mod kill;
+mod kill_crowd;
 mod lease;
 mod network;
 mod node_away;
@@ -67,6 +68,8 @@ pub(crate) struct TroubleArgs {
 pub(crate) enum Scenario {
     /// The leading operator is killed, again and again, in the middle of a write
     Kill,
+    /// The leading operator is killed, again and again, while all Tasks run at once
+    KillCrowd,
     /// The API server is killed, again and again
     ApiRestart,
     /// The operators are paused, and what they watched is compacted away meanwhile
@@ -87,6 +90,7 @@ impl Scenario {
     fn name(self) -> &'static str {
         match self {
             Self::Kill => "kill",
+            Self::KillCrowd => "kill-crowd",
             Self::ApiRestart => "api-restart",
             Self::Compaction => "compaction",
             Self::NoNetwork => "no-network",
@@ -106,17 +110,24 @@ impl Scenario {
     /// How its Tasks may end.
     fn ends(self) -> Ends {
         match self {
-            Self::NodeLost => Ends::WellOrLost,
-            // A Job controller whose API server dies while it creates a Pod may make a second one, delete one of the two, and
-            // give up the Job, which may have no other.
-            Self::ApiRestart => Ends::WellUnlessLost,
-            _ => Ends::Well,
+            Self::NodeLost => node_lost::ENDS,
+            Self::ApiRestart => api_restart::ENDS,
+            _ => Ends::WELL,
+        }
+    }
+
+    /// How long each of its agents runs, in seconds.
+    fn agent_seconds(self) -> u32 {
+        match self {
+            Self::KillCrowd => kill_crowd::AGENT,
+            _ => 2,
         }
     }
 
     async fn happens(self, stage: &mut Stage<'_>) -> Result<()> {
         match self {
             Self::Kill => kill::happens(stage).await,
+            Self::KillCrowd => kill_crowd::happens(stage).await,
             Self::ApiRestart => api_restart::happens(stage).await,
             Self::Compaction => compaction::happens(stage).await,
             Self::NoNetwork => network::is_lost(stage).await,

@@ -5,10 +5,19 @@ use std::time::Duration;
 use anyhow::Result;
 use nix::sys::signal::Signal;
 
-use super::stage::{Stage, api_server_ready, signal_part};
+use super::{
+    judge::Ends,
+    stage::{Stage, api_server_ready, signal_part},
+};
 
 const RESTARTS: usize = 10;
 const TASKS_EACH: usize = 6;
+/// A Job controller whose API server dies while it creates a Pod may make a second one, delete one of the two, and give
+/// up the Job, which may have no other.
+pub(super) const ENDS: Ends = Ends {
+    lost_at_least: 0,
+    lost_at_most: RESTARTS,
+};
 
 pub(super) async fn happens(stage: &mut Stage<'_>) -> Result<()> {
     stage.two_operators().await?;

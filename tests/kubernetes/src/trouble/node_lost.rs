@@ -9,12 +9,23 @@ use kube::{
 };
 use nix::sys::signal::Signal;
 
-use super::stage::{SOON, Stage, signal_part};
+use super::{
+    judge::Ends,
+    stage::{SOON, Stage, signal_part},
+};
 use crate::api;
+
+/// Created before the node goes.
+const BEFORE: usize = 20;
+/// Those that come later have never been on it.
+pub(super) const ENDS: Ends = Ends {
+    lost_at_least: 1,
+    lost_at_most: BEFORE,
+};
 
 pub(super) async fn happens(stage: &mut Stage<'_>) -> Result<()> {
     stage.two_operators().await?;
-    stage.create(20).await?;
+    stage.create(BEFORE).await?;
     stage.more_start(5).await?;
     let client = stage.setting.client.clone();
     let nodes: Api<Node> = Api::all(client.clone());

@@ -20,8 +20,6 @@ use crate::{
     wire::Wire,
 };
 
-/// How long an agent runs, in seconds.
-const AGENT: u32 = 2;
 /// Longest time until there is a leader: a Lease that was not released has to expire first (15 s).
 pub(super) const ELECTION: Duration = Duration::from_mins(1);
 /// Longest time until something happens that the cluster has to do.
@@ -84,7 +82,8 @@ impl<'a> Stage<'a> {
         let namespace = format!("trouble-{}-{}", scenario.name(), std::process::id());
         let client = setting.client.clone();
         api::namespace(&client, &namespace).await?;
-        let agent = setting.counter.agent(&setting.arguments.agent_image, AGENT);
+        let agent =
+            (setting.counter).agent(&setting.arguments.agent_image, scenario.agent_seconds());
         api::agent(&client, &namespace, agent).await?;
         Ok(Self {
             tasks: Api::namespaced(client.clone(), &namespace),
