@@ -2,13 +2,13 @@
 //! [invariants](crate::invariants).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures::FutureExt as _;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kubeopencode_api::names;
 use kubeopencode_embedded::{
     api::Api,
@@ -28,6 +28,7 @@ const AGENTS: &str = "/kubeopencode.io/agents/";
 const JOBS: &str = "/batch/jobs/";
 const PODS: &str = "/core/pods/";
 const LEASES: &str = "/coordination.k8s.io/leases/";
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
 /// The checker of one run. Clones are the same one.
 #[derive(Clone)]
@@ -66,6 +67,8 @@ struct Inner {
     /// Pods that were made for a Job which somebody had deleted by then: its controller was just about to, and
     /// takes them away at once. Nobody else can know of them.
     too_late: BTreeSet<String>,
+    /// From the key of an object to when operators wrote it, within the last minute.
+    writes: BTreeMap<String, VecDeque<Timestamp>>,
 }
 
 impl Checker {
@@ -90,6 +93,7 @@ impl Checker {
             told: BTreeSet::new(),
             timed_out: BTreeSet::new(),
             too_late: BTreeSet::new(),
+            writes: BTreeMap::new(),
         };
         Ok(Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -156,6 +160,9 @@ impl Checker {
             let uid = text(&after["metadata"]["uid"]);
             self.lock().deleted.insert(uid);
         }
+        if operators::is_one(who) && !key.starts_with(LEASES) {
+            rules::nothing_is_written_without_pause(key, self.written(key))?;
+        }
         if change.deleted {
             self.trace.say(who, format_args!("  - {key}"));
             return Ok(());
@@ -172,6 +179,21 @@ impl Checker {
             }
             Ok(())
         }
+    }
+
+    /// How often operators have written this within the last minute, now included.
+    fn written(&self, key: &str) -> usize {
+        let now = self.trace.time().now();
+        let mut inner = self.lock();
+        let writes = inner.writes.entry(key.to_owned()).or_default();
+        writes.push_back(now);
+        while writes
+            .front()
+            .is_some_and(|first| now.duration_since(*first) > MINUTE)
+        {
+            writes.pop_front();
+        }
+        writes.len()
     }
 
     fn judge_task(
@@ -364,7 +386,8 @@ impl Checker {
         }
     }
 
-    /// UIDs of the Tasks of which the API server shows a Pod whose agent runs, and that is not given up as lost.
+    /// UIDs of the Tasks of which there is a Pod whose agent runs at the node, whatever its status says so far, and that is
+    /// not given up as lost.
     fn at_work(&self) -> BTreeSet<String> {
         let (pods, _) = self.store.list(PODS);
         let inner = self.lock();
@@ -372,7 +395,7 @@ impl Checker {
         let working = pods.iter().filter(|pod| {
             let metadata = &pod.value["metadata"];
             let deletion = &metadata["deletionTimestamp"];
-            pod.value["status"]["phase"] == "Running"
+            !rules::has_ended(&pod.value)
                 && (deletion.is_null() || rules::may_still_run(moment(deletion), now))
                 && inner.running.contains(&text(&metadata["name"]))
                 && !inner.too_late.contains(&text(&metadata["name"]))
@@ -420,6 +443,26 @@ impl Checker {
         self.store.list(TASKS).0.len()
     }
 
+    /// A minute of calm has passed: what has to hold then. `since` keeps how long that is about to break has been so.
+    ///
+    /// # Errors
+    /// The first rule that does not hold.
+    pub fn in_calm(&self, now: Duration, since: &mut Since) -> Held {
+        let (tasks, _) = self.store.list(TASKS);
+        for task in &tasks {
+            let name = task.key.trim_start_matches(TASKS);
+            let task = &task.value;
+            let unheard = rules::has_an_unheard_stop(task);
+            rules::a_stop_is_heard(name, since.lasts((name, "stop"), unheard, now))?;
+            let place = name.split_once('/').map_or("", |(namespace, _)| namespace);
+            let agent = task["spec"]["agentRef"].as_str().unwrap_or(names::DEFAULT);
+            let agent = self.store.get(&format!("{AGENTS}{place}/{agent}"));
+            let waits = agent.is_some_and(|it| rules::waits_beside_a_free_slot(task, &it.value));
+            rules::a_free_slot_is_taken(name, since.lasts((name, "slot"), waits, now))?;
+        }
+        Ok(())
+    }
+
     /// Whether everything has come to rest: what has to hold at the end.
     ///
     /// # Errors
@@ -434,21 +477,8 @@ impl Checker {
         for (name, task) in list(TASKS) {
             rules::every_task_has_ended(&name, &task.value)?;
         }
-        let running = self.lock().running.clone();
-        let runs = |job: &str| {
-            let (pods, _) = self.store.list(PODS);
-            pods.iter().any(|pod| {
-                job_of(&pod.value) == job && running.contains(&text(&pod.value["metadata"]["name"]))
-            })
-        };
-        let orphaned: BTreeSet<String> = list(JOBS)
-            .filter(|(_, job)| job.value["metadata"]["ownerReferences"].is_null())
-            .filter(|(_, job)| rules::is_active(&job.value))
-            .filter(|(_, job)| runs(&text(&job.value["metadata"]["uid"])))
-            .map(|(_, job)| text(&job.value["metadata"]["labels"][names::LABEL_OWNER_UID]))
-            .collect();
         for (name, agent) in list(AGENTS) {
-            rules::no_slot_is_held(&name, &agent.value, &orphaned)?;
+            rules::no_slot_is_held(&name, &agent.value)?;
         }
         // Of the Jobs that a Task has now: one that somebody orphaned is nobody's.
         let mut ours = BTreeSet::new();
@@ -474,6 +504,28 @@ impl Checker {
             rules::nothing_is_left_behind(&object.key, &object.value, &alive)?;
         }
         Ok(())
+    }
+}
+
+/// Since when something has been so, without a break.
+#[derive(Debug, Default)]
+pub struct Since(BTreeMap<(String, &'static str), Duration>);
+
+impl Since {
+    /// How long it has been so.
+    fn lasts(
+        &mut self,
+        (name, what): (&str, &'static str),
+        is_so: bool,
+        now: Duration,
+    ) -> Duration {
+        let key = (name.to_owned(), what);
+        if is_so {
+            now - *self.0.entry(key).or_insert(now)
+        } else {
+            self.0.remove(&key);
+            Duration::ZERO
+        }
     }
 }
 

@@ -211,19 +211,12 @@ pub fn a_lost_job_was_taken_by_others(name: &str, task: &Value, by_operator: boo
 
 /// A stop that is on record stays there, and is how the Task ends, unless a timeout came first `at_node`.
 pub fn a_recorded_stop_is_kept(name: &str, before: &Value, after: &Value, at_node: bool) -> Held {
-    let stopped = |task: &Value| {
-        let conditions = task["status"]["conditions"].as_array();
-        conditions
-            .into_iter()
-            .flatten()
-            .any(|condition| condition["type"] == "Stopped")
-    };
-    if !stopped(before) || is_terminal(before) {
+    if !has_stopped(before) || is_terminal(before) {
         return Ok(());
     }
     let reason = after["status"]["reason"].as_str();
     let as_stopped = reason == Some("UserStopped") || (reason == Some("Timeout") && at_node);
-    if !stopped(after) || (is_terminal(after) && !as_stopped) {
+    if !has_stopped(after) || (is_terminal(after) && !as_stopped) {
         return broken(
             "a Task whose stop is on record ends as stopped, or by a timeout that came first",
             format!("Task {name}: {}", after["status"]),
@@ -388,23 +381,89 @@ pub fn every_task_has_ended(name: &str, task: &Value) -> Held {
     )
 }
 
-/// When everything has come to rest, no Agent has a holder, but for those whose Job somebody orphaned and whose agent works:
-/// it may as long as it likes.
-pub fn no_slot_is_held(name: &str, agent: &Value, orphaned: &BTreeSet<String>) -> Held {
-    let slots = agent["status"]["slots"].as_array().into_iter().flatten();
-    let held = |slot: &&Value| {
-        slot["uid"]
-            .as_str()
-            .is_none_or(|uid| !orphaned.contains(uid))
-    };
-    let held: Vec<&Value> = slots.filter(held).collect();
-    if held.is_empty() {
+/// When everything has come to rest, no Agent has a holder.
+pub fn no_slot_is_held(name: &str, agent: &Value) -> Held {
+    let held = &agent["status"]["slots"];
+    if held.as_array().is_none_or(Vec::is_empty) {
         return Ok(());
     }
     broken(
         "no slot is held at the end",
-        format!("Agent {name}: {held:?}"),
+        format!("Agent {name}: {held}"),
     )
+}
+
+/// How long nothing may come of what an operator could do at once, in calm: until it has a leader again, and no longer.
+const AT_ONCE: Duration = Duration::from_mins(5);
+
+/// In calm, a stop is on record soon after somebody has asked for it.
+pub fn a_stop_is_heard(name: &str, unheard: Duration) -> Held {
+    if unheard <= AT_ONCE {
+        return Ok(());
+    }
+    broken("a stop is heard", format!("Task {name}: {unheard:?}"))
+}
+
+/// In calm, nobody is queued while there is room.
+pub fn a_free_slot_is_taken(name: &str, queued: Duration) -> Held {
+    if queued <= AT_ONCE {
+        return Ok(());
+    }
+    broken(
+        "nobody is queued beside a free slot",
+        format!("Task {name}: {queued:?}"),
+    )
+}
+
+/// How often operators may write an object within a minute of the API server's time. An Agent is written once for each
+/// Task that gets or gives back a slot, a Task and its Job a dozen times in all.
+const PACE: usize = 60;
+
+/// No operator writes something again and again, whoever works against it.
+pub fn nothing_is_written_without_pause(key: &str, within_a_minute: usize) -> Held {
+    if within_a_minute <= PACE {
+        return Ok(());
+    }
+    broken(
+        "no object is written again and again",
+        format!("{key}: {within_a_minute} times within a minute"),
+    )
+}
+
+/// When everything has come to rest, operators write nothing but their Lease.
+pub fn nothing_is_written_at_rest(writes: u64) -> Held {
+    if writes == 0 {
+        return Ok(());
+    }
+    broken(
+        "an operator at rest writes nothing but its Lease",
+        format!("{writes} writes"),
+    )
+}
+
+/// Whether somebody has asked for a stop that is not on record.
+#[must_use]
+pub fn has_an_unheard_stop(task: &Value) -> bool {
+    task["metadata"]["annotations"][names::ANNOTATION_STOP] == "true"
+        && task["metadata"]["deletionTimestamp"].is_null()
+        && !is_terminal(task)
+        && !has_stopped(task)
+}
+
+/// Whether the Task waits for a slot although its Agent has one.
+#[must_use]
+pub fn waits_beside_a_free_slot(task: &Value, agent: &Value) -> bool {
+    let limit = usize::try_from(limit(agent)).unwrap_or(usize::MAX);
+    task["status"]["phase"] == "Queued"
+        && task["metadata"]["deletionTimestamp"].is_null()
+        && (limit == 0 || holders(agent).len() < limit)
+}
+
+/// Whether the stop of a Task is on record.
+fn has_stopped(task: &Value) -> bool {
+    let conditions = task["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|condition| condition["type"] == "Stopped")
 }
 
 /// When everything has come to rest, nothing belongs to an owner that is gone.
@@ -472,16 +531,20 @@ pub fn no_agent_runs(pods: &BTreeSet<String>) -> Held {
 
 /// When everything has come to rest, no Job of a Task that has ended still has a Pod that has not.
 pub fn no_pod_is_active(key: &str, pod: &Value) -> Held {
-    if matches!(
-        pod["status"]["phase"].as_str(),
-        Some("Succeeded" | "Failed")
-    ) {
+    if has_ended(pod) {
         return Ok(());
     }
     broken(
         "no Pod is left that has not ended",
         format!("{key}: {}", pod["status"]),
     )
+}
+
+/// Whether a Pod has ended, by its status.
+#[must_use]
+pub fn has_ended(pod: &Value) -> bool {
+    let phase = pod["status"]["phase"].as_str();
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// Whether a Task has ended.

@@ -8,7 +8,10 @@ mod watches;
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -64,6 +67,7 @@ pub struct Network {
     /// The API server does not answer anybody.
     outage: Arc<watch::Sender<bool>>,
     asked: Arc<Mutex<BTreeSet<String>>>,
+    writes: Arc<AtomicU64>,
 }
 
 impl Network {
@@ -78,6 +82,7 @@ impl Network {
             calm: Arc::new(watch::Sender::new(false)),
             outage: Arc::new(watch::Sender::new(false)),
             asked: Arc::default(),
+            writes: Arc::default(),
         }
     }
 
@@ -86,6 +91,12 @@ impl Network {
     pub fn asked_by_operators(&self) -> BTreeSet<String> {
         let asked = self.asked.lock();
         asked.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many writes operators have asked for, but for those of a Lease.
+    #[must_use]
+    pub fn writes_of_operators(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
     }
 
     /// A line for somebody of that name.
@@ -190,6 +201,9 @@ impl Line {
             let asked = self.network.asked.lock();
             let mut asked = asked.unwrap_or_else(PoisonError::into_inner);
             asked.insert(format!("{verb} {resource}"));
+            if !matches!(verb, "get" | "list" | "watch") && resource != "leases" {
+                self.network.writes.fetch_add(1, Ordering::Relaxed);
+            }
         }
         let fault = self.draw(verb, &resource);
         // Watches come and go all the time, and mean nothing where they get through.

@@ -12,9 +12,9 @@ use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    checker::Checker,
+    checker::{Checker, Since},
     dice::Dice,
-    invariants::Violation,
+    invariants::{self as rules, Violation},
     network::{Network, Quality},
     node::Node,
     operators::{Place, Plan},
@@ -190,14 +190,17 @@ impl World {
             network.calm_down();
             node.calm_down();
             let calm_since = time.elapsed();
-            let mut rests_since = None;
+            let (mut rests_since, mut lasting) = (None, Since::default());
             loop {
                 sleep(Duration::from_mins(1)).await;
-                let held = checker.at_rest();
-                let now = time.elapsed();
+                let (held, now) = (checker.at_rest(), time.elapsed());
+                checker.report(checker.in_calm(now, &mut lasting));
+                let writes = network.writes_of_operators();
                 match (&held, rests_since) {
-                    (Ok(()), None) => rests_since = Some(now),
-                    (Ok(()), Some(since)) if now >= since + REST => return None,
+                    (Ok(()), None) => rests_since = Some((now, writes)),
+                    (Ok(()), Some((since, before))) if now >= since + REST => {
+                        return rules::nothing_is_written_at_rest(writes - before).err();
+                    }
                     (Err(_), _) => rests_since = None,
                     (Ok(()), Some(_)) => {}
                 }
