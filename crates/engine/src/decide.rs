@@ -104,9 +104,9 @@ pub enum Action {
     CreateConfigMap(Box<ConfigMap>),
     /// Create it, suspended. AlreadyExists with the same owner is success.
     CreateJob(Box<Job>),
-    /// Set `spec.suspend` to false and [`ANNOTATION_RELEASED`](kubeopencode_api::names::ANNOTATION_RELEASED) to
-    /// `true`, in one write, on condition that it is suspended and does not have the annotation. Not on a
-    /// resourceVersion: the Job controller writes to each new Job at once.
+    /// Set `spec.suspend` to false and [`ANNOTATION_RELEASED`](kubeopencode_api::names::ANNOTATION_RELEASED) to the time,
+    /// in one write, on condition that it is suspended and does not have the annotation. Not on a resourceVersion: the
+    /// Job controller writes to each new Job at once.
     ReleaseJob {
         /// Its name.
         name: String,
@@ -349,12 +349,21 @@ fn as_seen(input: &Input<'_>) -> Step {
 /// followed, unless it is being deleted too.
 fn going(input: &Input<'_>) -> Step {
     let job = input.observation.job.as_ref();
-    let (Some(job), Some(recorded)) = (job.filter(|job| !job.deleting()), &input.state.job) else {
+    let Some(job) = job.filter(|job| !job.deleting()) else {
         return rest();
     };
     if input.state.phase.is_terminal() {
         return ended::decide(input);
     }
+    let Some(recorded) = &input.state.job else {
+        // An operator died before it had recorded it, and whoever resumed it would start the agent.
+        let ours = job.owner_uid.as_deref() == Some(&input.owner.uid);
+        return if ours && job.unreleased() {
+            pending::delete_unrecorded(input, job)
+        } else {
+            rest()
+        };
+    };
     match running::decide(input, recorded) {
         Step::Act(actions) if actions.iter().any(Action::begins) => delete(job),
         step => step,

@@ -83,7 +83,7 @@ fn with_a_slot(input: &Input<'_>, job: &JobView, agent: &str) -> Step {
 
 /// That it is not on record has to be the API server's own word: it may be since a moment ago, and is nobody's to delete
 /// then.
-fn delete_unrecorded(input: &Input<'_>, job: &JobView) -> Step {
+pub fn delete_unrecorded(input: &Input<'_>, job: &JobView) -> Step {
     if input.observation.confirmed {
         delete(job)
     } else {

@@ -65,3 +65,41 @@ fn what_runs_is_followed_while_its_task_is_being_deleted() {
     moment.job().deletion = now;
     assert_eq!(moment.decide(), Step::Rest { again: None });
 }
+
+/// An operator died between the creation of the Job and its record. Whoever resumed it would run the agent.
+#[test]
+fn a_job_that_is_not_on_record_goes_although_a_finalizer_holds_its_task() {
+    let mut moment = Moment::new();
+    moment.create();
+    moment.deleting = true;
+    moment.observation.confirmed = false;
+    assert_eq!(moment.decide(), Step::Confirm, "a view of it may be old");
+    moment.observation.confirmed = true;
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::DeleteJob { uid, .. }] if uid == "job-uid"
+    ));
+    let now = Timestamp::from_second(moment.now).ok();
+    moment.job().deletion = now;
+    assert_eq!(moment.decide(), Step::Rest { again: None });
+    // That of somebody else, which has its name, is not ours to delete.
+    moment.job().deletion = None;
+    moment.job().owner_uid = Some("another".into());
+    assert_eq!(moment.decide(), Step::Rest { again: None });
+}
+
+/// The Task had ended before it began, and an operator that was cut off made its Job after that.
+#[test]
+fn a_job_that_came_after_the_end_goes_although_a_finalizer_holds_its_task() {
+    let mut moment = Moment::new();
+    moment.create();
+    let late = moment.observation.job.take();
+    moment.stop = true;
+    assert_eq!(moment.reason(), Reason::UserStopped);
+    moment.observation.job = late;
+    moment.deleting = true;
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::DeleteJob { uid, .. }] if uid == "job-uid"
+    ));
+}
