@@ -211,6 +211,11 @@ impl Action {
         }
     }
 
+    /// Whether it only makes what is over look so to people.
+    fn is_for_the_eye(&self) -> bool {
+        matches!(self, Self::SuspendJob { .. })
+    }
+
     /// Whether it follows from what was seen, and would be wrong where that is old.
     fn trusts_the_view(&self) -> bool {
         matches!(self, Self::CloseJob { .. } | Self::SetPodDeadline { .. })

@@ -5,36 +5,28 @@ use kubeopencode_api::names::condition;
 use super::{Action, Input, Step, delete, rest, running};
 use crate::{
     observe::{JobView, Observation, PodView},
-    queue::{Remains, Standing},
+    queue::{Remains, SlotView, Standing},
 };
 
-/// A slot is given back when nothing of the Run can run any more, and not before.
+/// A slot is given back when nothing of the Run can run any more, and not before. What is only for people to see may be
+/// refused, and does not hold it.
 pub fn give_back(input: &Input<'_>, step: Step) -> Step {
     let slot = input.observation.slot.as_ref();
-    let held = slot.filter(|slot| slot.standing == Standing::Held);
-    let (Some(slot), Step::Rest { again }) = (held, &step) else {
+    let Some(slot) = slot.filter(|slot| slot.standing == Standing::Held) else {
         return step;
     };
-    let asked = *again;
-    let Observation { job, pods, .. } = input.observation;
-    // One that was orphaned is on record still, and runs on.
-    let recorded = |job: &JobView| {
-        let recorded = input.state.job.as_ref();
-        recorded.is_some_and(|recorded| recorded.uid == job.uid)
+    let asked = match &step {
+        Step::Rest { again } => *again,
+        Step::Act(actions) if actions.iter().all(Action::is_for_the_eye) => {
+            return match remains(input) {
+                Remains::Nothing => given_back(input, slot),
+                Remains::Act(_) | Remains::Something(_) => step,
+            };
+        }
+        _ => return step,
     };
-    let ours = |job: &&JobView| job.owner_uid.as_deref() == Some(&input.owner.uid) || recorded(job);
-    // Of a Job of somebody else that has our name: its Pods are none of ours, and their end would not be heard of.
-    let foreign = job.as_ref().filter(|job| !ours(job)).map(|job| &job.uid);
-    let pods = pods
-        .iter()
-        .filter(|pod| foreign.is_none() || pod.job_uid.as_ref() != foreign);
-    let lost = pods.clone().any(|pod| !pod.ended());
-    match Remains::of(job.iter().filter(ours), pods, input.now) {
-        // A cache that is late shows as lost what still ends.
-        Remains::Nothing if lost && !input.observation.confirmed => Step::Confirm,
-        Remains::Nothing => Step::GiveBack {
-            agent: slot.agent.clone(),
-        },
+    match remains(input) {
+        Remains::Nothing => given_back(input, slot),
         // Whoever rests may have something to do, later.
         Remains::Something(again) => Step::Rest {
             again: [again, asked].into_iter().flatten().min(),
@@ -45,6 +37,44 @@ pub fn give_back(input: &Input<'_>, step: Step) -> Step {
         }
         Remains::Act(action) => Step::Act(vec![*action]),
     }
+}
+
+/// Nothing remains, as far as can be seen.
+fn given_back(input: &Input<'_>, slot: &SlotView) -> Step {
+    let lost = pods(input).any(|pod| !pod.ended());
+    // A cache that is late shows as lost what still ends.
+    if lost && !input.observation.confirmed {
+        Step::Confirm
+    } else {
+        Step::GiveBack {
+            agent: slot.agent.clone(),
+        }
+    }
+}
+
+fn remains(input: &Input<'_>) -> Remains {
+    let job = input.observation.job.as_ref();
+    Remains::of(
+        job.filter(|job| is_ours(input, job)),
+        pods(input),
+        input.now,
+    )
+}
+
+/// One that was orphaned is on record still, and runs on.
+fn is_ours(input: &Input<'_>, job: &JobView) -> bool {
+    let recorded = input.state.job.as_ref();
+    job.owner_uid.as_deref() == Some(&input.owner.uid)
+        || recorded.is_some_and(|recorded| recorded.uid == job.uid)
+}
+
+/// Without those of a Job of somebody else that has our name: they are none of ours, and their end would not be heard of.
+fn pods<'a>(input: &Input<'a>) -> impl Iterator<Item = &'a PodView> {
+    let Observation { job, pods, .. } = input.observation;
+    let foreign = job.as_ref().filter(|job| !is_ours(input, job));
+    let foreign = foreign.map(|job| &job.uid);
+    pods.iter()
+        .filter(move |pod| foreign.is_none() || pod.job_uid.as_ref() != foreign)
 }
 
 /// When there is nothing else to do: a Job of an attempt that is over and was never released is nobody's, and whoever resumed
@@ -92,6 +122,9 @@ pub fn decide(input: &Input<'_>) -> Step {
         (None, Some(job)) if job.end.is_none() => {
             if !job.retries && pods.iter().any(|pod| pod.ended()) {
                 rest()
+            } else if job.unreleased() && input.observation.refused.is_some() {
+                // Whoever refuses every change of it may let it go, and of one that never ran nothing is lost.
+                delete(job)
             } else {
                 running::close(job)
             }

@@ -2,7 +2,8 @@
 
 use kubeopencode_engine::{
     decide::{Action, REFUSED_AGAIN, STALL_LIMIT, Step},
-    observe::{Refusal, RefusalKind},
+    observe::{JobEnd, Refusal, RefusalKind},
+    queue::{SlotView, Standing},
     state::{Phase, Reason},
 };
 
@@ -124,4 +125,69 @@ fn a_stop_does_not_hang_on_a_deadline_that_is_refused() {
         moment.actions().as_slice(),
         [Action::CloseJob { .. }]
     ));
+}
+
+/// Its Agent has a limit, and it is in the list.
+fn hold_a_slot(moment: &mut Moment) {
+    moment.observation.slot = Some(SlotView {
+        agent: "a".into(),
+        standing: Standing::Held,
+    });
+}
+
+/// Of a stopped Task nothing is left but that its Job should look stopped.
+#[test]
+fn a_slot_does_not_wait_for_what_people_expect_to_see() {
+    let mut moment = Moment::running();
+    hold_a_slot(&mut moment);
+    moment.stop = true;
+    moment.record();
+    moment.agent_ended("Failed", "", "{exitCode: 143}");
+    assert_eq!(moment.reason(), Reason::UserStopped);
+    moment.job().end = Some(JobEnd::Complete);
+    assert!(matches!(moment.decide(), Step::GiveBack { .. }));
+    // Given back, or while a Pod is still on its way out.
+    moment.observation.slot = None;
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::SuspendJob { .. }]
+    ));
+    refuse(&mut moment, "no");
+    assert_eq!(
+        moment.decide(),
+        Step::Rest {
+            again: Some(REFUSED_AGAIN)
+        }
+    );
+}
+
+/// A webhook that refuses every update lets it be deleted, and a Job that never ran leaves nothing to keep.
+#[test]
+fn a_job_that_was_never_released_and_cannot_be_closed_is_deleted() {
+    let mut moment = Moment::new();
+    moment.create();
+    moment.record();
+    hold_a_slot(&mut moment);
+    moment.now += i64::try_from(STALL_LIMIT.as_secs()).expect("short");
+    refuse(&mut moment, "no");
+    moment.record();
+    moment.observation.refused.as_mut().expect("refused").again = true;
+    assert_eq!(moment.reason(), Reason::InfrastructureError);
+    moment.observation.refused = None;
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::CloseJob { .. }]
+    ));
+    refuse(&mut moment, "no");
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::DeleteJob { .. }]
+    ));
+    refuse(&mut moment, "no");
+    assert_eq!(
+        moment.decide(),
+        Step::Rest {
+            again: Some(REFUSED_AGAIN)
+        }
+    );
 }
