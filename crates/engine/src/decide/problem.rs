@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::observe::{ContainerState, ContainerView, PodPhase, PodView};
+use crate::observe::{ContainerState, ContainerView, PodPhase, PodView, Refusal};
 
 /// Something that is wrong now, and may pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,11 @@ impl Problem {
             detail => format!("{subject}: {detail}"),
         };
         Self { subject, message }
+    }
+
+    /// What hinders nothing, but is not as it should be.
+    pub fn refused(refusal: &Refusal) -> Self {
+        Self::new(format!("{} is refused", refusal.what), &refusal.message)
     }
 
     /// Whether this message is about the same problem.

@@ -10,7 +10,10 @@ use super::{
     again::{self, After},
     delete, outcome,
     overdue::{self, Outlives, grace},
-    problem, record, rest, rest_for,
+    problem::{self, Problem},
+    record,
+    refused::REFUSED_AGAIN,
+    rest, rest_for,
 };
 use crate::{
     observe::{JobEnd, JobView, PodView},
@@ -62,13 +65,24 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
         };
         return record::end(input, outcome);
     };
-    if !job.suspended && !job.released && !job.deleting() && job.end.is_none() {
-        return Step::Act(vec![Action::MarkReleased {
-            name: job.name.clone(),
-            uid: job.uid.clone(),
-        }]);
+    let step = of_a_job_that_is_there(input, recorded, job, newest_alive(&pods));
+    match step {
+        // The mark was refused in this round.
+        Step::Rest { again } if !input.state.stop_is_recorded() && lacks_its_mark(job) => {
+            rest_for(again.map_or(REFUSED_AGAIN, |again| again.min(REFUSED_AGAIN)))
+        }
+        step => step,
     }
-    let pod = newest_alive(&pods);
+}
+
+/// Nothing of it is known to have ended.
+fn of_a_job_that_is_there(
+    input: &Input<'_>,
+    recorded: &JobRecord,
+    job: &JobView,
+    pod: Option<&PodView>,
+) -> Step {
+    let marked = input.state.stop_is_recorded();
     let spent = again::is_spent(input.state) && !input.stopping();
     match (pod, &job.end) {
         (None, Some(_)) if spent => again::next(input, job, recorded),
@@ -77,6 +91,13 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
         _ if input.stopping() && !marked => record::stopping(input),
         (None, None) if job.deleting() => wait_until_job_is_gone(input, job),
         _ if marked => stop(input, job, pod),
+        // After a stop: somebody may fight about it. And what it is refused for keeps nothing from its end.
+        _ if lacks_its_mark(job) && input.observation.refused.is_none() => {
+            Step::Act(vec![Action::MarkReleased {
+                name: job.name.clone(),
+                uid: job.uid.clone(),
+            }])
+        }
         (Some(pod), _) if pod.deletion.is_some() => wait_until_gone(input, pod),
         // Its Pod ends by itself, or by the garbage collector's hand; but where a finalizer holds the Job, not soon.
         (Some(pod), _) if job.deleting() => follow(input, job, pod),
@@ -87,6 +108,11 @@ pub fn decide(input: &Input<'_>, recorded: &JobRecord) -> Step {
         (None, None) if spent => wait_for_end(input, job),
         (None, None) => wait_for_pod(input, job),
     }
+}
+
+/// It may have run, and does not say so: somebody else has released it, or taken the mark off.
+fn lacks_its_mark(job: &JobView) -> bool {
+    !job.suspended && !job.released && !job.deleting() && job.end.is_none()
 }
 
 /// The Pods of the recorded Job.
@@ -214,7 +240,7 @@ fn start(input: &Input<'_>, pod: &PodView, again: Option<Duration>) -> Step {
     let silent = left(SILENT_PATIENCE);
     let seen = problem::of_pod(pod).or_else(|| match silent {
         Some(None) => Some(problem::silent(pod)),
-        _ => None,
+        _ => input.observation.refused.as_ref().map(Problem::refused),
     });
     let known = input.state.message.as_deref();
     let news = match &seen {

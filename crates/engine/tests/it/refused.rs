@@ -191,3 +191,58 @@ fn a_job_that_was_never_released_and_cannot_be_closed_is_deleted() {
         }
     );
 }
+
+/// Somebody takes the mark off again and again, or does not let us put it on.
+#[test]
+fn whoever_fights_about_the_mark_does_not_keep_a_task_from_its_stop_or_its_end() {
+    let unmarked = |pod: &str| {
+        let mut moment = Moment::running();
+        moment.job().released = false;
+        if !pod.is_empty() {
+            moment.pod(pod);
+        }
+        moment
+    };
+    // A stop comes first.
+    let mut moment = unmarked(RUNS);
+    moment.stop = true;
+    moment.record();
+    assert!(moment.state.stop_is_recorded());
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::SetPodDeadline { .. }]
+    ));
+    // One that is refused is told, and tried again.
+    let mut moment = unmarked(RUNS);
+    refuse(&mut moment, "no");
+    moment.record();
+    let told = moment.state.message.clone().expect("words");
+    assert!(told.ends_with(" is refused: no"), "{told}");
+    assert_eq!(
+        moment.decide(),
+        Step::Rest {
+            again: Some(REFUSED_AGAIN)
+        }
+    );
+    // So it does not flicker.
+    moment.observation.refused = None;
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::MarkReleased { .. }]
+    ));
+    moment.job().released = true;
+    moment.record();
+    assert_eq!(moment.state.message, None);
+    // Its Job gets no Pod, its Pod does not start, or its node is lost.
+    let stalled = "status: {phase: Pending}";
+    let lost = format!("{RUNS}\nspec: {{nodeName: node1}}");
+    for (pod, deleted) in [("", false), (stalled, false), (lost.as_str(), true)] {
+        let mut moment = unmarked(pod);
+        if deleted {
+            moment.observation.pods[0].deletion = Some(moment.input().now);
+        }
+        refuse(&mut moment, "no");
+        moment.now += 3600;
+        assert_eq!(moment.reason(), Reason::InfrastructureError, "{pod}");
+    }
+}
