@@ -38,7 +38,7 @@ pub struct Observation {
 }
 
 /// An answer of the API server that trying again at once does not change. Conflicts (409 with another reason than
-/// AlreadyExists), throttling and an API server that is away are none: the round ends, and comes back.
+/// AlreadyExists), throttling and an API server that is away are none: the round ends, and comes back; unless they last.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     /// What was refused, for example `Job fix-abcdef`.
@@ -72,9 +72,11 @@ pub enum RefusalKind {
     Invalid,
     /// 403 Forbidden: quota, admission, Pod security, a namespace that is going away. It may accept it later.
     Forbidden,
-    /// 500 `InternalError` for this one object: an admission webhook that does not answer, a key that is out of reach. It
-    /// may accept it later, and somebody has to know what it waits for.
+    /// Another answer for this one object, for some time: 500 where an admission webhook does not answer or a key is out of
+    /// reach, 504 where one is late, or what it chose. It may accept it later, and somebody has to know what it waits for.
     Broken,
+    /// It was granted, and had to be granted again and again: somebody undoes it.
+    Undone,
 }
 
 /// What a decision needs to know of a Job.

@@ -328,7 +328,9 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         self.metrics.round(&result, begin.elapsed());
         let again = result?;
         self.was_looked_at(&object);
-        self.remember(&object, |remembered| remembered.failures = 0);
+        self.remember(&object, |remembered| {
+            (remembered.failures, remembered.answered) = (0, 0);
+        });
         Ok(again.map_or_else(Action::await_change, Action::requeue))
     }
 
@@ -404,6 +406,11 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             return Action::await_change();
         }
         let failures = self.remember(object, |remembered| {
+            remembered.answered = if error.is_an_answer() {
+                remembered.answered.saturating_add(1)
+            } else {
+                0
+            };
             remembered.failures = remembered.failures.saturating_add(1);
             remembered.failures
         });

@@ -223,6 +223,11 @@ impl RoundError {
         }
     }
 
+    /// Whether the API server was there, and answered.
+    pub(crate) fn is_an_answer(&self) -> bool {
+        matches!(self.answer(), Some(KubeError::Api(_)))
+    }
+
     /// The outcome of a round that did what it could.
     pub(crate) const DONE: &str = "done";
 

@@ -10,12 +10,17 @@
 
 use std::{
     collections::HashMap,
+    ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::Resource;
-use kubeopencode_engine::{decide::Event, state::RunState};
+use kubeopencode_engine::{
+    decide::{Action, Event, REFUSED_AGAIN},
+    state::RunState,
+};
+use tokio::time::Instant;
 
 /// A lock that nothing can poison: no code that holds one can panic half-way through a change.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -71,10 +76,68 @@ pub(crate) struct Remembered<K> {
     pub(crate) pods: HashMap<String, Overlay<Pod>>,
     /// Rounds that failed since the last one that did not.
     pub(crate) failures: u32,
-    /// Whether the last change was refused.
+    /// The last of these that failed because of what the API server answered, and not for want of an answer.
+    pub(crate) answered: u32,
+    /// Whether the last change was refused, or undone.
     pub(crate) refused: bool,
+    /// The last change that was granted.
+    pub(crate) granted: Option<Granted>,
     /// A state that was sent and never answered for: whether it is on record, the next look tells.
     pub(crate) unanswered: Option<Box<Unanswered>>,
+}
+
+/// A change that was granted. Where it has to be made again, somebody undoes it.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    change: Box<Action>,
+    times: u32,
+    at: Instant,
+    in_this_round: bool,
+}
+
+/// How often a person may undo a change before it is made again only after a pause: whoever mends something with another
+/// tool does that once or twice.
+const UNDONE_AT_MOST: u32 = 3;
+
+impl<K> Remembered<K> {
+    /// A round begins.
+    pub(crate) fn begins(&mut self) {
+        if let Some(granted) = &mut self.granted {
+            granted.in_this_round = false;
+        }
+    }
+
+    /// What became of a change that was not refused.
+    pub(crate) fn tried<E>(&mut self, change: Box<Action>, became: &Result<ControlFlow<()>, E>) {
+        match became {
+            Ok(ControlFlow::Continue(())) => self.grant(change),
+            // The object was another one by then.
+            Ok(ControlFlow::Break(())) => self.refused = false,
+            // What may pass is neither.
+            Err(_) => {}
+        }
+    }
+
+    fn grant(&mut self, change: Box<Action>) {
+        let before = self.granted.take().filter(|it| it.change == change);
+        let times = before.map_or(0, |it| it.times).saturating_add(1);
+        // One that has to be made again was as good as refused before.
+        self.refused &= times > 1;
+        self.granted = Some(Granted {
+            change,
+            times,
+            at: Instant::now(),
+            in_this_round: true,
+        });
+    }
+
+    /// Whether this change was granted and undone so often, or so lately, that it is not made again now.
+    pub(crate) fn is_undone(&self, change: &Action) -> bool {
+        let granted = self.granted.as_ref().filter(|it| *it.change == *change);
+        granted.is_some_and(|it| {
+            it.in_this_round || (it.times >= UNDONE_AT_MOST && it.at.elapsed() < REFUSED_AGAIN)
+        })
+    }
 }
 
 /// A state that may be on record, and what people are to hear then.
@@ -93,7 +156,9 @@ impl<K> Default for Remembered<K> {
             job: Overlay::default(),
             pods: HashMap::new(),
             failures: 0,
+            answered: 0,
             refused: false,
+            granted: None,
             unanswered: None,
         }
     }

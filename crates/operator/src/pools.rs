@@ -225,6 +225,9 @@ impl<A: Resource> Pools<A> {
         }
         pool.facts.limit?;
         let known = index.tasks.get(uid).filter(|known| known.agent == *agent)?;
+        if pool.kept_out.contains(uid) {
+            return None;
+        }
         let waits = pool.waiting.get(&known.turn) == Some(&Wait::Ready);
         waits.then(|| {
             Standing::Waits(if exact {
@@ -233,6 +236,13 @@ impl<A: Resource> Pools<A> {
                 pool.rough_rank(&known.turn)
             })
         })
+    }
+
+    /// Whether it would have been let in by a write that failed.
+    pub(crate) fn is_kept_out(&self, agent: &Key, uid: &str) -> bool {
+        let index = lock(&self.0);
+        let pool = index.agents.get(agent);
+        pool.is_some_and(|it| it.kept_out.contains(uid))
     }
 
     /// Whether no slot is needed: it has no limit, or does not exist.
@@ -289,6 +299,7 @@ impl<A: Resource> Pools<A> {
             pool.agent = None;
             pool.written = Overlay::default();
             pool.leaving.clear();
+            pool.kept_out.clear();
             index.hold_no_more(key, &facts.slots);
             index.tidy(key);
         }
@@ -304,8 +315,8 @@ impl<A: Resource> Pools<A> {
 
     /// Which holders its status should list.
     pub(crate) fn next(&self, key: &Key) -> Next<A> {
-        let index = lock(&self.0);
-        let Some(pool) = index.agents.get(key) else {
+        let mut index = lock(&self.0);
+        let Some(pool) = index.agents.get_mut(key) else {
             return Next::Unknown;
         };
         let Some(agent) = &pool.agent else {
@@ -324,10 +335,26 @@ impl<A: Resource> Pools<A> {
         }
         .next();
         if next == pool.facts.slots {
+            pool.kept_out.clear();
             Next::Nothing
         } else {
             Next::Slots(agent.clone(), next)
         }
+    }
+
+    /// This list could not be written. Whoever would be let in by it claims a slot again, to hear why.
+    pub(crate) fn not_written(&self, key: &Key, slots: &[Slot]) -> Woken {
+        let mut woken = Woken::default();
+        let mut index = lock(&self.0);
+        if let Some(pool) = index.agents.get_mut(key) {
+            let new = slots.iter().filter(|slot| !pool.holds(&slot.uid));
+            let new: Vec<&Slot> = new.collect();
+            let kept_out = new.iter().map(|slot| slot.uid.clone()).collect();
+            let before = std::mem::replace(&mut pool.kept_out, kept_out);
+            let others = new.into_iter().filter(|slot| !before.contains(&slot.uid));
+            woken.tasks = in_namespace(key, others);
+        }
+        woken
     }
 
     /// This operator has written `agent` over `before`, which [`Self::next`] gave. What was shown since then is from after
@@ -341,6 +368,9 @@ impl<A: Resource> Pools<A> {
     ) -> Woken {
         let mut woken = Woken::default();
         let mut index = lock(&self.0);
+        if let Some(pool) = index.agents.get_mut(key) {
+            pool.kept_out.clear();
+        }
         let before = before.meta().resource_version.as_deref();
         let pool = index.agents.get_mut(key).filter(|pool| {
             let shown = pool.agent.as_ref();

@@ -15,6 +15,7 @@ mod it {
     mod observed;
     mod outage;
     mod queue;
+    mod refused;
     mod scope;
     mod stop;
     mod time;

@@ -1,5 +1,5 @@
-//! What the API server refuses, by quota, admission or rights, or cannot do because of a webhook: it is told, tried again, and has an end as long as nothing has
-//! run.
+//! What the API server refuses, by quota, admission or rights, or cannot do because of a webhook, or what somebody undoes: it
+//! is told, tried again, and has an end as long as nothing has run.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub fn create(input: &Input<'_>, refusal: &Refusal) -> Step {
     let reason = match kind {
         RefusalKind::Invalid => Reason::InvalidSpec,
         RefusalKind::NameTaken => Reason::InfrastructureError,
-        RefusalKind::Forbidden | RefusalKind::Broken => {
+        RefusalKind::Forbidden | RefusalKind::Broken | RefusalKind::Undone => {
             let known = input.state.condition(condition::JOB_CREATED);
             let since = since(known, record::REFUSED).unwrap_or(input.now);
             if input.left(since, STALL_LIMIT).is_some() {

@@ -32,6 +32,7 @@ use super::{Controller, Owning, observe::never_released};
 use crate::{
     cache::{Cached as _, controller_uid},
     error::{ActError, RoundError},
+    memory::Remembered,
 };
 
 /// What became of a create.
@@ -47,11 +48,12 @@ fn moved_on(error: &KubeError) -> bool {
     matches!(error, KubeError::Api(status) if status.is_not_found() || status.is_conflict())
 }
 
-/// How many rounds in a row fail with a 500 before that is a refusal: about half a minute, in which most mishaps pass.
+/// How many rounds in a row fail with any other answer before that is a refusal: about half a minute, in which most mishaps
+/// pass, and most conflicts are settled.
 const BROKEN_AFTER: u32 = 7;
 
-/// Whether the API server would say the same again: forbidden, by rights or by admission, never valid, or broken for this
-/// one object. That it is not there itself, or has no time (429, 503, 504), is no refusal.
+/// Whether the API server would say the same again: forbidden, by rights or by admission, never valid, or something else
+/// for this one object, as where a webhook is late (504) or chooses the code. Who is not known to it (401) can tell nobody.
 fn refusal(what: String, error: &KubeError) -> Option<Refusal> {
     let KubeError::Api(status) = error else {
         return None;
@@ -59,8 +61,8 @@ fn refusal(what: String, error: &KubeError) -> Option<Refusal> {
     let kind = match status.code {
         403 => RefusalKind::Forbidden,
         400 | 413 | 422 => RefusalKind::Invalid,
-        500 => RefusalKind::Broken,
-        _ => return None,
+        401 => return None,
+        _ => RefusalKind::Broken,
     };
     Some(Refusal {
         what,
@@ -69,6 +71,17 @@ fn refusal(what: String, error: &KubeError) -> Option<Refusal> {
         change: None,
         again: false,
     })
+}
+
+/// What was granted, and has to be done again. That is as good as a refusal, and repeating it at once would be endless.
+fn undone(what: String) -> Refusal {
+    Refusal {
+        what,
+        kind: RefusalKind::Undone,
+        message: "it was granted, and somebody, perhaps a webhook, undoes it".to_owned(),
+        change: None,
+        again: false,
+    }
 }
 
 /// Whether a JSON Patch was refused, perhaps because a `test` in it did not hold.
@@ -84,9 +97,9 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         what: String,
         error: &KubeError,
     ) -> Option<Refusal> {
-        let failures = self.memory.of(&owner.uid, |remembered| remembered.failures);
+        let answered = self.memory.of(&owner.uid, |remembered| remembered.answered);
         let lasts =
-            |refusal: &Refusal| refusal.kind != RefusalKind::Broken || failures >= BROKEN_AFTER;
+            |refusal: &Refusal| refusal.kind != RefusalKind::Broken || answered >= BROKEN_AFTER;
         refusal(what, error).filter(lasts)
     }
 
@@ -122,28 +135,39 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         action: Action,
         observation: &mut Observation,
     ) -> Result<ControlFlow<()>, RoundError> {
-        let change = action.what().map(|what| (what, Box::new(action.clone())));
-        let performed = self
-            .perform_unless_refused(owner, action, observation)
-            .await;
-        let refused = match (&performed, change) {
-            (Err(RoundError::Act(error)), Some((what, change))) => self
-                .refusal(owner, what, error.answer())
-                .map(|refused| Refusal {
-                    change: Some(change),
-                    ..refused
-                }),
-            _ => None,
+        let Some(what) = action.what() else {
+            let created = self
+                .perform_unless_refused(owner, action, observation)
+                .await;
+            self.memory
+                .of(&owner.uid, |it| it.refused &= created.is_err());
+            return created;
         };
-        let is_refused = refused.is_some();
-        let again = self.memory.of(&owner.uid, |remembered| {
-            mem::replace(&mut remembered.refused, is_refused)
+        let change = Box::new(action.clone());
+        let refusal = if self.memory.of(&owner.uid, |it| it.is_undone(&change)) {
+            undone(what)
+        } else {
+            let performed = self
+                .perform_unless_refused(owner, action, observation)
+                .await;
+            let refusal = match &performed {
+                Err(RoundError::Act(error)) => self.refusal(owner, what, error.answer()),
+                _ => None,
+            };
+            let Some(refusal) = refusal else {
+                self.memory
+                    .of(&owner.uid, |it| it.tried(change, &performed));
+                return performed;
+            };
+            refusal
+        };
+        warn!(what = refusal.what, message = refusal.message, "refused");
+        let again = |it: &mut Remembered<_>| mem::replace(&mut it.refused, true);
+        observation.refused = Some(Refusal {
+            change: Some(change),
+            again: self.memory.of(&owner.uid, again),
+            ..refusal
         });
-        let Some(refused) = refused.map(|refused| Refusal { again, ..refused }) else {
-            return performed;
-        };
-        warn!(what = refused.what, message = refused.message, "refused");
-        observation.refused = Some(refused);
         Ok(ControlFlow::Break(()))
     }
 

@@ -16,7 +16,7 @@ use kubeopencode_api::names;
 use kubeopencode_engine::{
     decide::{Action, REFUSED_AGAIN},
     lower::FrontEnd,
-    observe::{JobView, Observation, PodView},
+    observe::{JobView, Observation, PodView, Refusal, RefusalKind},
     queue::{Remains, Slot, SlotView, Standing},
     run::Owner,
     state::{Phase, RunState},
@@ -100,6 +100,29 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             agent: key.1,
             standing,
         })
+    }
+
+    /// Who would be let in by a write that is refused is not in a queue: that has to be told, and to have an end.
+    pub(super) fn not_to_be_admitted(
+        &self,
+        owner: &Owner,
+        error: RoundError,
+    ) -> Result<Refusal, RoundError> {
+        let refusal = match &error {
+            RoundError::Admit(AdmitError::Write { agent, source }) => {
+                let key = (owner.namespace.clone(), agent.clone());
+                let what = format!("a slot of Agent {agent}");
+                let refusal = self.refusal(owner, what, source);
+                refusal.filter(|_| self.pools.is_kept_out(&key, &owner.uid))
+            }
+            _ => None,
+        };
+        let mut refusal = refusal.ok_or(error)?;
+        if refusal.kind == RefusalKind::Invalid {
+            // The Agent is, and somebody may mend it.
+            refusal.kind = RefusalKind::Forbidden;
+        }
+        Ok(refusal)
     }
 
     /// Give a slot back.
@@ -297,7 +320,10 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                         self.wake_all(&self.pools.no_agent(key));
                     }
                 }
-                Err(error) => return Err(write_failed(name, error)),
+                Err(error) => {
+                    self.wake_all(&self.pools.not_written(key, &slots));
+                    return Err(write_failed(name, error));
+                }
             }
         }
         Err(AdmitError::AgentChanged(name.clone()))

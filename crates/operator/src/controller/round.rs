@@ -75,8 +75,13 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                     }
                 }
                 Step::Claim { agent } => {
-                    let claimed = self.claim(&round.owner, &round.object, agent).await?;
-                    round.claimed = Some(claimed);
+                    match self.claim(&round.owner, &round.object, agent).await {
+                        Ok(claimed) => round.claimed = Some(claimed),
+                        Err(error) => {
+                            let refusal = self.not_to_be_admitted(&round.owner, error)?;
+                            round.observation.refused = Some(refusal);
+                        }
+                    }
                 }
                 Step::GiveBack { agent } => {
                     self.give_back(&round.owner, agent).await?;
@@ -105,6 +110,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     fn begin(&self, cached: Arc<F::Resource>) -> Option<Round<F>> {
         let owner = F::owner(&cached)?;
         let object = self.memory.of(&owner.uid, |remembered| {
+            remembered.begins();
             remembered.owner.over(cached, |_, _| false)
         });
         let state = F::state(&object);

@@ -29,6 +29,8 @@ pub(super) struct AgentPool<A> {
     pub(super) waiting: BTreeMap<Turn, Wait>,
     pub(super) running: BTreeSet<Slot>,
     pub(super) leaving: BTreeSet<String>,
+    /// Who would have been let in by the last write, which failed: they do not wait for a slot, but for that.
+    pub(super) kept_out: BTreeSet<String>,
 }
 
 impl<A> Default for AgentPool<A> {
@@ -40,6 +42,7 @@ impl<A> Default for AgentPool<A> {
             waiting: BTreeMap::new(),
             running: BTreeSet::new(),
             leaving: BTreeSet::new(),
+            kept_out: BTreeSet::new(),
         }
     }
 }

@@ -225,7 +225,7 @@ async fn its_node_does_not_answer_and_nobody_takes_its_pod_away() {
 }
 
 /// A Task of an Agent with one slot, and an API server to which this happens with such a call.
-async fn answered(verb: &'static str, resource: &'static str, fault: Fault) -> World {
+pub async fn answered(verb: &'static str, resource: &'static str, fault: Fault) -> World {
     let mut world = World::new(Play::Ends(0)).await;
     world.guard = Duration::from_hours(24);
     let faults = Faults::timed(move |_, call| {

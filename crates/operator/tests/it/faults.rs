@@ -96,6 +96,10 @@ pub enum Fault {
     Forbidden,
     /// It is answered with 404, and has no effect.
     Missing,
+    /// It is answered with this code, and has no effect.
+    Answered(u16),
+    /// It is granted, and something on its way undoes it: it is answered with the object as it was.
+    Undone,
     /// It is a watch, and its only event is that its resourceVersion is too old to watch from.
     Expired,
     /// It takes effect, and the answer is lost.
@@ -256,6 +260,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Self { inner, faults } = self.clone();
         Box::pin(async move {
+            let mut request = request;
             let call = Call::of(&request);
             let fault = faults.next(call.clone());
             match fault {
@@ -263,6 +268,8 @@ where
                 Fault::Refused => return Ok(failure(500, "InternalError")),
                 Fault::Forbidden => return Ok(failure(403, "Forbidden")),
                 Fault::Missing => return Ok(failure(404, "NotFound")),
+                Fault::Answered(code) => return Ok(failure(code, "Injected")),
+                Fault::Undone => *request.method_mut() = Method::GET,
                 Fault::Expired => {
                     let event = json!({"type": "ERROR", "object": status(410, "Expired")});
                     return Ok(Response::new(full(format!("{event}\n"))));
