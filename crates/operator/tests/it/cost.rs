@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::batch::v1::Job;
 use kubeopencode_api::v1alpha1::TaskPhase;
+use kubeopencode_engine::observe::JobView;
 use kubeopencode_operator::{OperatorOptions, access::ACCESS};
 
 use super::{
@@ -185,6 +187,37 @@ async fn a_slot_costs_two_writes_more() {
             "patch jobs",
             "update tasks/status",
             "update agents/status",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn a_stop_costs_three_writes_more() {
+    let mut world = World::new(Play::Works).await;
+    let faults = Faults::none();
+    world.operate(&faults);
+    world.create(AGENT).await;
+    world.create(TASK).await;
+    let job = world.job_of("it").await;
+    world
+        .pod_of(&job, |pod| super::life::phase(pod) == "Running")
+        .await;
+    world.stop("it").await;
+    world.ends("it").await;
+    let suspended = |job: Option<&Job>| job.is_some_and(|job| JobView::of(job).suspended);
+    world.until::<Job>(&job, "suspended", suspended).await;
+    world.end().await;
+    assert_eq!(
+        writes(&faults.calls()),
+        [
+            "create configmaps",
+            "create jobs",
+            "update tasks/status",
+            "patch jobs",
+            "update tasks/status",
+            "patch pods",
+            "update tasks/status",
+            "patch jobs",
         ],
     );
 }

@@ -8,13 +8,16 @@ use std::{
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::{DeleteParams, PropagationPolicy};
+use kube::api::{DeleteParams, Patch, PatchParams, PropagationPolicy};
+use kubeopencode_api::v1alpha1::Task;
+use kubeopencode_engine::{observe::JobView, render::job_name};
+use serde_json::json;
 
 use super::{
     faults::{Fault, Faults},
     kubelet::Play,
-    life::phase,
-    world::{AGENT, TASK, World},
+    life::{owner, phase},
+    world::{AGENT, TASK, World, limited},
 };
 
 /// Lives that go on at the same time.
@@ -25,23 +28,46 @@ const AT_ONCE: usize = 16;
 enum Life {
     /// The agent ends by itself.
     Succeeds,
+    /// The same with a slot of its Agent, which is free again in the end.
+    HasASlot,
+    /// The same in the second attempt: the Pod of the first fails before its agent is started.
+    Repeats,
     /// A person stops it while the agent works.
     IsStopped,
+    /// A person deletes it as soon as it has a Job, and a finalizer holds it until nothing of it can run any more.
+    IsDeleted,
+}
+
+/// How a life ended.
+struct Lived {
+    /// The reason in the status, if there is one.
+    reason: Option<String>,
+    /// How many Pods were started.
+    starts: usize,
+    /// How many calls the operator made.
+    calls: usize,
 }
 
 impl Life {
-    fn reason(self) -> &'static str {
+    fn reason(self) -> Option<&'static str> {
         match self {
-            Self::Succeeds => "Succeeded",
-            Self::IsStopped => "UserStopped",
+            Self::Succeeds | Self::HasASlot | Self::Repeats => Some("Succeeded"),
+            Self::IsStopped => Some("UserStopped"),
+            Self::IsDeleted => None,
         }
+    }
+
+    fn attempts(self) -> usize {
+        if self == Self::Repeats { 2 } else { 1 }
     }
 
     /// Each change of phase is an Event, also where nobody heard that it is on record.
     async fn is_told(self, world: &World) {
         let expected: &[&str] = match self {
-            Self::Succeeds => &["Running", "Succeeded"],
+            Self::Succeeds | Self::HasASlot => &["Running", "Succeeded"],
+            Self::Repeats => &["Running", "NewAttempt", "Succeeded"],
             Self::IsStopped => &["Running", "Stopping", "UserStopped"],
+            Self::IsDeleted => &[],
         };
         let mut events = world.events("it", expected.len()).await;
         while !expected
@@ -52,49 +78,93 @@ impl Life {
         }
     }
 
-    /// With one fault. Returns how it ended, how many Pods were started, and how many calls the operator made.
-    async fn live(self, at: usize, fault: Fault) -> (String, usize, usize) {
+    /// What happens to the Task meanwhile, until its end. Returns the reason of that.
+    async fn goes_on(self, world: &World, task: &Task) -> Option<String> {
+        match self {
+            Self::Succeeds | Self::HasASlot | Self::Repeats => {}
+            Self::IsStopped => {
+                let job = world.job_of("it").await;
+                world.pod_of(&job, |pod| phase(pod) == "Running").await;
+                world.stop("it").await;
+            }
+            Self::IsDeleted => {
+                is_deleted(world, &job_name(&owner(task), 1)).await;
+                return None;
+            }
+        }
+        let status = world.ends("it").await;
+        if self == Self::HasASlot {
+            world.all_slots_are_free().await;
+        }
+        status.reason
+    }
+
+    async fn live(self, at: usize, fault: Fault) -> Lived {
         let play = match self {
-            Self::Succeeds => Play::Ends(0),
+            Self::Succeeds | Self::HasASlot | Self::IsDeleted => Play::Ends(0),
+            Self::Repeats => Play::Passes,
             Self::IsStopped => Play::Works,
         };
         let mut world = World::new(play).await;
-        world.create(AGENT).await;
-        world.create(TASK).await;
+        if self == Self::HasASlot {
+            world.create(&limited(1)).await;
+        } else {
+            world.create(AGENT).await;
+        }
+        let task = if self == Self::IsDeleted {
+            TASK.replace("{name: it}", "{name: it, finalizers: [example.org/held]}")
+        } else {
+            TASK.to_owned()
+        };
+        let task: Task = world.create(&task).await.try_parse().unwrap();
         let faults = Faults::one(at, fault);
         world.operate(&faults);
-        if self == Self::IsStopped {
-            let job = world.job_of("it").await;
-            world.pod_of(&job, |pod| phase(pod) == "Running").await;
-            world.stop("it").await;
-        }
-        let status = world.ends("it").await;
+        let reason = self.goes_on(&world, &task).await;
         if matches!(fault, Fault::AnswerLost) {
             self.is_told(&world).await;
         }
         let (calls, starts) = (faults.calls().len(), world.kubelet.starts("it"));
         let jobs = world.jobs().await.len();
-        assert!(jobs <= 1, "{jobs} Jobs with {fault:?} at call {at}");
+        let most = self.attempts();
+        assert!(jobs <= most, "{jobs} Jobs with {fault:?} at call {at}");
         world.end().await;
-        (status.reason.unwrap(), starts, calls)
+        Lived {
+            reason,
+            starts,
+            calls,
+        }
     }
 }
 
+/// Nothing of it begins any more, and what has begun ends: then it goes.
+async fn is_deleted(world: &World, job: &str) {
+    world.until::<Job>(job, "there", |job| job.is_some()).await;
+    let (tasks, background) = (world.api::<Task>(), DeleteParams::background());
+    tasks.delete("it", &background).await.unwrap();
+    let over = |job: Option<&Job>| job.is_none_or(|job| JobView::of(job).end.is_some());
+    world.until::<Job>(job, "over", over).await;
+    let released = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    let parameters = PatchParams::default();
+    tasks.patch("it", &parameters, &released).await.unwrap();
+    world.until::<Task>("it", "gone", |it| it.is_none()).await;
+    world.until::<Job>(job, "gone", |job| job.is_none()).await;
+}
+
 async fn at_every_call(life: Life, fault: Fault) {
-    let (_, _, calls) = life.live(usize::MAX, Fault::None).await;
+    let calls = life.live(usize::MAX, Fault::None).await.calls;
     assert!(calls > 10, "only {calls} calls in a whole life");
     let ends = stream::iter(0..calls + 2)
-        .map(|at| async move {
-            let (reason, starts, _) = life.live(at, fault).await;
-            (at, reason, starts)
-        })
+        .map(|at| async move { (at, life.live(at, fault).await) })
         .buffer_unordered(AT_ONCE)
         .collect::<Vec<_>>()
         .await;
-    let bad: BTreeMap<usize, (String, usize)> = ends
+    let least = usize::from(life != Life::IsDeleted);
+    let bad: BTreeMap<usize, (Option<String>, usize)> = ends
         .into_iter()
-        .filter(|(_, reason, starts)| reason != life.reason() || *starts != 1)
-        .map(|(at, reason, starts)| (at, (reason, starts)))
+        .filter(|(_, lived)| {
+            lived.reason.as_deref() != life.reason() || !(least..=1).contains(&lived.starts)
+        })
+        .map(|(at, lived)| (at, (lived.reason, lived.starts)))
         .collect();
     assert!(
         bad.is_empty(),
@@ -130,6 +200,26 @@ async fn a_lost_answer_to_any_call_of_a_life_that_is_stopped() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn death_after_any_call_of_a_life_that_is_stopped() {
     at_every_call(Life::IsStopped, Fault::DiesAfter).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_answer_to_any_call_of_a_life_that_has_a_slot() {
+    at_every_call(Life::HasASlot, Fault::AnswerLost).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn death_after_any_call_of_a_life_that_has_a_slot() {
+    at_every_call(Life::HasASlot, Fault::DiesAfter).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn death_after_any_call_of_a_life_of_two_attempts() {
+    at_every_call(Life::Repeats, Fault::DiesAfter).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn death_after_any_call_of_a_life_that_is_deleted() {
+    at_every_call(Life::IsDeleted, Fault::DiesAfter).await;
 }
 
 /// The same faults for the same seed and order of calls: of a hundred calls, ten fail in one way or the other, and

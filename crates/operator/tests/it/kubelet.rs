@@ -15,6 +15,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     runtime::watcher::{self, Event, watcher},
 };
+use kubeopencode_api::names;
 use kubeopencode_operator::Clock;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -34,6 +35,8 @@ pub enum Play {
     Initializes,
     /// Its init containers fail with this message.
     InitFails(&'static str),
+    /// In the first attempt an init container fails for a cause that passes; then its agent ends with 0.
+    Passes,
     /// Its agent works, until it is told to end.
     Works,
     /// Its agent ends with this exit code.
@@ -153,6 +156,11 @@ impl Kubelet {
         let told_to_end = pod.spec.as_ref()?.active_deadline_seconds == Some(1);
         let taken = status.start_time.is_some();
         let now = (self.clock)();
+        let attempt = pod.annotations().get(names::ANNOTATION_ATTEMPT);
+        let play = match play {
+            Play::Passes if attempt.is_none_or(|attempt| attempt != "1") => Play::Ends(0),
+            play => play,
+        };
         match play {
             _ if pod.metadata.deletion_timestamp.is_some() => taken.then(|| {
                 let agent = (phase == "Running").then(|| ended(143, "Error", now));
@@ -191,6 +199,15 @@ impl Kubelet {
                 "initContainerStatuses": [container("git-init", &json!({
                     "terminated": {"exitCode": 1, "reason": "Error", "message": message, "finishedAt": now},
                 }))],
+            })),
+            Play::Passes => Some(json!({
+                "phase": "Failed", "startTime": now,
+                "initContainerStatuses": [container("git-init", &json!({
+                    "terminated": {"exitCode": 75, "reason": "Error", "finishedAt": now},
+                }))],
+                "containerStatuses": [
+                    container("agent", &json!({"waiting": {"reason": "PodInitializing"}})),
+                ],
             })),
             Play::Works | Play::Ends(_) | Play::Says(_) | Play::Outlives if phase != "Running" => {
                 self.count(pod);

@@ -347,7 +347,7 @@ pub fn phase(pod: &Pod) -> &str {
         .unwrap_or_default()
 }
 
-fn owner(task: &Task) -> kubeopencode_engine::run::Owner {
+pub fn owner(task: &Task) -> kubeopencode_engine::run::Owner {
     use kubeopencode_engine::lower::{FrontEnd as _, kubeopencode::TaskFrontEnd};
     TaskFrontEnd::owner(task).unwrap()
 }
