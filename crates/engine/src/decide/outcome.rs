@@ -51,6 +51,17 @@ fn ended_by_itself(pod: &PodView) -> bool {
     matches!(agent, Some(ContainerState::Terminated { message, .. }) if told_to_end(message) == Some(false))
 }
 
+/// Whether the Pod's deadline is the one that ends what outlives the agent: no stop is on record, and the Pod was not made
+/// with it. An agent without a report has ended before that was set. A person who sets the same looks the same, unless
+/// `supervise` says that the agent was told to end.
+fn was_for_the_rest(pod: &PodView, input: &Input<'_>) -> bool {
+    let job = input.observation.job.as_ref();
+    let of_template = job.and_then(|job| job.pod_deadline_seconds);
+    let agent = pod.agent.as_ref().map(|agent| &agent.state);
+    let unheard = matches!(agent, Some(ContainerState::Terminated { message, .. }) if told_to_end(message).is_none());
+    unheard && pod.active_deadline_seconds == Some(1) && of_template != Some(1)
+}
+
 /// What `supervise` says of it; None: nothing.
 fn told_to_end(termination_message: &str) -> Option<bool> {
     let report: Report = serde_json::from_str(termination_message).ok()?;
@@ -78,7 +89,7 @@ pub fn of_pod(pod: &PodView, input: &Input<'_>) -> Outcome {
     } else if input.state.stop_is_recorded() {
         (Reason::UserStopped, "stopped by a person".to_owned())
     } else {
-        judge(pod, result.as_ref())
+        judge(pod, result.as_ref(), input)
     };
     if end_is_unread && reason == Reason::Succeeded {
         message.push_str("; what it printed last was not read, so how it ended is not known");
@@ -119,7 +130,7 @@ fn over(report: &mut Report) -> Option<(Reason, String)> {
     Some((Reason::LimitExceeded, format!("{told} {passed}")))
 }
 
-fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {
+fn judge(pod: &PodView, report: Option<&Report>, input: &Input<'_>) -> (Reason, String) {
     if ended_by_deletion(pod) {
         return (
             Reason::InfrastructureError,
@@ -135,7 +146,7 @@ fn judge(pod: &PodView, report: Option<&Report>) -> (Reason, String) {
     };
     match pod.reason.as_deref() {
         // The agent had ended; the deadline was for what was put beside it.
-        Some("DeadlineExceeded") if ended_by_itself(pod) => {}
+        Some("DeadlineExceeded") if ended_by_itself(pod) || was_for_the_rest(pod, input) => {}
         Some("DeadlineExceeded") => return (Reason::Timeout, deadline_words(pod)),
         Some(reason) => return (Reason::InfrastructureError, words(reason)),
         None => {}

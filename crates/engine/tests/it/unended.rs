@@ -66,6 +66,48 @@ fn a_pod_that_outlives_its_agent_and_its_node_is_not_waited_for_for_ever() {
     assert_eq!(moment.reason(), Reason::Succeeded);
 }
 
+/// An agent that nobody supervises, or whose report was lost with its `supervise`: the deadline that ended what was beside it
+/// was set by us when it had ended.
+#[test]
+fn a_pod_that_outlives_an_agent_without_a_report_is_ended_and_the_agent_counts() {
+    for (terminated, reason, words) in [
+        ("{exitCode: 0, ENDED}", Reason::Succeeded, "exit code 0"),
+        (
+            "{exitCode: 3, reason: Error, ENDED}",
+            Reason::AgentExitNonZero,
+            "exit code 3",
+        ),
+        (
+            "{exitCode: 137, reason: OOMKilled, ENDED}",
+            Reason::AgentExitNonZero,
+            "more memory than its limit",
+        ),
+    ] {
+        let mut moment = Moment::running();
+        moment.job().pod_deadline_seconds = Some(7200);
+        let terminated = terminated.replace("ENDED", "finishedAt: '2026-01-01T00:00:00Z'");
+        moment.agent_ended("Running", "", &terminated);
+        moment.now += 90;
+        assert!(ends_the_pod(&moment), "{:?}", moment.decide());
+        moment.agent_ended("Failed", "reason: DeadlineExceeded", &terminated);
+        moment.observation.pods[0].active_deadline_seconds = Some(1);
+        let (_, ended, message) = moment.end();
+        assert_eq!(ended, reason, "{message}");
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+/// The same deadline of 1, where it is the one that the Pod was made with, or before the agent had ended, is nobody's word of
+/// how the agent ended.
+#[test]
+fn a_deadline_that_the_pod_was_made_with_is_its_timeout() {
+    let mut moment = Moment::running();
+    moment.job().pod_deadline_seconds = Some(1);
+    moment.agent_ended("Failed", "reason: DeadlineExceeded", "{exitCode: 143}");
+    moment.observation.pods[0].active_deadline_seconds = Some(1);
+    assert_eq!(moment.reason(), Reason::Timeout);
+}
+
 /// An agent that was told to end by the deadline itself did not end in time.
 #[test]
 fn an_agent_that_the_deadline_ended_is_out_of_time() {
