@@ -21,6 +21,7 @@
 mod again;
 mod ended;
 mod explain;
+mod node_clock;
 mod outcome;
 pub(crate) mod overdue;
 mod pending;

@@ -242,7 +242,10 @@ pub struct PodView {
     pub job_uid: Option<String>,
     /// When it was created.
     pub created: Option<Timestamp>,
-    /// When the kubelet took it; from then on `activeDeadlineSeconds` ends it.
+    /// When it was given to its node, by the API server's clock: since when its condition `PodScheduled` is true. A kubelet
+    /// leaves that time as it is.
+    pub bound_at: Option<Timestamp>,
+    /// When the kubelet took it, by the node's clock; from then on `activeDeadlineSeconds` ends it.
     pub started: Option<Timestamp>,
     /// When it should be gone, once it is being deleted (`metadata.deletionTimestamp`).
     pub deletion: Option<Timestamp>,
@@ -320,7 +323,7 @@ pub enum ContainerState {
         reason: String,
         /// The termination message.
         message: String,
-        /// When.
+        /// When, by the node's clock.
         finished: Option<Timestamp>,
     },
 }
@@ -450,6 +453,13 @@ impl PodView {
                 labels.get("batch.kubernetes.io/controller-uid").cloned()
             }),
             created: metadata.creation_timestamp.as_ref().map(|time| time.0),
+            bound_at: status
+                .and_then(|status| status.conditions.as_ref())
+                .into_iter()
+                .flatten()
+                .find(|condition| condition.type_ == "PodScheduled" && condition.status == "True")
+                .and_then(|condition| condition.last_transition_time.as_ref())
+                .map(|time| time.0),
             started: status
                 .and_then(|status| status.start_time.as_ref())
                 .map(|time| time.0),

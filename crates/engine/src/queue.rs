@@ -192,7 +192,7 @@ impl Remains {
             let left = match Life::of_pod(pod, job.copied(), now) {
                 Life::Over => continue,
                 Life::Lasts(left) => left,
-                Life::Overdue => match end(pod, job.copied()) {
+                Life::Overdue => match end(pod, job.copied(), now) {
                     Some(action) => return Self::Act(Box::new(action)),
                     None => None,
                 },
@@ -245,7 +245,7 @@ impl Life {
         if let Some(deletion) = pod.deletion {
             return Self::until(time_left(deletion, LOST_LIMIT, now), Self::Over);
         }
-        if let Some(outlives) = Outlives::of(pod) {
+        if let Some(outlives) = Outlives::of(pod, now) {
             let since = outlives.since.unwrap_or(now);
             let limit = if pod.active_deadline_seconds == Some(1) {
                 outlives.lost
@@ -255,7 +255,7 @@ impl Life {
             return Self::until(time_left(since, limit, now), Self::Overdue);
         }
         let has_to_end = job.and_then(|job| overdue::has_to_end(pod, job));
-        let stalled = problem::stalled_since(pod).map(|since| (since, STALL_LIMIT));
+        let stalled = problem::stalled_since(pod, now).map(|since| (since, STALL_LIMIT));
         let limits = [has_to_end, stalled].into_iter().flatten();
         let lefts = limits.map(|(since, limit)| time_left(since, limit, now));
         // The shortest; none is left of one that is over.
@@ -300,13 +300,13 @@ fn time_left(since: Timestamp, limit: Duration, now: Timestamp) -> Option<Durati
 
 /// Of a Run that has ended or is gone, with its Job left behind, nobody else ends a Pod that does not start or end. One
 /// whose agent has run keeps its log, if its node does as it is told.
-fn end(pod: &PodView, job: Option<&JobView>) -> Option<Action> {
+fn end(pod: &PodView, job: Option<&JobView>, now: Timestamp) -> Option<Action> {
     let deadline = || (pod.active_deadline_seconds != Some(1)).then(|| Action::end_pod(pod));
     match job {
         // A finalizer may hold it.
         Some(job) if job.deleting() && pod.started.is_none() => Some(Action::delete_pod(pod)),
         Some(job) if !job.deleting() => {
-            let keeps_its_log = Outlives::of(pod).and_then(|_| deadline());
+            let keeps_its_log = Outlives::of(pod, now).and_then(|_| deadline());
             keeps_its_log.or_else(|| (!job.closed).then(|| Action::close_job(job)))
         }
         _ => deadline(),

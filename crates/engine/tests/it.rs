@@ -12,6 +12,7 @@ mod it {
     mod limits;
     mod lower;
     mod moment;
+    mod node_clock;
     mod observe;
     mod outcome;
     mod queue;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::LOST_LIMIT;
+use super::{LOST_LIMIT, node_clock};
 use crate::observe::{ContainerState, JobView, PodView};
 
 /// How long the rest of a Pod may go on after its agent, besides the grace period that its sidecars have.
@@ -19,7 +19,7 @@ pub fn grace(pod: &PodView) -> Duration {
 /// the agent, runs for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outlives {
-    /// When the agent ended, as far as that is known.
+    /// When the agent ended, as far as that is known, by the API server's clock.
     pub since: Option<Timestamp>,
     /// How long after that the Pod is to be ended.
     pub limit: Duration,
@@ -29,13 +29,15 @@ pub struct Outlives {
 
 impl Outlives {
     /// None of a Pod whose agent has not ended. It is asked of Pods that have not ended themselves.
-    pub fn of(pod: &PodView) -> Option<Self> {
+    pub fn of(pod: &PodView, now: Timestamp) -> Option<Self> {
         let ContainerState::Terminated { finished, .. } = &pod.agent.as_ref()?.state else {
             return None;
         };
         let limit = grace(pod) + OUTLIVE_LIMIT;
         Some(Self {
-            since: finished.or(pod.started),
+            since: finished
+                .or(pod.started)
+                .map(|told| node_clock::by_the_api_server(pod, told, now)),
             limit,
             lost: limit + grace(pod) + LOST_LIMIT,
         })
@@ -49,5 +51,5 @@ impl Outlives {
 pub fn has_to_end(pod: &PodView, job: &JobView) -> Option<(Timestamp, Duration)> {
     let allowed = u64::try_from(job.pod_deadline_seconds?).ok()?;
     let limit = Duration::from_secs(allowed) + grace(pod) + LOST_LIMIT;
-    Some((pod.started?, limit))
+    Some((node_clock::taken(pod)?, limit))
 }

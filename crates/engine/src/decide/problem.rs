@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::node_clock;
 use crate::observe::{ContainerState, ContainerView, PodPhase, PodView, Refusal};
 
 /// Something that is wrong now, and may pass.
@@ -75,7 +76,7 @@ fn of_container(container: &ContainerView) -> Option<Problem> {
 }
 
 /// Since when nothing of the Pod runs although the agent has not started; None while something runs or has run.
-pub fn stalled_since(pod: &PodView) -> Option<Timestamp> {
+pub fn stalled_since(pod: &PodView, now: Timestamp) -> Option<Timestamp> {
     let waits =
         |container: &ContainerView| matches!(container.state, ContainerState::Waiting { .. });
     let runs = |container: &ContainerView| matches!(container.state, ContainerState::Running);
@@ -90,5 +91,8 @@ pub fn stalled_since(pod: &PodView) -> Option<Timestamp> {
             ContainerState::Terminated { finished, .. } => finished,
             _ => None,
         });
-    last_end.chain(pod.created).max()
+    last_end
+        .map(|told| node_clock::by_the_api_server(pod, told, now))
+        .chain(pod.created)
+        .max()
 }

@@ -196,7 +196,7 @@ fn suspended(input: &Input<'_>, job: &JobView, pod: Option<&PodView>) -> Step {
 
 /// The Pod is there and has not ended.
 fn follow(input: &Input<'_>, job: &JobView, pod: &PodView) -> Step {
-    if let Some(outlives) = Outlives::of(pod) {
+    if let Some(outlives) = Outlives::of(pod, input.now) {
         return outlived(input, pod, outlives);
     }
     let left = overdue::has_to_end(pod, job).map(|(since, limit)| input.left(since, limit));
@@ -235,7 +235,7 @@ fn outlived(input: &Input<'_>, pod: &PodView, outlives: Outlives) -> Step {
 
 /// The agent has not ended, and may not have begun. `again`: when the Pod has to be looked at anyway.
 fn start(input: &Input<'_>, pod: &PodView, again: Option<Duration>) -> Step {
-    let stalled = problem::stalled_since(pod);
+    let stalled = problem::stalled_since(pod, input.now);
     let left = |limit| stalled.map(|since| input.left(since, limit));
     let silent = left(SILENT_PATIENCE);
     let seen = problem::of_pod(pod).or_else(|| match silent {

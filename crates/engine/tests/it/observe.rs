@@ -27,7 +27,8 @@ status:
   phase: Failed
   reason: DeadlineExceeded
   message: Pod was active on the node longer than the specified deadline
-  startTime: "2026-01-01T00:00:01Z"
+  startTime: "2025-12-31T22:00:01Z"
+  conditions: [{type: PodScheduled, status: "True", lastTransitionTime: "2026-01-01T00:00:01Z"}]
   containerStatuses:
     - name: agent
       image: i
@@ -47,8 +48,11 @@ status:
         created: Some(
             2026-01-01T00:00:00Z,
         ),
-        started: Some(
+        bound_at: Some(
             2026-01-01T00:00:01Z,
+        ),
+        started: Some(
+            2025-12-31T22:00:01Z,
         ),
         deletion: None,
         deletion_requested: None,

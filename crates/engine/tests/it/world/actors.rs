@@ -55,6 +55,7 @@ impl World {
                 uid: format!("pod-{version}"),
                 job_uid: Some(job.uid.clone()),
                 created: Some(now),
+                bound_at: None,
                 started: None,
                 deletion: None,
                 deletion_requested: None,
