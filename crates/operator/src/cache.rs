@@ -5,7 +5,7 @@
 //! vanished meanwhile are reported, so that whoever waits for them is woken.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     mem,
     sync::{Arc, Mutex},
 };
@@ -99,7 +99,12 @@ pub(crate) fn job_key(namespace: &str, name: &str) -> String {
 }
 
 /// Objects by key, and under it by UID. Ordered, so that the order in which owners are woken depends on nothing else.
-type Objects<K> = BTreeMap<String, BTreeMap<String, Arc<K>>>;
+#[derive(Debug)]
+struct Objects<K> {
+    by_key: BTreeMap<String, BTreeMap<String, Arc<K>>>,
+    /// The key of each, by UID: a later version may have another, or none.
+    keys: HashMap<String, String>,
+}
 
 /// A cache. Readers wait for its first complete list.
 #[derive(Debug)]
@@ -119,8 +124,8 @@ impl<K: Cached> Cache<K> {
     pub(crate) fn new() -> Self {
         Self {
             content: Mutex::new(Content {
-                objects: BTreeMap::new(),
-                incoming: BTreeMap::new(),
+                objects: Objects::default(),
+                incoming: Objects::default(),
             }),
             complete: watch::Sender::new(false),
         }
@@ -139,7 +144,7 @@ impl<K: Cached> Cache<K> {
     /// All objects of a key.
     pub(crate) fn get(&self, key: &str) -> Vec<Arc<K>> {
         let content = lock(&self.content);
-        let objects = content.objects.get(key);
+        let objects = content.objects.by_key.get(key);
         objects
             .into_iter()
             .flat_map(BTreeMap::values)
@@ -153,67 +158,87 @@ impl<K: Cached> Cache<K> {
         let mut content = lock(&self.content);
         match event {
             Event::Init => {
-                content.incoming.clear();
+                content.incoming = Objects::default();
                 Vec::new()
             }
             Event::InitApply(object) => {
-                insert(&mut content.incoming, &Arc::new(object));
+                content.incoming.insert(&Arc::new(object));
                 Vec::new()
             }
             Event::InitDone => {
                 let incoming = mem::take(&mut content.incoming);
                 let before = mem::replace(&mut content.objects, incoming);
-                let vanished = all(&before).filter(|object| !contains(&content.objects, object));
-                let about = vanished.chain(all(&content.objects)).cloned().collect();
+                let vanished = before
+                    .all()
+                    .filter(|object| !content.objects.contains(object));
+                let about = vanished.chain(content.objects.all()).cloned().collect();
                 drop(content);
                 self.complete.send_replace(true);
                 about
             }
             Event::Apply(object) => {
                 let object = Arc::new(object);
-                insert(&mut content.objects, &object);
+                content.objects.insert(&object);
                 vec![object]
             }
             Event::Delete(object) => {
                 let object = Arc::new(object);
-                remove(&mut content.objects, &object);
+                content.objects.remove(&object);
                 vec![object]
             }
         }
     }
 }
 
-fn all<K>(objects: &Objects<K>) -> impl Iterator<Item = &Arc<K>> {
-    objects.values().flat_map(BTreeMap::values)
-}
-
-fn place<K: Cached>(object: &K) -> Option<(String, String)> {
-    Some((object.key()?, object.meta().uid.clone()?))
-}
-
-fn insert<K: Cached>(objects: &mut Objects<K>, object: &Arc<K>) {
-    if let Some((key, uid)) = place(object.as_ref()) {
-        objects.entry(key).or_default().insert(uid, object.clone());
-    }
-}
-
-fn remove<K: Cached>(objects: &mut Objects<K>, object: &K) {
-    if let Some((key, uid)) = place(object)
-        && let Some(same_key) = objects.get_mut(&key)
-    {
-        same_key.remove(&uid);
-        if same_key.is_empty() {
-            objects.remove(&key);
+impl<K> Default for Objects<K> {
+    fn default() -> Self {
+        Self {
+            by_key: BTreeMap::new(),
+            keys: HashMap::new(),
         }
     }
 }
 
-fn contains<K: Cached>(objects: &Objects<K>, object: &K) -> bool {
-    place(object).is_some_and(|(key, uid)| {
-        objects
-            .get(&key)
-            .is_some_and(|same_key| same_key.contains_key(&uid))
-    })
+impl<K: Cached> Objects<K> {
+    fn all(&self) -> impl Iterator<Item = &Arc<K>> {
+        self.by_key.values().flat_map(BTreeMap::values)
+    }
+
+    /// In place of any version of it before.
+    fn insert(&mut self, object: &Arc<K>) {
+        self.remove(object);
+        if let (Some(key), Some(uid)) = (object.key(), object.meta().uid.clone()) {
+            self.keys.insert(uid.clone(), key.clone());
+            let same_key = self.by_key.entry(key).or_default();
+            same_key.insert(uid, object.clone());
+        }
+    }
+
+    /// Whatever its key is by now.
+    fn remove(&mut self, object: &K) {
+        let Some(uid) = object.meta().uid.as_deref() else {
+            return;
+        };
+        let Some(key) = self.keys.remove(uid) else {
+            return;
+        };
+        if let Some(same_key) = self.by_key.get_mut(&key) {
+            same_key.remove(uid);
+            if same_key.is_empty() {
+                self.by_key.remove(&key);
+            }
+        }
+    }
+
+    /// Whether it is there, with the same key.
+    fn contains(&self, object: &K) -> bool {
+        let known = object
+            .meta()
+            .uid
+            .as_ref()
+            .and_then(|uid| self.keys.get(uid));
+        known.is_some_and(|known| object.key().as_ref() == Some(known))
+    }
 }
 
 #[cfg(test)]
@@ -299,11 +324,39 @@ mod tests {
         assert_eq!(JobView::of(&trimmed), JobView::of(&job));
     }
 
+    fn pod(version: &str, job: Option<&str>) -> Pod {
+        let mut pod = Pod::default();
+        pod.metadata.name = Some("p".to_owned());
+        pod.metadata.uid = Some("u".to_owned());
+        pod.metadata.resource_version = Some(version.to_owned());
+        let label = job.map(|job| (LABEL_CONTROLLER_UID.to_owned(), job.to_owned()));
+        pod.metadata.labels = Some(label.into_iter().collect());
+        pod
+    }
+
+    /// The Job controller releases a Pod whose label somebody takes off: then it has neither.
+    #[test]
+    fn what_loses_its_key_or_gets_another_is_not_shown_as_it_was() {
+        let cache = Cache::new();
+        cache.take_in(Event::Apply(pod("1", Some("j"))));
+        cache.take_in(Event::Apply(pod("2", Some("k"))));
+        assert!(cache.get("j").is_empty());
+        assert_eq!(cache.get("k").len(), 1);
+        cache.take_in(Event::Apply(pod("3", None)));
+        assert!(cache.get("k").is_empty());
+        cache.take_in(Event::Apply(pod("4", Some("j"))));
+        cache.take_in(Event::Delete(pod("5", None)));
+        assert!(cache.get("j").is_empty());
+        let objects = &lock(&cache.content).objects;
+        assert!(objects.by_key.is_empty() && objects.keys.is_empty());
+    }
+
     #[test]
     fn a_deleted_object_leaves_nothing_behind() {
         let cache = Cache::new();
         cache.take_in(Event::Apply(job("a")));
         assert_eq!(names(&cache.take_in(Event::Delete(job("a")))), ["a"]);
-        assert!(lock(&cache.content).objects.is_empty());
+        let objects = &lock(&cache.content).objects;
+        assert!(objects.by_key.is_empty() && objects.keys.is_empty());
     }
 }
