@@ -128,7 +128,7 @@ impl<A: Resource> Pools<A> {
         {
             woken.agents.insert(agent.clone());
         }
-        if seen == Seen::Running {
+        if seen == Seen::Running && !pool.missed.contains(turn.slot()) {
             pool.running.insert(turn.slot().clone());
         }
         let known = Known {
@@ -296,6 +296,7 @@ impl<A: Resource> Pools<A> {
         if let Some(pool) = index.agents.get_mut(key) {
             woken.tasks = in_namespace(key, pool.waiting.keys().map(Turn::slot));
             let facts = std::mem::take(&mut pool.facts);
+            pool.list_changed(&facts.slots, false);
             pool.agent = None;
             pool.written = Overlay::default();
             pool.leaving.clear();
@@ -304,6 +305,26 @@ impl<A: Resource> Pools<A> {
             index.tidy(key);
         }
         woken
+    }
+
+    /// Those who ran when they were seen last, and were taken out of its list, not by this operator: whether they still run
+    /// is to be asked, and [`Self::settle`] told. Until then they are as good as ended.
+    pub(crate) fn missed(&self, agent: &Key) -> Vec<Slot> {
+        let index = lock(&self.0);
+        let pool = index.agents.get(agent);
+        pool.map(|it| it.missed.iter().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// Whether one of them runs.
+    pub(crate) fn settle(&self, agent: &Key, slot: &Slot, runs: bool) {
+        let mut index = lock(&self.0);
+        if let Some(pool) = index.agents.get_mut(agent)
+            && pool.missed.remove(slot)
+            && runs
+        {
+            pool.running.insert(slot.clone());
+        }
     }
 
     /// The Agents that are known.
@@ -394,7 +415,7 @@ fn in_namespace<'a>(
         .collect()
 }
 
-impl<A> Index<A> {
+impl<A: Resource> Index<A> {
     /// The holders are these. Whoever of them waited is woken, by whomever it was let in: the write may have been
     /// another operator's, or one whose answer was lost.
     fn set(&mut self, key: &Key, agent: Arc<A>, facts: Facts, woken: &mut Woken) {
@@ -417,8 +438,11 @@ impl<A> Index<A> {
         woken
             .tasks
             .extend(in_namespace(key, pool.moved_up(admitted.len())));
-        pool.agent = Some(agent);
+        let known = pool.agent.as_ref().map(|known| known.meta().uid.as_ref());
+        let is_same_agent = known == Some(agent.meta().uid.as_ref());
         let before = std::mem::replace(&mut pool.facts, facts);
+        pool.list_changed(&before.slots, is_same_agent);
+        pool.agent = Some(agent);
         let slots = pool.facts.slots.clone();
         pool.leaving
             .retain(|uid| slots.iter().any(|slot| slot.uid == *uid));
@@ -428,7 +452,9 @@ impl<A> Index<A> {
             holding.insert(key.clone());
         }
     }
+}
 
+impl<A> Index<A> {
     /// It neither waits nor runs. Whoever was behind it may come next.
     fn take_out(&mut self, uid: &str, woken: &mut Woken) {
         let Some(known) = self.tasks.remove(uid) else {
@@ -436,6 +462,7 @@ impl<A> Index<A> {
         };
         if let Some(pool) = self.agents.get_mut(&known.agent) {
             pool.running.remove(known.turn.slot());
+            pool.missed.remove(known.turn.slot());
             if pool.waiting.remove(&known.turn).is_some() {
                 woken.agents.insert(known.agent.clone());
                 woken

@@ -163,14 +163,31 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 .buffered(AT_ONCE)
                 .collect()
                 .await;
+        let settled = self.settle_missed(&key).await;
         // Whatever became of that, others may come next.
         self.admission(&key).await?;
+        settled?;
         let waits: Result<Vec<Option<Duration>>, RoundError> = checked.into_iter().collect();
         let again = waits?.into_iter().flatten().min();
         Ok(again.map_or_else(
             controller::Action::await_change,
             controller::Action::requeue,
         ))
+    }
+
+    /// Of those whose slots others have given back, and who run as far as the watch shows: it may be late, or somebody has
+    /// changed the list by hand.
+    async fn settle_missed(&self, key: &Key) -> Result<(), AdmitError> {
+        let tasks: Api<F::Resource> = Api::namespaced(self.client.clone(), &key.0);
+        for slot in self.pools.missed(key) {
+            let live = tasks.get_opt(&slot.name).await;
+            let live = live.map_err(|source| look_failed(&slot, source))?;
+            let runs = live.is_some_and(|live| {
+                live.meta().uid.as_ref() == Some(&slot.uid) && seen::<F>(&live) == Seen::Running
+            });
+            self.pools.settle(key, &slot, runs);
+        }
+        Ok(())
     }
 
     /// Whether a holder is still there; if not, its slot goes when nothing of it can run any more. Returns when that has to
@@ -332,10 +349,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     /// What can still run of a Task that no cache shows: the API server itself is asked, for the Task first. A Task that
     /// is gone does not come back, so no Job of it is recorded any more.
     async fn what_is_left(&self, namespace: &str, slot: &Slot) -> Result<Remains, AdmitError> {
-        let failed = |source: KubeError| AdmitError::LookAtHolder {
-            name: slot.name.clone(),
-            source: Arc::new(source),
-        };
+        let failed = |source: KubeError| look_failed(slot, source);
         let tasks: Api<F::Resource> = Api::namespaced(self.client.clone(), namespace);
         let task = tasks.get_metadata_opt(&slot.name).await.map_err(failed)?;
         if task.is_some_and(|task| task.metadata.uid.as_ref() == Some(&slot.uid)) {
@@ -350,6 +364,13 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         let pods = pods.list(&of_task).await.map_err(failed)?;
         let pods: Vec<PodView> = pods.iter().map(PodView::of).collect();
         Ok(Remains::of(&jobs, &pods, (self.clock)()))
+    }
+}
+
+fn look_failed(slot: &Slot, source: KubeError) -> AdmitError {
+    AdmitError::LookAtHolder {
+        name: slot.name.clone(),
+        source: Arc::new(source),
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct AgentPool<A> {
     pub(super) facts: Facts,
     pub(super) waiting: BTreeMap<Turn, Wait>,
     pub(super) running: BTreeSet<Slot>,
+    /// Of those who run, as far as is known here, those who were taken out of its list, and not by this operator.
+    pub(super) missed: BTreeSet<Slot>,
     pub(super) leaving: BTreeSet<String>,
     /// Who would have been let in by the last write, which failed: they do not wait for a slot, but for that.
     pub(super) kept_out: BTreeSet<String>,
@@ -41,6 +43,7 @@ impl<A> Default for AgentPool<A> {
             facts: Facts::default(),
             waiting: BTreeMap::new(),
             running: BTreeSet::new(),
+            missed: BTreeSet::new(),
             leaving: BTreeSet::new(),
             kept_out: BTreeSet::new(),
         }
@@ -84,7 +87,28 @@ impl<A> AgentPool<A> {
         })
     }
 
+    /// Its list, which was `before`, is another now. A slot is given back on facts that stay true, so whoever left it has
+    /// most likely ended, and that was not seen here. The list of an Agent that was made anew is another one.
+    pub(super) fn list_changed(&mut self, before: &[Slot], is_same_agent: bool) {
+        let Self {
+            facts,
+            running,
+            missed,
+            ..
+        } = self;
+        let is_listed = |slot: &Slot| facts.slots.contains(slot);
+        running.extend(missed.extract_if(.., |slot| is_listed(slot) || !is_same_agent));
+        let left = before.iter().filter(|slot| !is_listed(slot));
+        missed.extend(
+            left.filter(|_| is_same_agent)
+                .filter_map(|slot| running.take(slot)),
+        );
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.agent.is_none() && self.waiting.is_empty() && self.running.is_empty()
+        self.agent.is_none()
+            && self.waiting.is_empty()
+            && self.running.is_empty()
+            && self.missed.is_empty()
     }
 }

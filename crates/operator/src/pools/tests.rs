@@ -134,6 +134,61 @@ fn one_that_ended_does_not_come_back_into_the_list() {
     assert_eq!(next(&pools), None);
 }
 
+/// Another operator has seen it end, and this one's watch of Tasks has not: it would put it back for ever. Or somebody has
+/// taken it out by hand.
+#[test]
+fn one_that_another_took_out_of_the_list_is_asked_for_before_it_comes_back() {
+    for runs in [false, true] {
+        let pools = Pools::new();
+        let _ = pools.agent(&key(), agent("1"), facts(1, &["t"]));
+        let _ = task(&pools, "t", Seen::Running);
+        let _ = pools.agent(&key(), agent("2"), facts(1, &[]));
+        assert_eq!(next(&pools), None);
+        assert_eq!(pools.missed(&key()), [slot("t")]);
+        // An old view of it, as when this operator begins to lead.
+        let _ = task(&pools, "t", Seen::Running);
+        assert_eq!(next(&pools), None);
+        pools.settle(&key(), &slot("t"), runs);
+        assert_eq!(next(&pools), runs.then(|| vec!["t".to_owned()]));
+        let _ = task(&pools, "t", Seen::Over);
+        let _ = pools.no_agent(&key());
+        assert!(lock(&pools.0).agents.is_empty());
+    }
+}
+
+/// What the watch shows may be older than what was asked for.
+#[test]
+fn one_that_is_in_the_list_again_is_not_asked_for() {
+    let pools = Pools::new();
+    let _ = pools.agent(&key(), agent("2"), facts(1, &["t"]));
+    let _ = task(&pools, "t", Seen::Running);
+    let _ = pools.agent(&key(), agent("1"), facts(1, &[]));
+    let _ = pools.agent(&key(), agent("2"), facts(1, &["t"]));
+    assert!(pools.missed(&key()).is_empty());
+    let _ = pools.no_agent(&key());
+    let _ = pools.agent(&key(), agent("3"), facts(1, &[]));
+    assert_eq!(next(&pools), Some(vec!["t".to_owned()]), "it counts");
+}
+
+/// The list of an Agent that was made anew is empty, and what runs counts.
+#[test]
+fn who_runs_comes_into_the_list_of_an_agent_that_was_made_anew() {
+    let of = |version: &str, uid: &str| {
+        let mut agent = agent(version).as_ref().clone();
+        agent.metadata.uid = Some(uid.to_owned());
+        Arc::new(agent)
+    };
+    let pools = Pools::new();
+    let _ = pools.agent(&key(), of("1", "one"), facts(1, &["t"]));
+    let _ = task(&pools, "t", Seen::Running);
+    let _ = pools.agent(&key(), of("2", "two"), facts(1, &[]));
+    assert_eq!(next(&pools), Some(vec!["t".to_owned()]));
+    let _ = pools.agent(&key(), of("3", "two"), facts(1, &["t"]));
+    let _ = pools.no_agent(&key());
+    let _ = pools.agent(&key(), of("4", "three"), facts(1, &[]));
+    assert_eq!(next(&pools), Some(vec!["t".to_owned()]));
+}
+
 #[test]
 fn nothing_is_left_of_those_who_are_gone() {
     let pools = Pools::new();

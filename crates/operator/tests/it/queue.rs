@@ -472,6 +472,67 @@ async fn a_write_of_the_slots_that_fails_is_tried_again() {
     world.end().await;
 }
 
+fn writes_of_slots(faults: &Faults) -> usize {
+    let calls = faults.calls();
+    let of_slots = |call: &&Call| call.verb == "update" && call.resource == "agents/status";
+    calls.iter().filter(of_slots).count()
+}
+
+/// Two operators act at the same time, and one of them hears nothing of Tasks any more: to it, one that has ended runs.
+#[tokio::test]
+async fn a_slot_that_one_gave_back_is_not_taken_again_by_another_whose_watch_is_stuck() {
+    let mut world = World::new(Play::Works).await;
+    let other = Faults::none();
+    world.operate(&other);
+    world.create(&limited(1)).await;
+    world.create(&task("a")).await;
+    is(&world, "a", TaskPhase::Running).await;
+    let (begins, begun) = mpsc::channel();
+    let stuck = Faults::new(move |_, call: &Call| {
+        if call.verb == "watch" && call.resource == "tasks" {
+            let _ = begins.send(());
+            Fault::Hangs
+        } else {
+            Fault::None
+        }
+    });
+    world.operate(&stuck);
+    tokio::task::spawn_blocking(move || begun.recv_timeout(Duration::from_mins(1)))
+        .await
+        .unwrap()
+        .expect("it has listed the Tasks");
+    world.kubelet.now(Play::Ends(0));
+    for name in ["a", "b", "c", "d"] {
+        if name != "a" {
+            world.create(&task(name)).await;
+        }
+        world.ends(name).await;
+    }
+    world.all_slots_are_free().await;
+    world.end().await;
+    let writes = writes_of_slots(&stuck) + writes_of_slots(&other);
+    assert!(writes <= 12, "{writes} writes for four Tasks");
+}
+
+/// Somebody has taken one that runs out of the list: it counts all the same.
+#[tokio::test]
+async fn one_that_somebody_took_out_of_the_list_comes_back_as_long_as_it_runs() {
+    let world = a_runs_before(&["b"]).await;
+    let change = json!({"status": {"slots": []}});
+    world
+        .api::<Agent>()
+        .patch_status("default", &PatchParams::default(), &Patch::Merge(change))
+        .await
+        .unwrap();
+    world
+        .until::<Agent>("default", "with a holder", |agent| {
+            let status = agent.and_then(|agent| agent.status.as_ref());
+            status.is_some_and(|status| status.slots.iter().any(|slot| slot.task == "a"))
+        })
+        .await;
+    world.end().await;
+}
+
 /// Two operators act at the same time: what one of them hears late of its own write is not the state of things any more.
 #[tokio::test]
 async fn a_task_that_has_ended_does_not_get_its_slot_back_by_an_answer_that_comes_late() {
@@ -514,11 +575,6 @@ async fn a_task_that_has_ended_does_not_get_its_slot_back_by_an_answer_that_come
     world.ends("b").await;
     world.all_slots_are_free().await;
     world.end().await;
-    let writes = |faults: &Faults| {
-        let calls = faults.calls();
-        let of_slots = |call: &&Call| call.verb == "update" && call.resource == "agents/status";
-        calls.iter().filter(of_slots).count()
-    };
-    let writes = writes(&late) + writes(&other);
+    let writes = writes_of_slots(&late) + writes_of_slots(&other);
     assert!(writes <= 8, "{writes} writes for two Tasks");
 }
