@@ -1,5 +1,6 @@
 //! Performs a scenario: applies, waits for what has to be seen by watching, compares.
 
+mod events;
 mod left;
 
 use std::{collections::HashMap, fmt::Write as _, path::Path, sync::Mutex, time::Duration};
@@ -492,22 +493,6 @@ impl Stage {
             );
         }
         Ok(())
-    }
-
-    async fn events(&self, task: &str, reasons: &[String]) -> Result<()> {
-        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
-        let config = watcher::Config::default().fields(&format!(
-            "involvedObject.kind=Task,involvedObject.name={task}"
-        ));
-        let mut stream = watcher(events, config).applied_objects().boxed();
-        let mut missing = reasons.to_vec();
-        while let Some(event) = stream.try_next().await? {
-            missing.retain(|reason| event.reason.as_ref() != Some(reason));
-            if missing.is_empty() {
-                return Ok(());
-            }
-        }
-        bail!("the watch ended; missing: {missing:?}")
     }
 
     /// Compares the number of Pods that a Job was given, also of those that are gone.

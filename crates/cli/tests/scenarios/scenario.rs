@@ -159,11 +159,12 @@ pub enum Step {
     Gone(ObjectName),
     /// Look at the logs of a container of a Task's Pod.
     Logs(Logs),
-    /// Wait until a Task has Events with these reasons. In any order: those of one second have none.
+    /// Wait until a Task that has ended has Events with these reasons, and no others, in the order of the first of each; the
+    /// end is told once. Those of one second have no order, and that it waits may be told where a cluster is slow.
     Events {
         /// The Task.
         task: String,
-        /// Reasons; there may be others.
+        /// Reasons, each once.
         reasons: Vec<String>,
     },
     /// Wait until the Pod of a Task has a warning whose message contains this text.

@@ -15,7 +15,9 @@ const LONGEST_MESSAGE: usize = 1000;
 
 /// Reason of the condition Ready while something is missing.
 pub const NOT_FOUND: &str = Reason::ReferenceNotFound.as_str();
-/// Reason of the condition JobCreated while the API server refuses.
+/// Reason of the Event that says what it waits for. The reason of an end is told with the end alone.
+const WAITING: &str = "Waiting";
+/// Reason of the condition JobCreated, and of the Event, while the API server refuses.
 pub const REFUSED: &str = "Refused";
 
 /// The Run has ended.
@@ -218,8 +220,8 @@ pub fn waiting(
     }
     set(input, &mut state, type_, false, reason, &message);
     state.message = Some(message.clone());
-    (state != *input.state)
-        .then(|| record(state, vec![event(EventType::Warning, reason, &message)]))
+    let word = if reason == REFUSED { REFUSED } else { WAITING };
+    (state != *input.state).then(|| record(state, vec![event(EventType::Warning, word, &message)]))
 }
 
 /// What it waited for is there.
@@ -248,7 +250,7 @@ pub fn problem(input: &Input<'_>, message: Option<&str>) -> Option<Step> {
     let events = state
         .message
         .iter()
-        .map(|message| event(EventType::Warning, "Waiting", message))
+        .map(|message| event(EventType::Warning, WAITING, message))
         .collect();
     Some(record(state, events))
 }

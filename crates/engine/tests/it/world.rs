@@ -268,6 +268,15 @@ impl World {
         };
         assert_eq!(after.phase.is_terminal(), after.reason.is_some());
         assert!(after.phase == before.phase || !events.is_empty());
+        // Whoever waits for an Event with the reason of an end hears it with the end, and once.
+        let ends = events
+            .iter()
+            .filter(|event| Reason::from_word(&event.reason).is_some());
+        assert_eq!(
+            ends.count(),
+            usize::from(after.phase.is_terminal()),
+            "{events:?}"
+        );
         if let Some(word) = word {
             let told = events.iter().any(|event| event.reason == word);
             assert!(told, "no Event says {word}: {events:?}");
