@@ -11,7 +11,10 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{PidfdFlags, pidfd_open},
+};
 
 /// How far a program may go.
 #[derive(Debug, Clone, Copy)]
@@ -132,8 +135,14 @@ pub(crate) fn run(
             }
         }
     }
+    // It may have closed its output and go on.
+    if killed.is_none() && !ends(group, limits, quiet_since) {
+        killed = Some(End::TimedOut);
+    }
     if killed.is_some() {
         let _ = killpg(group, Signal::SIGKILL);
+        // And where it has gone into another one.
+        let _ = child.kill();
     }
     groups.ended(group);
     let status = child.wait()?;
@@ -142,6 +151,22 @@ pub(crate) fn run(
         stdout: kept_stdout,
         stderr: kept_stderr,
     })
+}
+
+/// Waits for the end of a child that nobody has reaped; `false`: it went on for too long.
+fn ends(child: Pid, limits: Limits, quiet_since: Instant) -> bool {
+    let child = rustix::process::Pid::from_raw(child.as_raw());
+    let handle = child.map(|child| pidfd_open(child, PidfdFlags::empty()));
+    let Some(Ok(handle)) = handle else {
+        return false;
+    };
+    loop {
+        let mut watched = [PollFd::new(&handle, PollFlags::IN)];
+        match poll(&mut watched, wait(limits, quiet_since).as_ref()) {
+            Err(rustix::io::Errno::INTR) => {}
+            ended => return ended.is_ok_and(|ended| ended > 0),
+        }
+    }
 }
 
 /// How long to wait for output; `None` is without end.

@@ -3,11 +3,18 @@
 //! Those that fork for ever run in a PID namespace of its own, which ends with its first process: nothing is left on the
 //! machine, also when a test fails. Needs unprivileged user namespaces, or root.
 
-use std::{fs::OpenOptions, io::Read as _, os::unix::fs::OpenOptionsExt as _, process::Command};
+use std::{
+    fs::{self, OpenOptions, Permissions},
+    io::Read as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    process::Command,
+};
 
 use nix::{
+    errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
-    sys::stat::Mode,
+    sys::{signal::kill, stat::Mode},
+    unistd::Pid,
 };
 
 use crate::{
@@ -154,4 +161,37 @@ fn what_git_runs_in_a_submodule_cannot_outlive_the_look_at_it() {
     fcntl(&ended, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
     ended.read_to_end(&mut Vec::new()).unwrap();
     assert_eq!(report(&world)["exitCode"], 0);
+}
+
+/// What is in the checkouts is asked of the git in the agent's image, which the agent may have replaced: by one that tells
+/// that it has no more to say, leaves its process group, and does not end.
+#[test]
+fn a_git_that_closes_its_output_and_does_not_end_does_not_keep_the_report_back() {
+    let (world, base) = with_checkout();
+    let pid = world.text("pid");
+    fs::create_dir(world.path("bin")).unwrap();
+    world.write(
+        "bin/git",
+        format!(
+            "#!/usr/bin/env perl\nuse POSIX;\nopen my $file, '>', '{pid}'; print $file $$; close $file;\n\
+             my $child = fork; if (!$child) {{ setpgid(0, 0); sleep 600; exit }}\n\
+             setpgid($child, $child); setpgid(0, $child);\n\
+             close STDOUT; close STDERR; sleep 600;\n"
+        ),
+    );
+    fs::set_permissions(world.path("bin/git"), Permissions::from_mode(0o755)).unwrap();
+    let mut supervise = supervised(
+        &world,
+        4,
+        &["sh", "-c", "kill -TERM $PPID; sleep 60 & wait"],
+    );
+    let path = std::env::var("PATH").unwrap();
+    supervise.env("PATH", format!("{}:{path}", world.text("bin")));
+    let output = finish(supervise.spawn().unwrap());
+    assert_eq!(output.status.code(), Some(143), "{output:?}");
+    let checkout = &report(&world)["checkouts"][0];
+    assert_eq!(checkout["base"], base);
+    assert_eq!(checkout["error"], "git took too long to answer");
+    let pid = Pid::from_raw(world.read("pid").parse().unwrap());
+    assert_eq!(kill(pid, None), Err(Errno::ESRCH), "it is killed");
 }
