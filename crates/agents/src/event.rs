@@ -99,7 +99,7 @@ impl Usage {
             .saturating_add(self.cached)
     }
 
-    /// Both together.
+    /// Both together. What it cost is known where it is known of both: a part of it would be taken for all of it.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
         Self {
@@ -108,7 +108,9 @@ impl Usage {
             cached: self.cached.saturating_add(other.cached),
             cost: match (self.cost, other.cost) {
                 (Some(one), Some(other)) => Some(one.plus(other)),
-                (one, other) => one.or(other),
+                (Some(cost), None) if other.tokens() == 0 => Some(cost),
+                (None, Some(cost)) if self.tokens() == 0 => Some(cost),
+                _ => None,
             },
         }
     }
@@ -123,4 +125,28 @@ pub struct Change {
     pub before: String,
     /// What is there now.
     pub after: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_part_of_it_cost_is_not_what_all_of_it_cost() {
+        let used = |input, cost: Option<&str>| Usage {
+            input,
+            cost: cost.and_then(|cost| cost.parse().ok()),
+            ..Usage::default()
+        };
+        let cost = |one: Usage, other: Usage| {
+            let sums = [one.plus(&other).cost, other.plus(&one).cost];
+            assert_eq!(sums[0], sums[1]);
+            sums[0].map(|cost| cost.to_string())
+        };
+        let half = || used(10, Some("0.5"));
+        assert_eq!(cost(half(), half()).as_deref(), Some("1"));
+        assert_eq!(cost(half(), used(1, None)), None);
+        // Where nothing was used, nothing is missing.
+        assert_eq!(cost(half(), used(0, None)).as_deref(), Some("0.5"));
+    }
 }
