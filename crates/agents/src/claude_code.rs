@@ -42,7 +42,6 @@ pub(crate) const PROFILE: Profile = Profile {
         // As root it refuses to work without questions, unless told that it is in a sandbox.
         ("IS_SANDBOX", "1"),
     ],
-    configuration: &[],
     holds: &["steps", "tokens"],
     tells_its_end: true,
     install: "npm install -g @anthropic-ai/claude-code",

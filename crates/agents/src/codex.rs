@@ -26,7 +26,6 @@ pub(crate) const PROFILE: Profile = Profile {
     ],
     asks_for_events: &[&["--json"]],
     variables: &[],
-    configuration: &[],
     holds: &["steps"],
     tells_its_end: true,
     install: "npm install -g @openai/codex",

@@ -21,20 +21,23 @@ pub(crate) const PROFILE: Profile = Profile {
     arguments: &["run", "--format", "json"],
     asks_for_events: &[&["--format", "json"], &["--format=json"]],
     variables: &[
-        // Asked for a permission, it would give up half-way, with exit code 0.
-        ("OPENCODE_PERMISSION", r#"{"*":"allow"}"#),
         ("OPENCODE_DISABLE_AUTOUPDATE", "1"),
         ("OPENCODE_DISABLE_MODELS_FETCH", "1"),
         ("OPENCODE_DISABLE_SHARE", "1"),
         // A repository's opencode.json could send the key of a provider to a server of its own, and its plugins are run
         // with all the variables.
         ("OPENCODE_DISABLE_PROJECT_CONFIG", "1"),
+        // Where it would have to ask for a permission it gives up half-way, with exit code 0: so what it asks for unless told
+        // otherwise is allowed. Not as `permission`, nor by the variable `OPENCODE_PERMISSION`: the last rule that matches
+        // decides, and these are put after those that the operator has in a file. `tools` is put before them, and by names
+        // that stand for doom_loop, external_directory and read: where the operator has rules for one of the same name,
+        // they would be put in its place, before other rules of theirs.
+        // And what a repository has to say to a model it would not look for either, without its configuration.
+        (
+            "OPENCODE_CONFIG_CONTENT",
+            r#"{"autoupdate":false,"share":"disabled","tools":{"doom_*":true,"external_*":true,"read*":true},"instructions":["{env:WORKSPACE_DIR}/AGENTS.md","{env:WORKSPACE_DIR}/CLAUDE.md"]}"#,
+        ),
     ],
-    configuration: &[(
-        "OPENCODE_CONFIG_CONTENT",
-        // What a repository has to say to a model it would not look for either, without its configuration.
-        r#"{"autoupdate":false,"share":"disabled","instructions":["{env:WORKSPACE_DIR}/AGENTS.md","{env:WORKSPACE_DIR}/CLAUDE.md"]}"#,
-    )],
     holds: &["steps", "tokens", "cost"],
     tells_its_end: false,
     install: "npm install -g opencode-ai",

@@ -18,11 +18,9 @@ pub struct Profile {
     /// What makes it print events: one of these, as words of its command in this order.
     pub(crate) asks_for_events: &'static [&'static [&'static str]],
     /// Variables that it needs where nobody is there to answer: no questions, no updates of itself, no fetching of
-    /// catalogues. Name and value.
+    /// catalogues, and the operator's word over files that a repository brings. Name and value. A credential of the same
+    /// name comes before each.
     pub variables: &'static [(&'static str, &'static str)],
-    /// Variables that hold the operator's word over files that a repository brings. Left out where a Secret gives the
-    /// agent all its keys as variables: it may bring them itself, and would lose to these unseen.
-    pub configuration: &'static [(&'static str, &'static str)],
     /// Which limits can be held while it works, as they are called in manifests: it tells of steps, tokens or cost as they
     /// are used, and not only at its end.
     pub holds: &'static [&'static str],

@@ -6,9 +6,13 @@
 //! a [`PushRequest`] through [`PUSH_SOCKET`], and is told [`PushReport`]s. `plan` and `record` paths are constants, so that a
 //! Pod can be read without the code at hand.
 
+mod checkout;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::checkout::CheckoutReport;
 
 /// Path of this program in the system image, and where the embedded node provides it.
 pub const PROGRAM: &str = "/kubeopencode";
@@ -79,6 +83,10 @@ pub const PROFILE_VARIABLE: &str = "KUBEOPENCODE_PROFILE";
 pub const LIMITS_VARIABLE: &str = "KUBEOPENCODE_LIMITS";
 /// Environment variable of the agent container: [`Secrets`] as JSON, for `supervise`.
 pub const SECRETS_VARIABLE: &str = "KUBEOPENCODE_SECRETS";
+/// Environment variable of the agent container, for `supervise`: variables and their values, as a JSON object, that the agent
+/// gets where it has none of that name. It is there where a Secret gives all its keys as variables, whose names nobody
+/// knows before: one that stood in the Pod itself would win over them.
+pub const DEFAULTS_VARIABLE: &str = "KUBEOPENCODE_DEFAULTS";
 /// Exit code of `supervise` when the agent ended with 0, and told that its work is not done: a Job must not be complete when
 /// its Task has failed. `EX_SOFTWARE` of sysexits.h.
 pub const UNFINISHED: u8 = 70;
@@ -546,55 +554,5 @@ impl Report {
         let pushes = self.checkouts.iter().filter_map(|it| it.pushed.as_ref());
         let mut states = pushes.map(|pushed| pushed.state);
         states.any(PushState::is_loss)
-    }
-}
-
-/// A checkout as the agent left it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CheckoutReport {
-    /// Absolute path.
-    pub path: String,
-    /// Branch; absent when HEAD is detached.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub branch: Option<String>,
-    /// The commit that the agent began with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub base: Option<String>,
-    /// The commit that HEAD is at.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub head: Option<String>,
-    /// Commits that HEAD has and the base has not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub commits: Option<u32>,
-    /// The newest of them first; ten at most, and as many as fit.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub newest: Vec<CommitReport>,
-    /// How many files differ between the base and HEAD.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub files: Option<u32>,
-    /// Commits of local branches, or put aside, that neither HEAD nor the base nor a branch of the remote has. Where nobody
-    /// could count them, there is an error.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub other_commits: u32,
-    /// Whether something is uncommitted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dirty: Option<bool>,
-    /// Why the rest is not known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// What became of its commits, where the plan says that they are pushed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pushed: Option<PushReport>,
-}
-
-impl CheckoutReport {
-    /// Whether it is known that the agent left it as it was.
-    #[must_use]
-    pub fn is_unchanged(&self) -> bool {
-        self.commits == Some(0)
-            && self.dirty == Some(false)
-            && self.other_commits == 0
-            && self.error.is_none()
     }
 }

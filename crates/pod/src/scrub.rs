@@ -10,8 +10,8 @@ use std::{
 use base64::Engine as _;
 use kubeopencode_agents::Profile;
 use kubeopencode_engine::handover::{
-    GRACE_VARIABLE, LIMITS_VARIABLE, PROFILE_VARIABLE, PROGRAM_EVERYWHERE, PUSH_VARIABLE,
-    REPORT_BYTES_VARIABLE, SECRETS_VARIABLE, Secrets, TIMEOUT_VARIABLE,
+    DEFAULTS_VARIABLE, GRACE_VARIABLE, LIMITS_VARIABLE, PROFILE_VARIABLE, PROGRAM_EVERYWHERE,
+    PUSH_VARIABLE, REPORT_BYTES_VARIABLE, SECRETS_VARIABLE, Secrets, TIMEOUT_VARIABLE,
 };
 
 use crate::secret::{self, HIDDEN, forms};
@@ -25,7 +25,7 @@ const LONGEST_FILE: u64 = 1 << 20;
 /// Variables that are no secrets where all of a Secret become variables, and nobody says which: ours are among them. So are
 /// those of the cluster's own service, by the beginnings of their names, and those whose values are paths that are there,
 /// as images have many.
-const PUBLIC: [&str; 26] = [
+const PUBLIC: [&str; 27] = [
     "DEBIAN_FRONTEND",
     "EDITOR",
     "HOME",
@@ -44,6 +44,7 @@ const PUBLIC: [&str; 26] = [
     "WORKSPACE_DIR",
     "XDG_RUNTIME_DIR",
     "container",
+    DEFAULTS_VARIABLE,
     GRACE_VARIABLE,
     LIMITS_VARIABLE,
     PROFILE_VARIABLE,
@@ -153,8 +154,8 @@ fn is_public(name: &str, value: &OsStr) -> bool {
     PUBLIC.contains(&name)
         || PUBLIC_BEGINNINGS.iter().any(|it| name.starts_with(it))
         || Profile::ALL.iter().any(|profile| {
-            let known = [profile.variables, profile.configuration].concat();
-            known.contains(&(name, value.to_str().unwrap_or_default()))
+            let known = (name, value.to_str().unwrap_or_default());
+            profile.variables.contains(&known)
         })
         || std::env::split_paths(value).all(is_there)
 }

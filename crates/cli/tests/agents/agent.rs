@@ -42,8 +42,8 @@ impl Agent {
     ];
 
     /// A Task for it, in a checkout of the repository with this URL; `more` goes into the spec of its Agent, but for
-    /// its `variables`, which go into the Secret `model`, `checkout`, which is where the checkout is, and `git`, which is
-    /// more of the context.
+    /// its `variables`, which go into the Secret `model`, `configuration`, which goes into its file where that is JSON,
+    /// `checkout`, which is where the checkout is, and `git`, which is more of the context.
     pub fn manifest(&self, model: &Model, repository: &str, more: &Value) -> String {
         let told = (self.told)(&model.url());
         let mut variables: serde_json::Map<String, Value> = told
@@ -61,7 +61,10 @@ impl Agent {
         let contexts: Vec<Value> = told
             .file
             .into_iter()
-            .map(|(path, text)| json!({"type": "Text", "mountPath": format!("/tmp/{path}"), "text": text}))
+            .map(|(path, text)| {
+                let text = with(&text, &more["configuration"]);
+                json!({"type": "Text", "mountPath": format!("/tmp/{path}"), "text": text})
+            })
             .collect();
         let mut spec = json!({
             "profile": self.profile,
@@ -70,7 +73,8 @@ impl Agent {
             "credentials": credentials,
         });
         let fields = more.as_object().into_iter().flatten();
-        let of_agent = |name: &str| !["variables", "checkout", "git"].contains(&name);
+        let of_agent =
+            |name: &str| !["variables", "configuration", "checkout", "git"].contains(&name);
         for (name, value) in fields.filter(|(name, _)| of_agent(name)) {
             spec[name] = value.clone();
         }
@@ -123,6 +127,21 @@ impl Agent {
         let task = summary["tasks"][0].clone();
         (outcome, task)
     }
+}
+
+/// A file of JSON with these fields, too, and without those that are null.
+fn with(text: &str, more: &Value) -> String {
+    let Some(more) = more.as_object() else {
+        return text.to_owned();
+    };
+    let mut file: Value = serde_json::from_str(text).expect("JSON");
+    for (name, value) in more {
+        file[name] = value.clone();
+    }
+    if let Some(fields) = file.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    file.to_string()
 }
 
 fn opencode(url: &str) -> Told {

@@ -14,7 +14,7 @@ use crate::{
 type Case = fn(&Agent, &Path);
 
 /// Name, profiles that it is for, and the case.
-pub const ALL: [(&str, &[&str], Case); 17] = [
+pub const ALL: [(&str, &[&str], Case); 21] = [
     ("it commits, and the result says so", EACH, commits),
     (
         "what it commits is pushed, to a server whose password it does not know",
@@ -73,6 +73,26 @@ pub const ALL: [(&str, &[&str], Case); 17] = [
         "it is refused a tool, and stops half-way with exit code 0",
         &["OpenCode"],
         is_refused,
+    ),
+    (
+        "it has the key of a provider that it knows, and takes a model itself",
+        &["OpenCode"],
+        takes_a_model,
+    ),
+    (
+        "its operator denies a tool, which is not run",
+        &["OpenCode"],
+        is_denied,
+    ),
+    (
+        "a Secret with all its keys denies a tool, which is not run",
+        &["OpenCode"],
+        is_denied_by_a_key_unseen,
+    ),
+    (
+        "it works outside of its workspace, and nobody is asked",
+        &["OpenCode"],
+        asks_nobody,
     ),
     (
         "its repository has a configuration, which decides nothing",
@@ -380,6 +400,80 @@ fn is_refused(agent: &Agent, folder: &Path) {
     assert_ne!(code, 0, "{text}");
     assert_eq!(task["reason"], "AgentUnfinished", "{text}");
     assert_eq!(task["refusedToolCalls"], 1, "{text}");
+}
+
+fn takes_a_model(agent: &Agent, folder: &Path) {
+    let model = Model::plays([says("Done.")]);
+    let known = json!({"anthropic": {"options": {"baseURL": format!("{}/v1", model.url())}}});
+    let more = json!({
+        "variables": {"ANTHROPIC_API_KEY": "not-a-secret"},
+        "configuration": {"model": null, "small_model": null, "enabled_providers": null, "provider": known},
+    });
+    let (code, _, text) = run(agent, folder, &model, &more);
+    assert_eq!(code, 0, "{text}");
+    let asked = model.requests()[0]["model"].to_string();
+    assert!(asked.starts_with("\"claude-"), "{asked}");
+}
+
+/// A repository that allows what its operator denies, and the other way round.
+fn of_another_opinion() -> [(&'static str, String); 2] {
+    let theirs = json!({"permission": {"bash": "allow", "read": "deny"}}).to_string();
+    [
+        ("opencode.json", theirs.clone()),
+        (".opencode/opencode.json", theirs),
+    ]
+}
+
+fn is_denied(agent: &Agent, folder: &Path) {
+    let rules = [
+        json!({"permission": {"bash": "deny"}}),
+        json!({"permission": {"*": "deny", "read": "allow", "external_directory": "deny"}}),
+        json!({"tools": {"bash": false}}),
+    ];
+    for rules in rules {
+        let more = json!({"checkout": ".", "configuration": rules});
+        runs_no_command(agent, folder, &more);
+    }
+}
+
+fn is_denied_by_a_key_unseen(agent: &Agent, folder: &Path) {
+    let more = json!({
+        "checkout": ".",
+        "variables": {"OPENCODE_PERMISSION": r#"{"bash":"deny"}"#},
+        "credentials": [{"name": "all", "secretRef": {"name": "model"}}],
+    });
+    runs_no_command(agent, folder, &more);
+}
+
+/// Its model wants a command to be run all the same, and is not offered the tool.
+fn runs_no_command(agent: &Agent, folder: &Path, more: &Value) {
+    let model = Model::plays([Turn::Runs(IN_PLACE.to_owned()), says("I could not.")]);
+    let (_, task, text) = run_with(agent, folder, &model, more, &of_another_opinion());
+    assert_eq!(task["checkouts"][0]["commits"], 0, "{more}: {text}");
+    assert_eq!(task["checkouts"][0]["dirty"], false, "{more}: {text}");
+    let requests = model.requests();
+    let tools = requests[0]["tools"].as_array().into_iter().flatten();
+    let names: Vec<&str> = tools
+        .filter_map(|tool| tool["function"]["name"].as_str())
+        .collect();
+    assert!(names.contains(&"read"), "{more}: {names:?}");
+    assert!(!names.contains(&"bash"), "{more}: {names:?}");
+}
+
+/// Where it would ask a person, unless told otherwise: also where its variables are those of a Secret with all its keys.
+fn asks_nobody(agent: &Agent, folder: &Path) {
+    let outside = format!("mkdir /tmp/elsewhere && cp /etc/hostname /tmp/elsewhere && {IN_PLACE}");
+    let all = json!([{"name": "all", "secretRef": {"name": "model"}}]);
+    for more in [
+        json!({"checkout": "."}),
+        json!({"checkout": ".", "credentials": all}),
+    ] {
+        let model = Model::plays([Turn::Runs(outside.clone()), says("Done.")]);
+        let (code, task, text) = run(agent, folder, &model, &more);
+        assert_eq!(code, 0, "{text}");
+        assert_eq!(task["refusedToolCalls"], Value::Null, "{text}");
+        assert_eq!(task["checkouts"][0]["commits"], 1, "{text}");
+    }
 }
 
 /// What each of them reads in the directory that it begins in: a server for the model, programs to run, permissions.

@@ -1,5 +1,7 @@
 //! The Pod: its containers, their environment, and what the Agent says of it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{
     Affinity, Container, EnvFromSource, EnvVar, EnvVarSource, PodSpec, SecretEnvSource,
     SecretKeySelector, VolumeMount,
@@ -228,17 +230,7 @@ fn environment(run: &Run, report_bytes: usize) -> Vec<EnvVar> {
         // Not GIT_CONFIG_GLOBAL: that file is the agent's own, and it may write to it.
         after.push(value("GIT_CONFIG_SYSTEM", handover::GIT_CONFIG));
     }
-    if let Some(profile) = program(run) {
-        // A Secret of which all keys are taken may bring these too, and a variable would win over that unseen.
-        let unseen = |credential: &Credential| matches!(credential, Credential::AllAsEnv { .. });
-        let configuration = if run.credentials.iter().any(unseen) {
-            &[]
-        } else {
-            profile.configuration
-        };
-        let known = profile.variables.iter().chain(configuration);
-        after.extend(known.map(|(name, known)| value(name, known)));
-    }
+    after.extend(known(run));
     if run.command.is_some() {
         after.push(grace(run));
         after.push(value(
@@ -273,6 +265,23 @@ fn environment(run: &Run, report_bytes: usize) -> Vec<EnvVar> {
     let before: Vec<EnvVar> = before.into_iter().filter(&ours).collect();
     let after: Vec<EnvVar> = after.into_iter().filter(&ours).collect();
     [before, credentials, after].concat()
+}
+
+/// What is known to be needed by the agent that runs. Where a Secret gives all its keys as variables it may bring these, too,
+/// and would lose to them unseen, as to all that stand in the Pod itself; so `supervise` fills in what is not there.
+fn known(run: &Run) -> Vec<EnvVar> {
+    let Some(profile) = program(run) else {
+        return Vec::new();
+    };
+    let unseen = |credential: &Credential| matches!(credential, Credential::AllAsEnv { .. });
+    if run.command.is_some() && run.credentials.iter().any(unseen) {
+        let defaults: BTreeMap<&str, &str> = profile.variables.iter().copied().collect();
+        let defaults = serde_json::to_string(&defaults).ok();
+        let defaults = defaults.map(|defaults| value(handover::DEFAULTS_VARIABLE, &defaults));
+        return defaults.into_iter().collect();
+    }
+    let variables = profile.variables.iter();
+    variables.map(|(name, known)| value(name, known)).collect()
 }
 
 /// The known agent that runs, also where nobody wants its events to be read: without its variables it would refuse itself

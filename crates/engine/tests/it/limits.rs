@@ -1,5 +1,7 @@
 //! Profiles and limits: which agent it is, and how much it may do.
 
+use std::collections::BTreeMap;
+
 use kubeopencode_agents::Profile;
 use kubeopencode_engine::{handover::Limits, render::render};
 
@@ -98,7 +100,7 @@ fn a_profile_has_its_variables_and_who_sets_them_himself_has_his_own() {
         said("profile: ClaudeCode", "KUBEOPENCODE_PROFILE").as_deref(),
         Some("ClaudeCode")
     );
-    assert_eq!(said("profile: ClaudeCode", "OPENCODE_PERMISSION"), None);
+    assert_eq!(said("profile: ClaudeCode", "OPENCODE_DISABLE_SHARE"), None);
     let own = "profile: ClaudeCode, credentials: [{name: own, secretRef: {name: s, key: k}, env: IS_SANDBOX}]";
     assert_eq!(
         said(own, "IS_SANDBOX").as_deref(),
@@ -107,22 +109,33 @@ fn a_profile_has_its_variables_and_who_sets_them_himself_has_his_own() {
     );
     // Who says Command does not want its output to be read. What its program needs where nobody answers it needs all the same.
     let unread = "profile: Command, command: [sh, -c, /tools/opencode run --format json < task.md]";
-    assert_eq!(
-        said(unread, "OPENCODE_PERMISSION").as_deref(),
-        Some(r#"{"*":"allow"}"#)
-    );
+    assert_eq!(said(unread, "OPENCODE_DISABLE_SHARE").as_deref(), Some("1"));
     assert_eq!(said(unread, "KUBEOPENCODE_PROFILE"), None);
     assert_eq!(
         said(
             "profile: Command, command: [./agent]",
-            "OPENCODE_PERMISSION"
+            "OPENCODE_DISABLE_SHARE"
         ),
         None
     );
-    // All keys of a Secret may have the configuration among them, and would lose to it unseen.
+    // All keys of a Secret may have any of them among them, and would lose to it unseen.
     let all = "profile: OpenCode, credentials: [{name: all, secretRef: {name: s}}]";
     assert!(said("profile: OpenCode", "OPENCODE_CONFIG_CONTENT").is_some());
+    assert_eq!(said("profile: OpenCode", "KUBEOPENCODE_DEFAULTS"), None);
     assert_eq!(said(all, "OPENCODE_CONFIG_CONTENT"), None);
+    assert_eq!(said(all, "OPENCODE_DISABLE_SHARE"), None);
+    let defaults = said(all, "KUBEOPENCODE_DEFAULTS").expect("for supervise to fill in");
+    let defaults: BTreeMap<String, String> = serde_json::from_str(&defaults).expect("JSON");
+    assert_eq!(
+        defaults.get("OPENCODE_CONFIG_CONTENT"),
+        said("profile: OpenCode", "OPENCODE_CONFIG_CONTENT").as_ref()
+    );
+    assert_eq!(
+        defaults.get("OPENCODE_DISABLE_SHARE").map(String::as_str),
+        Some("1")
+    );
+    // What it allows unasked stands before the operator's own rules; that variable would stand after them.
+    assert_eq!(said("profile: OpenCode", "OPENCODE_PERMISSION"), None);
     assert_eq!(
         said("limits: {steps: 3, duration: 1m}", "KUBEOPENCODE_LIMITS").as_deref(),
         Some(r#"{"seconds":60,"steps":3}"#)

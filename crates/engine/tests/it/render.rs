@@ -404,7 +404,6 @@ fn the_environment_has_a_fixed_order_and_a_credential_wins() {
             "WORKSPACE_DIR",
             "TOKEN",
             "GIT_CONFIG_SYSTEM",
-            "OPENCODE_PERMISSION",
             "OPENCODE_DISABLE_AUTOUPDATE",
             "OPENCODE_DISABLE_MODELS_FETCH",
             "OPENCODE_DISABLE_SHARE",

@@ -1,14 +1,15 @@
 //! How `supervise` is told what to do, and how long each part of the end may take.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use kubeopencode_agents::Profile;
 use kubeopencode_engine::handover::{
-    BEGUN_DIR, GRACE_VARIABLE, LIMITS_VARIABLE, LONGEST_TERMINATION_MESSAGE, Limits,
-    PROFILE_VARIABLE, PUSH_VARIABLE, Passed, REPORT_BYTES_VARIABLE, SECRETS_VARIABLE,
+    BEGUN_DIR, DEFAULTS_VARIABLE, GRACE_VARIABLE, LIMITS_VARIABLE, LONGEST_TERMINATION_MESSAGE,
+    Limits, PROFILE_VARIABLE, PUSH_VARIABLE, Passed, REPORT_BYTES_VARIABLE, SECRETS_VARIABLE,
     SHORTEST_TERMINATION_MESSAGE, Secrets, TERMINATION_LOG, TIMEOUT_VARIABLE, TOOLS_DIR,
 };
 
@@ -47,6 +48,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Where it has its secrets.
     pub secrets: Secrets,
+    /// Variables that the agent gets where it has none of that name.
+    pub defaults: BTreeMap<String, String>,
     /// A variable that is there and cannot be read. What it says is not known, so no agent is started.
     pub unreadable: Option<&'static str>,
 }
@@ -71,6 +74,9 @@ impl Settings {
         let secrets = read(SECRETS_VARIABLE, &mut unreadable, |text| {
             serde_json::from_str(text).ok()
         });
+        let defaults = read(DEFAULTS_VARIABLE, &mut unreadable, |text| {
+            serde_json::from_str(text).ok()
+        });
         Self {
             grace: grace.unwrap_or(DEFAULT_GRACE),
             timeout,
@@ -84,6 +90,7 @@ impl Settings {
             profile,
             limits: limits.unwrap_or_default(),
             secrets: secrets.unwrap_or_default(),
+            defaults: defaults.unwrap_or_default(),
             unreadable,
         }
     }

@@ -12,8 +12,8 @@ use std::{
 };
 
 use kubeopencode_engine::handover::{
-    GRACE_VARIABLE, LIMITS_VARIABLE, NOT_PUSHED, PROFILE_VARIABLE, PUSH_VARIABLE,
-    REPORT_BYTES_VARIABLE, SECRETS_VARIABLE, TIMEOUT_VARIABLE,
+    DEFAULTS_VARIABLE, GRACE_VARIABLE, LIMITS_VARIABLE, NOT_PUSHED, PROFILE_VARIABLE,
+    PUSH_VARIABLE, REPORT_BYTES_VARIABLE, SECRETS_VARIABLE, TIMEOUT_VARIABLE,
 };
 use nix::sys::{
     prctl,
@@ -152,8 +152,14 @@ fn start(command: &[OsString], settings: &Settings) -> io::Result<(Pid, Option<H
         LIMITS_VARIABLE,
         REPORT_BYTES_VARIABLE,
         SECRETS_VARIABLE,
+        DEFAULTS_VARIABLE,
     ] {
         command.env_remove(ours);
+    }
+    for (name, value) in &settings.defaults {
+        if std::env::var_os(name).is_none() {
+            command.env(name, value);
+        }
     }
     let hearing = heard
         .map(|profile| Hearing::begin(profile, &words, &settings.limits))

@@ -75,6 +75,7 @@ fn an_agent_is_not_started_with_a_variable_that_cannot_be_read() {
     for (name, value) in [
         ("KUBEOPENCODE_LIMITS", r#"{"newer": 1}"#),
         ("KUBEOPENCODE_SECRETS", "{"),
+        ("KUBEOPENCODE_DEFAULTS", "[]"),
         ("KUBEOPENCODE_PROFILE", "Newer"),
         ("KUBEOPENCODE_TIMEOUT_SECONDS", "1h"),
         ("KUBEOPENCODE_REPORT_BYTES", ""),

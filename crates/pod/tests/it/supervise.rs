@@ -108,6 +108,22 @@ fn a_signal_that_ends_the_agent_is_named() {
 }
 
 #[test]
+fn a_variable_that_is_there_comes_before_the_default_for_it() {
+    let world = World::new();
+    let shown = "echo \"$BROUGHT $FILLED_IN ${KUBEOPENCODE_DEFAULTS-gone}\"";
+    let mut supervise = supervised(&world, 30, &["sh", "-c", shown]);
+    supervise.env("BROUGHT", "theirs").env(
+        "KUBEOPENCODE_DEFAULTS",
+        r#"{"BROUGHT":"ours","FILLED_IN":"also ours"}"#,
+    );
+    let ran = run(&mut supervise);
+    assert_eq!(
+        String::from_utf8_lossy(&ran.stdout),
+        "theirs also ours gone\n"
+    );
+}
+
+#[test]
 fn both_streams_come_through_byte_for_byte() {
     let world = World::new();
     let ran = run(&mut supervised(
