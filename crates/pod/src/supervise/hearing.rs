@@ -66,6 +66,7 @@ impl Hearing {
         let (running, ended) = mpsc::channel();
         let heard = Arc::<Mutex<Heard>>::default();
         let copy = Copy {
+            profile,
             out,
             reader: Reader::new(profile),
             limits: limits.clone(),
@@ -161,6 +162,7 @@ fn report(facts: Facts, unread: u64, profile: &Profile) -> AgentReport {
 
 /// The work of the thread.
 struct Copy {
+    profile: &'static Profile,
     out: File,
     reader: Reader,
     limits: Limits,
@@ -195,7 +197,7 @@ impl Copy {
         self.reader.feed(piece, |event| {
             heard.facts.note(&event);
             if heard.passed.is_none() {
-                heard.passed = passed(&self.limits, &heard.facts, &event);
+                heard.passed = passed(self.profile, &self.limits, &heard.facts, &event);
                 if heard.passed.is_some() {
                     let _ = rustix::io::write(&*self.tell, &1_u64.to_ne_bytes());
                 }
@@ -222,9 +224,9 @@ fn pass_on(mut out: &File, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The limit that is passed with this event. Steps are looked at when one more begins, the rest when a step has ended that
-/// was not the last: what is done when the agent has come to its end is not undone.
-fn passed(limits: &Limits, facts: &Facts, event: &Event) -> Option<Passed> {
+/// The limit that is passed with this event. Looked at when one more step or tool call begins, and when a step has ended that
+/// is known not to be the last: what is done when the agent has come to its end is not undone.
+fn passed(profile: &Profile, limits: &Limits, facts: &Facts, event: &Event) -> Option<Passed> {
     let over = |limit: &str, allowed: String, reached: String| {
         Some(Passed {
             limit: limit.to_owned(),
@@ -233,31 +235,29 @@ fn passed(limits: &Limits, facts: &Facts, event: &Event) -> Option<Passed> {
             ended_by_itself: false,
         })
     };
-    match event {
-        Event::StepBegan => match limits.steps {
-            Some(steps) if facts.steps > steps => {
-                over("steps", steps.to_string(), facts.steps.to_string())
-            }
-            _ => None,
-        },
-        Event::StepEnded {
-            ended,
-            usage: of_it,
-        } if *ended != Ended::ByItself => {
-            let usage = facts.usage.unwrap_or_default();
-            if let Some(tokens) = limits.tokens.filter(|tokens| usage.tokens() > *tokens) {
-                return over("tokens", tokens.to_string(), usage.tokens().to_string());
-            }
-            let allowed: Dollars = limits.cost.as_ref()?.parse().ok()?;
-            // Of a model without a price nothing would ever be passed.
-            if of_it.cost.is_none() && of_it.tokens() > 0 {
-                return over("cost", allowed.to_string(), UNKNOWN.to_owned());
-            }
-            let cost = usage.cost.filter(|cost| *cost > allowed)?;
-            over("cost", allowed.to_string(), cost.to_string())
-        }
-        _ => None,
+    let goes_on = match event {
+        Event::StepBegan | Event::ToolCalled { .. } => true,
+        // Who tells of the end apart does not know of a step whether it was the last.
+        Event::StepEnded { ended, .. } => *ended != Ended::ByItself && !profile.tells_its_end,
+        _ => false,
+    };
+    if !goes_on {
+        return None;
     }
+    if let Some(steps) = limits.steps.filter(|steps| facts.steps > *steps) {
+        return over("steps", steps.to_string(), facts.steps.to_string());
+    }
+    let usage = facts.usage.unwrap_or_default();
+    if let Some(tokens) = limits.tokens.filter(|tokens| usage.tokens() > *tokens) {
+        return over("tokens", tokens.to_string(), usage.tokens().to_string());
+    }
+    let allowed: Dollars = limits.cost.as_ref()?.parse().ok()?;
+    // Of a model without a price nothing would ever be passed.
+    if usage.cost.is_none() && usage.tokens() > 0 {
+        return over("cost", allowed.to_string(), UNKNOWN.to_owned());
+    }
+    let cost = usage.cost.filter(|cost| *cost > allowed)?;
+    over("cost", allowed.to_string(), cost.to_string())
 }
 
 #[cfg(test)]
@@ -272,23 +272,31 @@ mod tests {
             cost: Some("5".to_owned()),
             ..Limits::default()
         };
-        let reached = |limits: &Limits, ended, cost: Option<&str>, output| {
-            let usage = Usage {
+        let used = |ended, cost: Option<&str>, output| Event::StepEnded {
+            ended,
+            usage: Usage {
                 output,
                 cost: cost.and_then(|cost| cost.parse().ok()),
                 ..Usage::default()
-            };
-            let event = Event::StepEnded { ended, usage };
-            let mut facts = Facts::default();
-            facts.note(&event);
-            passed(limits, &facts, &event).map(|passed| passed.reached)
+            },
         };
+        let reached = |limits: &Limits, events: &[Event]| {
+            let mut facts = Facts::default();
+            let passed = events.iter().find_map(|event| {
+                facts.note(event);
+                passed(Profile::usual(), limits, &facts, event)
+            });
+            passed.map(|passed| passed.reached)
+        };
+        let for_a_tool = |cost, output| [used(Ended::ForATool, cost, output)];
         let unknown = Some(UNKNOWN.to_owned());
-        assert_eq!(reached(&limits, Ended::ForATool, None, 1), unknown);
-        assert_eq!(reached(&limits, Ended::ForATool, Some("1"), 1), None);
-        // Nothing was used, it had ended anyway, or nobody wants to know.
-        assert_eq!(reached(&limits, Ended::ForATool, None, 0), None);
-        assert_eq!(reached(&limits, Ended::ByItself, None, 1), None);
-        assert_eq!(reached(&Limits::default(), Ended::ForATool, None, 1), None);
+        assert_eq!(reached(&limits, &for_a_tool(None, 1)), unknown);
+        assert_eq!(reached(&limits, &for_a_tool(Some("1"), 1)), None);
+        let later = [for_a_tool(Some("1"), 1), for_a_tool(None, 1)].concat();
+        assert_eq!(reached(&limits, &later), unknown);
+        // Nothing was used, it was the last step, or nobody wants to know.
+        assert_eq!(reached(&limits, &for_a_tool(None, 0)), None);
+        assert_eq!(reached(&limits, &[used(Ended::ByItself, None, 1)]), None);
+        assert_eq!(reached(&Limits::default(), &for_a_tool(None, 1)), None);
     }
 }

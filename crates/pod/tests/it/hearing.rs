@@ -154,6 +154,28 @@ fn a_limit_that_is_passed_ends_the_agent_as_a_stop_does() {
     }
 }
 
+/// Its lines do not tell which step was the last: 119, 115 and 105 tokens of three, each of which is seen only when the next
+/// thing begins.
+#[test]
+fn an_agent_that_passed_a_limit_with_its_last_step_is_done() {
+    let world = World::new();
+    let listened = |tokens: u64| {
+        let script = "cat \"$FIXTURES\"/claude-code-stream-json-ok.jsonl";
+        let limits = json!({"tokens": tokens}).to_string();
+        let mut supervise = listened(&world, &limits, script);
+        supervise.env("KUBEOPENCODE_PROFILE", "ClaudeCode");
+        run(&mut supervise)
+    };
+    let ran = listened(338);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(report(&world)["passed"], Value::Null);
+    for (tokens, reached) in [(233, "234"), (118, "119")] {
+        let ran = listened(tokens);
+        assert_eq!(ran.code, 124, "{}", ran.stderr);
+        assert_eq!(report(&world)["passed"]["reached"], reached);
+    }
+}
+
 #[test]
 fn a_stream_of_any_size_goes_through_in_little_memory() {
     let world = World::new();
