@@ -6,6 +6,8 @@
     reason = "the functions that tests share are tests, which clippy does not see"
 )]
 
+#[path = "it/checkouts.rs"]
+mod checkouts;
 #[path = "it/context.rs"]
 mod context;
 #[path = "it/credentials.rs"]

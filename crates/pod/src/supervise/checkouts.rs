@@ -16,6 +16,9 @@ use crate::{
     run::{End, Limits, Output, Untold, run},
 };
 
+/// What `git-init` cloned from, and what the agent has pulled from there or pushed to it since: nobody's new commits. Not
+/// those of other remotes, which may be a folder that goes with the Pod.
+const OF_THE_REMOTE: &str = "--remotes=origin";
 /// How much of git's answer is read. One entry is enough to know that something is uncommitted.
 const ANSWER: usize = 64 * 1024;
 
@@ -84,47 +87,21 @@ fn fill(
     let Some(head) = &report.head.clone() else {
         return Ok(());
     };
-    // What git-init cloned are branches of the remote. The pattern is one for the ref alone, which need not be there.
-    let output = ask(&[
-        "rev-list",
-        "--count",
-        "--branches",
-        "--glob=refs/stas[h]",
-        "--not",
-        head,
-        &record.base,
-        "--remotes",
-        "--",
-    ]);
-    let others = output.and_then(|output| {
-        let number = String::from_utf8_lossy(&output.stdout).trim().parse();
-        number.map_err(|_| "git did not count the commits of other branches".to_owned())
-    });
+    // The pattern is one for the ref alone, which need not be there.
+    let others = [
+        &["rev-list", "--count", "--branches", "--glob=refs/stas[h]"],
+        &["--not", head, &record.base, OF_THE_REMOTE, "--"][..],
+    ];
+    let others = git.count(&others.concat());
     if *head == record.base {
         report.commits = Some(0);
         report.other_commits = others?;
         return Ok(());
     }
-    let range = format!("{}..{head}", record.base);
-    let output = ask(&["rev-list", "--count", &range, "--"])?;
-    report.commits = String::from_utf8_lossy(&output.stdout).trim().parse().ok();
+    let new = [head, "--not", &record.base, OF_THE_REMOTE, "--"];
+    report.commits = Some(git.count(&[&["rev-list", "--count"], &new[..]].concat())?);
     report.other_commits = others?;
-    let output = ask(&[
-        "log",
-        "--max-count=10",
-        "--no-show-signature",
-        "--format=%h %s",
-        &range,
-        "--",
-    ])?;
-    report.newest = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .map(|(id, subject)| CommitReport {
-            id: id.to_owned(),
-            subject: subject.to_owned(),
-        })
-        .collect();
+    report.newest = newest(&git, &new)?;
     let names = [
         "diff",
         "--name-only",
@@ -141,6 +118,26 @@ fn fill(
         .ok()
         .filter(|_| output.end != End::TooMuch);
     Ok(())
+}
+
+/// The newest of these commits.
+fn newest(git: &Git<'_>, commits: &[&str]) -> Result<Vec<CommitReport>, String> {
+    let log = [
+        "log",
+        "--max-count=10",
+        "--no-show-signature",
+        "--format=%h %s",
+    ];
+    let output = git.ask(&[&log, commits].concat())?;
+    let newest = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(id, subject)| CommitReport {
+            id: id.to_owned(),
+            subject: subject.to_owned(),
+        })
+        .collect();
+    Ok(newest)
 }
 
 /// Reads `git status --porcelain=v2 --branch`: a few lines with `#`, then one for each thing that is not committed.
@@ -206,6 +203,13 @@ impl Git<'_> {
     /// Asks git something. An answer that was cut is an answer.
     fn ask(&self, arguments: &[&str]) -> Result<Output, String> {
         output_of(self.run(arguments)?)
+    }
+
+    /// Asks git how many.
+    fn count(&self, arguments: &[&str]) -> Result<u32, String> {
+        let output = self.ask(arguments)?;
+        let number = String::from_utf8_lossy(&output.stdout).trim().parse();
+        number.map_err(|_| "git did not count the commits".to_owned())
     }
 
     fn run(&self, arguments: &[&str]) -> Result<Output, String> {
