@@ -7,6 +7,7 @@ mod interrupt;
 pub(crate) mod remote;
 
 use std::{
+    ffi::OsString,
     path::Path,
     process::{Command, Stdio},
 };
@@ -27,13 +28,21 @@ pub(crate) fn bare(root: &Path, config: &Path) -> Command {
         .current_dir(root)
         .stdin(Stdio::null())
         .env_clear()
-        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+        .envs(search_path().map(|path| ("PATH", path)))
         .env("HOME", "/nonexistent")
         .env("LC_ALL", "C")
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_CONFIG_GLOBAL", config)
         .env("GIT_CEILING_DIRECTORIES", root.parent().unwrap_or(root));
     command
+}
+
+/// Where programs are looked for. Not in what is named from where one is, as by a point or an empty entry: git may be in a
+/// checkout, where the agent can have put a git of its own.
+fn search_path() -> Option<OsString> {
+    let path = std::env::var_os("PATH")?;
+    let absolute = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
+    std::env::join_paths(absolute).ok()
 }
 
 /// What git says of its failure: the first line.

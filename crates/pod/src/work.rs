@@ -154,6 +154,8 @@ pub struct Packed {
     pub boundary: Option<String>,
     /// What is uncommitted and not in the pack.
     pub left_out: Vec<LeftOut>,
+    /// Why nothing of what is uncommitted is, for a person.
+    pub failed: Option<String>,
     /// Goes away with everything in it.
     _directory: tempfile::TempDir,
 }
@@ -182,10 +184,6 @@ pub fn pack(checkout: &Checkout<'_>, place: &Path) -> Result<Packed, String> {
 }
 
 fn packed(work: Work, local: &Access<'_>) -> Result<Packed, TakeError> {
-    // The checkout stays then: all or nothing.
-    if let Some(failure) = work.failed {
-        return Err(failure.into());
-    }
     let mut packed = Packed {
         file: PathBuf::new(),
         commit: work.commit,
@@ -198,6 +196,7 @@ fn packed(work: Work, local: &Access<'_>) -> Result<Packed, TakeError> {
             .collect(),
         boundary: work.own.boundary.clone(),
         left_out: work.left_out,
+        failed: work.failed.map(|failure| failure.to_string()),
         _directory: work.directory,
     };
     if packed.is_empty() {
@@ -218,7 +217,7 @@ fn packed(work: Work, local: &Access<'_>) -> Result<Packed, TakeError> {
     let base = directory.join("new");
     let output = local.run(
         directory,
-        Purpose::Transfer,
+        Purpose::Local,
         [
             "pack-objects",
             "--revs",
@@ -228,7 +227,7 @@ fn packed(work: Work, local: &Access<'_>) -> Result<Packed, TakeError> {
         Stdio::from(File::open(&list)?),
         &|_| {},
     )?;
-    let name = local.judge(&output)?;
+    let name = local.judge(&output, Purpose::Local)?;
     packed.file = directory.join(format!("new-{}.pack", name.trim()));
     Ok(packed)
 }

@@ -1,8 +1,9 @@
 //! What an agent did in a run of its own: it comes back, or it is kept, and is said to be where it is.
 
 use std::{
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use serde_json::Value;
@@ -128,6 +129,113 @@ fn nothing_that_the_agent_configured_runs_when_work_comes_back() {
     assert!(!sandbox.work().join("ran").exists());
     let shown = git(&repository, &["show", "kubeopencode/do-it:README.md"]);
     assert_eq!(shown, "fixed");
+}
+
+/// The same with a search path, before the usual one. Answers standard error, too.
+fn worked_with(sandbox: &Sandbox, path: &str, work: &str, code: i32) -> (Value, String) {
+    let arguments = [
+        "run",
+        "Do it",
+        "--repo",
+        "repo",
+        "-o",
+        "json",
+        "--command",
+        work,
+    ];
+    let usual = std::env::var("PATH").expect("a PATH");
+    let run = sandbox
+        .command(&arguments)
+        .env("PATH", format!("{path}:{usual}"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let outcome = ended(run).expect_code(code);
+    let summary: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    (summary["tasks"][0]["checkouts"][0].clone(), outcome.stderr)
+}
+
+/// Search paths with an empty entry or a point are no rarity, and mean the directory that a program is in.
+#[test]
+fn a_git_in_the_checkout_is_not_run_for_one_on_the_search_path() {
+    if !can_run_pods("run --repo") {
+        return;
+    }
+    for path in [".", "", "bin"] {
+        let sandbox = Sandbox::new();
+        let repository = sandbox.repository("repo");
+        let mark = sandbox.work().join("ran");
+        let work = format!(
+            "mkdir bin && printf '#!/bin/sh\ntouch {}\n' > git && chmod +x git && cp git bin",
+            mark.display()
+        );
+        let (checkout, said) = worked_with(&sandbox, path, &work, 0);
+        assert!(!mark.exists(), "{path}: {said}");
+        assert_eq!(checkout["broughtBack"]["uncommitted"], true, "{said}");
+        let names = ["diff", "--name-only", "main...kubeopencode/do-it"];
+        assert_eq!(git(&repository, &names), "bin/git\ngit");
+    }
+}
+
+/// A git that says what `fails` are of its arguments, and cannot do that.
+fn failing(sandbox: &Sandbox, fails: &str) -> String {
+    let usual = std::env::var("PATH").expect("a PATH");
+    let wrapper = format!(
+        "#!/bin/sh\ncase \"$*\" in *{fails}*) echo 'fatal: it is broken' >&2; exit 128;; esac\nPATH='{usual}' exec git \"$@\"\n"
+    );
+    let file = sandbox.write("wrapper/git", &wrapper);
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&file, executable).expect("it is ours");
+    file.parent().expect("a folder").display().to_string()
+}
+
+#[test]
+fn commits_come_back_also_where_what_is_uncommitted_does_not() {
+    if !can_run_pods("run --repo") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repository = sandbox.repository("repo");
+    let work =
+        "echo fixed > README.md && git commit --quiet --all --message three && echo new > new";
+    let path = failing(&sandbox, "--modified");
+    let (checkout, said) = worked_with(&sandbox, &path, work, 1);
+    assert_eq!(checkout["broughtBack"]["branch"], "kubeopencode/do-it");
+    assert_eq!(checkout["broughtBack"]["uncommitted"], false, "{said}");
+    let why = checkout["notBroughtBack"].as_str().expect("a reason");
+    assert!(
+        why.starts_with("what the agent did not commit could not be brought back to "),
+        "{why}"
+    );
+    assert!(
+        why.ends_with("git failed (git: fatal: it is broken)"),
+        "{why}"
+    );
+    let log = ["log", "--format=%s", "main..kubeopencode/do-it"];
+    assert_eq!(git(&repository, &log), "three");
+    let kept = PathBuf::from(checkout["kept"].as_str().expect("it is kept"));
+    assert!(kept.join("new").exists());
+}
+
+/// One that cannot answer has not said no.
+#[test]
+fn a_git_that_cannot_say_what_is_new_is_not_taken_at_its_word() {
+    if !can_run_pods("run --repo") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.repository("repo");
+    let work = "git commit --quiet --allow-empty --message three";
+    let path = failing(&sandbox, "--is-ancestor");
+    let (checkout, said) = worked_with(&sandbox, &path, work, 1);
+    let why = checkout["notBroughtBack"].as_str();
+    let why = why.unwrap_or_else(|| panic!("a reason: {said}"));
+    assert!(
+        why.ends_with("git failed (git: fatal: it is broken)"),
+        "{why}"
+    );
+    assert!(checkout["kept"].is_string(), "{said}");
 }
 
 #[test]

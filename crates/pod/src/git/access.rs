@@ -19,6 +19,7 @@ use super::{
     address::{Address, Transport},
     failure::{Failure, Kind, classify},
     interrupt::Running,
+    search_path,
 };
 use crate::{
     askpass,
@@ -30,6 +31,8 @@ use crate::{
 const FIRST_ANSWER: Duration = Duration::from_mins(2);
 /// For how long git may say nothing during a transfer or checkout, at which it reports progress all the time.
 const SILENCE: Duration = Duration::from_mins(5);
+/// For how long git may work on files of this machine where nobody says when everything has to be over: never for ever.
+const LOCAL: Duration = Duration::from_hours(1);
 /// How much git may answer; what it lists of a large repository is tens of megabytes.
 const ANSWER: usize = 256 * 1024 * 1024;
 /// Where systems keep the certificates that everybody trusts.
@@ -38,9 +41,8 @@ const SYSTEM_CERTIFICATES: [&str; 3] = [
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/cert.pem",
 ];
-/// What of the environment reaches git: the way out of a closed network, and where the certificates are.
-const KEPT: [&str; 10] = [
-    "PATH",
+/// What of the environment reaches git besides `PATH`: the way out of a closed network, and where the certificates are.
+const KEPT: [&str; 9] = [
     "http_proxy",
     "https_proxy",
     "HTTPS_PROXY",
@@ -59,6 +61,24 @@ pub(crate) enum Purpose {
     Ask,
     /// A transfer or checkout: as long as it goes on.
     Transfer,
+    /// Work on files of this machine, without a word while it goes on: as long as the size of a repository takes.
+    Local,
+}
+
+impl Purpose {
+    fn limits(self, until: Option<Instant>) -> Limits {
+        let (longest, silence) = match self {
+            Self::Ask => (Some(FIRST_ANSWER), None),
+            Self::Transfer => (None, Some(SILENCE)),
+            Self::Local => (Some(LOCAL), None),
+        };
+        let longest = longest.map(|longest| Instant::now() + longest);
+        Limits {
+            until: longest.into_iter().chain(until).min(),
+            silence,
+            output: ANSWER,
+        }
+    }
 }
 
 /// Access to one repository.
@@ -231,7 +251,18 @@ impl<'a> Access<'a> {
         S: AsRef<OsStr>,
     {
         let output = self.run(directory, purpose, arguments, Stdio::null(), progress)?;
-        self.judge(&output)
+        self.judge(&output, purpose)
+    }
+
+    /// Asks git in `directory` something about files of this machine that it answers by its exit code: 1 is no. One that
+    /// cannot answer has not said no.
+    pub fn is_so(&self, directory: &Path, question: &[&str]) -> Result<bool, Failure> {
+        let purpose = Purpose::Local;
+        let output = self.run(directory, purpose, question, Stdio::null(), &|_| {})?;
+        match output.end {
+            End::Exited(status) if status.code() == Some(1) => Ok(false),
+            _ => self.judge(&output, purpose).map(|_| true),
+        }
     }
 
     /// Runs git in `directory` with that standard input, and answers how it ended.
@@ -253,6 +284,7 @@ impl<'a> Access<'a> {
             .current_dir(directory)
             .stdin(stdin)
             .env_clear()
+            .envs(search_path().map(|path| ("PATH", path)))
             .envs(KEPT.iter().filter_map(|name| {
                 let value = std::env::var_os(name)?;
                 Some((name, value))
@@ -263,19 +295,15 @@ impl<'a> Access<'a> {
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GCM_INTERACTIVE", "never")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let limits = Limits {
-            until: (purpose == Purpose::Ask)
-                .then(|| Instant::now() + FIRST_ANSWER)
-                .into_iter()
-                .chain(self.until)
-                .min(),
-            silence: (purpose == Purpose::Transfer).then_some(SILENCE),
-            output: ANSWER,
-        };
         let mut lines = Lines::default();
-        run(&mut command, limits, self.running, |bytes| {
-            lines.feed(bytes, |line| progress(&self.scrub.clean(line)));
-        })
+        run(
+            &mut command,
+            purpose.limits(self.until),
+            self.running,
+            |bytes| {
+                lines.feed(bytes, |line| progress(&self.scrub.clean(line)));
+            },
+        )
         .map_err(|error| {
             let why = match error.kind() {
                 io::ErrorKind::NotFound => "it is not in the image".to_owned(),
@@ -286,19 +314,29 @@ impl<'a> Access<'a> {
     }
 
     /// The standard output of a git that ended well, or else what went wrong.
-    pub fn judge(&self, output: &Output) -> Result<String, Failure> {
+    pub fn judge(&self, output: &Output, purpose: Purpose) -> Result<String, Failure> {
+        let is_local = purpose == Purpose::Local;
         match output.end {
             End::Exited(status) if status.success() => {
                 Ok(String::from_utf8_lossy(&output.stdout).into_owned())
             }
+            End::TimedOut if is_local => Err(Kind::TooSlow.into()),
             End::TimedOut => Err(Kind::TimedOut.into()),
             // It says nothing then. Whatever else it writes to, we read to the end.
-            End::Exited(status) if status.signal() == Some(Signal::SIGPIPE as i32) => {
+            End::Exited(status) if status.signal() == Some(Signal::SIGPIPE as i32) && !is_local => {
                 Err(Kind::Unreachable.into())
             }
             End::TooMuch | End::Exited(_) => {
                 let said = self.scrub.clean(&String::from_utf8_lossy(&output.stderr));
-                Err(classify(&said, self.has_secret, &self.server))
+                let failure = classify(&said, self.has_secret, &self.server);
+                Err(match failure.kind {
+                    // There is no server that could have said it.
+                    ref kind if is_local && *kind != Kind::DiskFull => Failure {
+                        kind: Kind::Other,
+                        ..failure
+                    },
+                    _ => failure,
+                })
             }
         }
     }
@@ -338,5 +376,42 @@ impl Lines {
                 _ => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What reads every file of a large checkout takes minutes, and says nothing meanwhile.
+    #[test]
+    fn work_on_files_is_not_held_to_what_a_server_has() {
+        let now = Instant::now();
+        let soon = now + Duration::from_secs(1);
+        for purpose in [Purpose::Ask, Purpose::Transfer, Purpose::Local] {
+            assert_eq!(purpose.limits(Some(soon)).until, Some(soon));
+        }
+        let limits = Purpose::Local.limits(None);
+        assert!(limits.until >= Some(now + LOCAL) && limits.silence.is_none());
+        assert!(Purpose::Ask.limits(None).until < Some(now + 2 * FIRST_ANSWER));
+    }
+
+    #[test]
+    fn files_that_take_too_long_are_no_fault_of_a_server() {
+        let running = Running::default();
+        let address = &super::super::address::HERE;
+        let access = Access::new(None, address, &running).expect("an access");
+        let output = Output {
+            end: End::TimedOut,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+        };
+        let kind = |purpose| {
+            access
+                .judge(&output, purpose)
+                .map_err(|failure| failure.kind)
+        };
+        assert_eq!(kind(Purpose::Local), Err(Kind::TooSlow));
+        assert_eq!(kind(Purpose::Ask), Err(Kind::TimedOut));
     }
 }

@@ -38,6 +38,9 @@ pub enum Kind {
     /// It stopped answering.
     #[error("the server took too long to answer")]
     TimedOut,
+    /// There was too much to do on files of this machine.
+    #[error("git was not done with the files in time")]
+    TooSlow,
     /// It answered that it cannot answer.
     #[error("the server has a problem of its own, or too much to do")]
     ServerError,
@@ -89,6 +92,7 @@ impl Kind {
             Self::UnknownHost
             | Self::Unreachable
             | Self::TimedOut
+            | Self::TooSlow
             | Self::ServerError
             | Self::DiskFull => true,
             Self::Refused(_)

@@ -373,7 +373,7 @@ impl Clone<'_> {
         arguments: &[&str],
     ) -> Result<String, Failure> {
         let tell: &dyn Fn(&str) = match purpose {
-            Purpose::Ask => &|_| {},
+            Purpose::Ask | Purpose::Local => &|_| {},
             Purpose::Transfer => &|line| {
                 if !NOISE.iter().any(|noise| line.starts_with(noise)) {
                     (self.tell)(line);

@@ -190,7 +190,7 @@ impl One<'_> {
     /// Takes over what the agent left.
     fn prepare(&self) -> Result<Prepared, String> {
         let words = |failure: Failure| match failure.kind {
-            Kind::TimedOut => "there was no time left".to_owned(),
+            Kind::TimedOut | Kind::TooSlow => "there was no time left".to_owned(),
             _ if self.stop.is_over() => "there was no time left".to_owned(),
             _ => shortened(&failure.to_string()),
         };
@@ -227,7 +227,7 @@ impl One<'_> {
         };
         let branch = format!("refs/heads/{}", self.push.branch);
         work.own
-            .git(&local, Purpose::Ask, &["update-ref", &branch, &commit])
+            .git(&local, Purpose::Local, &["update-ref", &branch, &commit])
             .map_err(words)?;
         Ok(Prepared {
             work: Some(Work { work, commit }),
@@ -312,7 +312,7 @@ impl One<'_> {
         if let Some(why) = refusal(&output, access) {
             return Err(Tried::Refused(why));
         }
-        access.judge(&output)?;
+        access.judge(&output, Purpose::Transfer)?;
         self.confirm(access, work)
     }
 
@@ -370,7 +370,7 @@ impl One<'_> {
         let mut create = vec!["bundle", "create", "-q", path.as_ref(), branch.as_str()];
         create.extend(not.as_deref());
         let local = self.local(self.time.until)?;
-        own.git(&local, Purpose::Transfer, &create)?;
+        own.git(&local, Purpose::Local, &create)?;
         self.bundles.add(self.number, &self.planned.path, file);
         Ok(())
     }

@@ -41,30 +41,32 @@ impl Own {
     pub(super) fn make(
         work: &Path,
         left: &Left,
-        mut aside: Vec<Aside>,
+        aside: Vec<Aside>,
         base: &str,
         local: &Access<'_>,
     ) -> Result<Self, Failure> {
         let source = work.join("source");
         let written = write_source(&source, left, base);
         written.map_err(|error| Kind::of_place("cannot prepare the fetch", &error))?;
-        let there = |arguments: &[&str]| {
-            let asked = local.git(&source, Purpose::Ask, arguments, &|_| {});
-            asked.is_ok()
-        };
         // The agent may have made the repository anew.
-        let has_base = there(&["cat-file", "-e", &format!("{base}^{{commit}}")]);
-        let has_commits = left.head != base
-            && !(has_base && there(&["merge-base", "--is-ancestor", &left.head, base]));
+        let has_base = local.is_so(&source, &["cat-file", "-e", base])?;
+        let is_in = |commit: &str, known: &str| {
+            local.is_so(&source, &["merge-base", "--is-ancestor", commit, known])
+        };
+        let has_commits = left.head != base && !(has_base && is_in(&left.head, base)?);
         let mut known: Vec<&str> = [left.head.as_str()].into();
         known.extend(has_base.then_some(base));
-        aside.retain(|aside| {
-            let in_it = |known: &&str| {
-                *known == aside.commit
-                    || there(&["merge-base", "--is-ancestor", &aside.commit, known])
-            };
-            !known.iter().any(in_it)
-        });
+        let mut new = Vec::new();
+        for aside in aside {
+            let mut is_known = false;
+            for known in &known {
+                is_known = is_known || *known == aside.commit || is_in(&aside.commit, known)?;
+            }
+            if !is_known {
+                new.push(aside);
+            }
+        }
+        let aside = new;
         for (number, aside) in aside.iter().enumerate() {
             fs::create_dir_all(source.join(ASIDE))
                 .and_then(|()| {
@@ -107,7 +109,7 @@ impl Own {
         if self.head.len() == 64 {
             init.push("--object-format=sha256");
         }
-        self.git(local, Purpose::Ask, &init)?;
+        self.git(local, Purpose::Local, &init)?;
         let url = format!("file://{}", source.display());
         let refs = [HEAD, BASE].map(|name| format!("+{name}:{name}"));
         let mut fetch = vec![
@@ -128,7 +130,7 @@ impl Own {
         if !self.aside.is_empty() {
             fetch.push(&aside);
         }
-        self.git(local, Purpose::Transfer, &fetch).map(drop)
+        self.git(local, Purpose::Local, &fetch).map(drop)
     }
 
     /// Runs git in it.

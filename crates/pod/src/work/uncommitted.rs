@@ -58,7 +58,7 @@ pub(super) fn commit(
         .and_then(|()| fs::write(info.join("exclude"), exclude))
         .map_err(|error| Kind::of_place("cannot prepare the commit", &error))?;
     let staged = tree.staged();
-    tree.git(Purpose::Ask, &["read-tree", &own.head], None)?;
+    tree.git(&["read-tree", &own.head], None)?;
     let changed = tree.list(&["ls-files", "-z", "--modified", "--deleted"])?;
     let (mut others, unopened) = tree.others()?;
     if !staged.is_empty() {
@@ -100,9 +100,9 @@ pub(super) fn commit(
     tree.update(&["--force-remove"], &gone)?;
     tree.update(&["--add", "--replace"], &taken)?;
     let id = |output: Vec<u8>| String::from_utf8_lossy(&output).trim().to_owned();
-    let new = id(tree.git(Purpose::Ask, &["write-tree"], None)?);
+    let new = id(tree.git(&["write-tree"], None)?);
     let before = format!("{}^{{tree}}", own.head);
-    let before = id(tree.git(Purpose::Ask, &["rev-parse", "--verify", &before], None)?);
+    let before = id(tree.git(&["rev-parse", "--verify", &before], None)?);
     if new == before {
         return Ok(Uncommitted {
             commit: None,
@@ -121,7 +121,7 @@ pub(super) fn commit(
         MESSAGE,
         &new,
     ];
-    let commit = Some(id(tree.git(Purpose::Ask, &commit, None)?));
+    let commit = Some(id(tree.git(&commit, None)?));
     Ok(Uncommitted { commit, left_out })
 }
 
@@ -133,40 +133,35 @@ struct Tree<'t> {
 }
 
 impl Tree<'_> {
-    fn git(
-        &self,
-        purpose: Purpose,
-        arguments: &[&str],
-        stdin: Option<File>,
-    ) -> Result<Vec<u8>, Failure> {
-        Ok(self.output(purpose, arguments, stdin)?.stdout)
+    fn git(&self, arguments: &[&str], stdin: Option<File>) -> Result<Vec<u8>, Failure> {
+        Ok(self.output(arguments, stdin)?.stdout)
     }
 
-    fn output(
-        &self,
-        purpose: Purpose,
-        arguments: &[&str],
-        stdin: Option<File>,
-    ) -> Result<Output, Failure> {
+    /// In our repository, and not where the agent's files are: git itself finds them.
+    fn output(&self, arguments: &[&str], stdin: Option<File>) -> Result<Output, Failure> {
         let options = self.options.iter().map(String::as_str);
         let arguments = options.chain(arguments.iter().copied());
         let stdin = stdin.map_or_else(Stdio::null, Stdio::from);
-        let output = self
-            .local
-            .run(self.checkout, purpose, arguments, stdin, &|_| {})?;
-        self.local.judge(&output)?;
+        let output = self.local.run(
+            &self.own.directory,
+            Purpose::Local,
+            arguments,
+            stdin,
+            &|_| {},
+        )?;
+        self.local.judge(&output, Purpose::Local)?;
         Ok(output)
     }
 
     /// Paths, relative to the checkout, as git has them: bytes.
     fn list(&self, arguments: &[&str]) -> Result<BTreeSet<Vec<u8>>, Failure> {
-        Ok(paths(&self.git(Purpose::Ask, arguments, None)?))
+        Ok(paths(&self.git(arguments, None)?))
     }
 
     /// What is new, and directories that may have more of it and cannot be read, of which git only warns.
     fn others(&self) -> Result<(BTreeSet<Vec<u8>>, BTreeSet<PathBuf>), Failure> {
         let arguments = ["ls-files", "-z", "--others", "--exclude-standard"];
-        let output = self.output(Purpose::Ask, &arguments, None)?;
+        let output = self.output(&arguments, None)?;
         let said = output.stderr.split(|byte| *byte == b'\n');
         let unopened = said.filter_map(|line| {
             let line = line.strip_prefix(b"warning: could not open directory '")?;
@@ -207,8 +202,7 @@ impl Tree<'_> {
         let listed =
             listed().map_err(|error| Kind::of_place("cannot prepare the commit", &error))?;
         let arguments = [&["update-index", "-z"], how, &["--stdin"]].concat();
-        self.git(Purpose::Transfer, &arguments, Some(listed))
-            .map(drop)
+        self.git(&arguments, Some(listed)).map(drop)
     }
 }
 

@@ -206,14 +206,24 @@ async fn bring_back(job: Job, checkout: &mut CheckoutSummary, session: &Session<
         .context("it was given up")
         .and_then(|brought| brought);
     match brought {
-        Ok((brought_back, is_all)) => {
-            checkout.brought_back = brought_back;
-            if !is_all {
+        Ok(Brought {
+            back,
+            left_out,
+            failed,
+        }) => {
+            checkout.brought_back = back;
+            checkout.not_brought_back = failed.as_ref().map(|why| {
+                format!(
+                    "what the agent did not commit could not be brought back to {}: {why}",
+                    shown.display()
+                )
+            });
+            if left_out {
                 session.printer.warn(&format!(
                     "a repository inside of {path}, or another working tree of it, is not brought back with it"
                 ));
             }
-            is_all
+            !left_out && failed.is_none()
         }
         Err(error) => {
             checkout.not_brought_back = Some(format!(
@@ -225,25 +235,42 @@ async fn bring_back(job: Job, checkout: &mut CheckoutSummary, session: &Session<
     }
 }
 
+/// What came of a [`Job`].
+struct Brought {
+    /// `None`: there is nothing for it.
+    back: Option<BroughtBack>,
+    /// Whether there is something in the checkout that is never taken.
+    left_out: bool,
+    /// Why nothing of what is uncommitted is in it.
+    failed: Option<String>,
+}
+
 impl Job {
-    fn bring_back(self) -> anyhow::Result<(Option<BroughtBack>, bool)> {
-        let place = self
-            .place
-            .context("the checkout is not to be found where the agent had it")?;
+    fn bring_back(self) -> anyhow::Result<Brought> {
+        let place = self.place.as_ref();
+        let place = place.context("the checkout is not to be found where the agent had it")?;
         let checkout = work::Checkout {
-            path: &place,
+            path: place,
             base: &self.record.base,
             ours: &self.ours,
         };
         let packed = work::pack(&checkout, &self.data_dir).map_err(anyhow::Error::msg)?;
-        let is_all = packed.left_out.is_empty() && !self.modules;
+        Ok(Brought {
+            left_out: !packed.left_out.is_empty() || self.modules,
+            back: self.taken_in(&packed)?,
+            failed: packed.failed,
+        })
+    }
+
+    /// Has the repository of this machine take the work in.
+    fn taken_in(&self, packed: &work::Packed) -> anyhow::Result<Option<BroughtBack>> {
         if packed.is_empty() {
-            return Ok((None, is_all));
+            return Ok(None);
         }
         let repository = &self.repository;
-        let brought = git::bring_back(&repository.directory, &packed, &self.branch)?;
+        let brought = git::bring_back(&repository.directory, packed, &self.branch)?;
         if brought.branch.is_none() && brought.others.is_empty() {
-            return Ok((None, is_all));
+            return Ok(None);
         }
         let base = &self.record.base;
         let branches = brought.branch.iter().chain(&brought.others);
@@ -258,7 +285,7 @@ impl Job {
             uncommitted: packed.uncommitted,
             other_branches: brought.others,
         };
-        Ok((Some(brought), is_all))
+        Ok(Some(brought))
     }
 }
 
