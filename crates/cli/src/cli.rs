@@ -102,7 +102,7 @@ pub(crate) enum Format {
 #[derive(Debug, Args)]
 #[command(
     override_usage = "kubeopencode run [OPTIONS] <WHAT TO DO>\n       kubeopencode run [OPTIONS] --file <FILE>...",
-    after_long_help = "Examples:\n  kubeopencode run -f examples/first-task.yaml\n  kubeopencode run \"Fix the failing test\" --repo .\n  kubeopencode run \"Fix it\" --context CLUSTER --repo https://git.example.com/app.git --push\n  kubeopencode run \"Say hello\" --repo . --command 'echo hello > hello.txt && git add . && git commit -m hello'\n\nWhat the agent prints goes to standard output as it is; everything else goes to standard error.\nCtrl-C stops the Task and waits for it; a second one, half a second later or more, ends everything at once."
+    after_long_help = "Examples:\n  kubeopencode run -f examples/first-task.yaml\n  kubeopencode run \"Fix the failing test\" --repo .\n  kubeopencode run \"Fix it\" --context CLUSTER --repo https://git.example.com/app.git --push\n  kubeopencode run \"Say hello\" --repo . --command 'echo hello > hello.txt && git add . && git commit -m hello'\n\nWhat the agent does is shown on standard output: the events of an agent that is known rendered for people, other lines as they are, and secrets hidden in both; with --raw it is the agent's bytes. Everything else goes to standard error.\nCtrl-C stops the Task, gives the agent its grace period and waits for it. A second one, half a second later or more, ends the Task at once where the cluster is this run's own; where others use the cluster, as `local` or one with --context, it only waits no longer: the Task is stopped there."
 )]
 pub(crate) struct RunArgs {
     /// What to do, in words
