@@ -1,4 +1,4 @@
-//! The manifests in `docs` and `examples`: each is taken by the API server.
+//! The manifests in `docs`, `examples` and the README: each is taken by the API server.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::cluster::Cluster;
 /// The pages and files that have manifests.
 pub fn paths() -> Vec<PathBuf> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut found = Vec::new();
+    let mut found = vec![top.join("README.md")];
     for (folder, extension) in [("docs", "md"), ("examples", "yaml")] {
         let entries = std::fs::read_dir(top.join(folder)).expect("it is part of the repository");
         found.extend(
@@ -63,14 +63,17 @@ pub async fn check(cluster: &Cluster, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The manifests of a page: the YAML blocks that begin with an API version, or the documents of a YAML file.
+/// The manifests of a page: the YAML blocks that begin with an API version, also those that a command writes to a file, or
+/// the documents of a YAML file.
 fn manifests(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path)?;
     let blocks: Vec<&str> = if path.extension().is_some_and(|extension| extension == "md") {
-        text.split("```yaml\n")
-            .skip(1)
-            .filter_map(|block| block.split("```").next())
-            .collect()
+        let between = |begin: &'static str, end: &'static str| {
+            let blocks = text.split(begin).skip(1);
+            blocks.filter_map(move |block| block.split(end).next())
+        };
+        let written = between(".yaml <<'END'\n", "\nEND\n");
+        between("```yaml\n", "```").chain(written).collect()
     } else {
         vec![text.as_str()]
     };
