@@ -31,7 +31,9 @@ pub fn paths() -> Vec<PathBuf> {
 
 /// Sends every manifest of the page to the API server, as a dry run.
 pub async fn check(cluster: &Cluster, path: &Path) -> Result<()> {
-    for text in manifests(path)? {
+    let manifests = manifests(path)?;
+    ensure!(!manifests.is_empty(), "there is no manifest in it");
+    for text in manifests {
         // As kubectl reads it: 0755 is octal.
         let options = serde_saphyr::options! { legacy_octal_numbers: true };
         let manifest: Value = serde_saphyr::from_str_with_options(&text, options)
