@@ -240,6 +240,9 @@ pub struct CheckoutRecord {
     pub path: String,
     /// The commit that was checked out.
     pub base: String,
+    /// The remote's branch that it is from, where it is from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
     /// The branch that `git-push` pushes to, where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub push: Option<String>,

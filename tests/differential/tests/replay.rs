@@ -354,7 +354,7 @@ fn known() -> BTreeMap<&'static str, Regex> {
             let (id, pattern) = line
                 .split_once(" => ")
                 .and_then(|(known, _reason)| known.split_once(' '))
-                .unwrap_or_else(|| panic!("known-differences.txt: {line}"));
+                .expect(line);
             (id, Regex::new(pattern).expect(line))
         })
         .collect()

@@ -27,6 +27,7 @@ const TASKS: &str = "/kubeopencode.io/tasks/";
 const AGENTS: &str = "/kubeopencode.io/agents/";
 const JOBS: &str = "/batch/jobs/";
 const PODS: &str = "/core/pods/";
+const EVENTS: &str = "/core/events/";
 const LEASES: &str = "/coordination.k8s.io/leases/";
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
@@ -67,8 +68,10 @@ struct Inner {
     /// Pods that were made for a Job which somebody had deleted by then: its controller was just about to, and
     /// takes them away at once. Nobody else can know of them.
     too_late: BTreeSet<String>,
-    /// From the key of an object to when operators wrote it, within the last minute.
-    writes: BTreeMap<String, VecDeque<Timestamp>>,
+    /// From a write to when operators asked for it, within the last minute.
+    asked: BTreeMap<String, VecDeque<Timestamp>>,
+    /// How often operators have changed something in calm that is neither a Lease nor an Event.
+    changes: u64,
 }
 
 impl Checker {
@@ -93,7 +96,8 @@ impl Checker {
             told: BTreeSet::new(),
             timed_out: BTreeSet::new(),
             too_late: BTreeSet::new(),
-            writes: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            changes: 0,
         };
         Ok(Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -134,18 +138,27 @@ impl Checker {
         }
     }
 
-    /// `who` has just been answered: looks at what has changed.
-    pub fn look(&self, who: &str) {
+    /// `who` has just been answered: looks at what has changed. A request that was sent before calm may have come late.
+    pub fn look(&self, who: &str, sent_in_calm: bool) {
         loop {
             let ready = self.lock().watcher.ready().now_or_never();
             match ready {
                 Some(Ok(changes)) if !changes.is_empty() => {
                     for change in changes {
+                        self.count(who, &change, sent_in_calm);
                         self.report(self.judge(who, &change));
                     }
                 }
                 _ => return,
             }
+        }
+    }
+
+    fn count(&self, who: &str, change: &Change, sent_in_calm: bool) {
+        let key = change.object.key.as_str();
+        let counts = !key.starts_with(LEASES) && !key.starts_with(EVENTS);
+        if sent_in_calm && operators::is_one(who) && counts {
+            self.lock().changes += 1;
         }
     }
 
@@ -159,9 +172,6 @@ impl Checker {
         if key.starts_with(JOBS) && operators::is_one(who) && goes {
             let uid = text(&after["metadata"]["uid"]);
             self.lock().deleted.insert(uid);
-        }
-        if operators::is_one(who) && !key.starts_with(LEASES) {
-            rules::nothing_is_written_without_pause(key, self.written(key))?;
         }
         if change.deleted {
             self.trace.say(who, format_args!("  - {key}"));
@@ -181,19 +191,29 @@ impl Checker {
         }
     }
 
-    /// How often operators have written this within the last minute, now included.
-    fn written(&self, key: &str) -> usize {
+    /// An operator asks for this write, whatever comes of it.
+    pub fn asks(&self, write: &str) {
         let now = self.trace.time().now();
-        let mut inner = self.lock();
-        let writes = inner.writes.entry(key.to_owned()).or_default();
-        writes.push_back(now);
-        while writes
-            .front()
-            .is_some_and(|first| now.duration_since(*first) > MINUTE)
-        {
-            writes.pop_front();
-        }
-        writes.len()
+        let within_a_minute = {
+            let mut inner = self.lock();
+            let asked = inner.asked.entry(write.to_owned()).or_default();
+            asked.push_back(now);
+            let is_old = |asked: &Timestamp| now.duration_since(*asked) > MINUTE;
+            while asked.front().is_some_and(is_old) {
+                asked.pop_front();
+            }
+            asked.len()
+        };
+        self.report(rules::nothing_is_asked_without_pause(
+            write,
+            within_a_minute,
+        ));
+    }
+
+    /// How often operators have changed something in calm that is neither a Lease nor an Event.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.lock().changes
     }
 
     fn judge_task(
@@ -521,7 +541,7 @@ impl Since {
     ) -> Duration {
         let key = (name.to_owned(), what);
         if is_so {
-            now - *self.0.entry(key).or_insert(now)
+            now.saturating_sub(*self.0.entry(key).or_insert(now))
         } else {
             self.0.remove(&key);
             Duration::ZERO

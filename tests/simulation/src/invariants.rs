@@ -415,29 +415,29 @@ pub fn a_free_slot_is_taken(name: &str, queued: Duration) -> Held {
     )
 }
 
-/// How often operators may write an object within a minute of the API server's time. An Agent is written once for each
+/// How often operators may ask for one write within a minute of the API server's time. An Agent is written once for each
 /// Task that gets or gives back a slot, a Task and its Job a dozen times in all.
 const PACE: usize = 60;
 
-/// No operator writes something again and again, whoever works against it.
-pub fn nothing_is_written_without_pause(key: &str, within_a_minute: usize) -> Held {
+/// No operator asks for the same again and again, whoever works against it.
+pub fn nothing_is_asked_without_pause(write: &str, within_a_minute: usize) -> Held {
     if within_a_minute <= PACE {
         return Ok(());
     }
     broken(
-        "no object is written again and again",
-        format!("{key}: {within_a_minute} times within a minute"),
+        "no write is asked for again and again",
+        format!("{write}: {within_a_minute} times within a minute"),
     )
 }
 
-/// When everything has come to rest, operators write nothing but their Lease.
-pub fn nothing_is_written_at_rest(writes: u64) -> Held {
-    if writes == 0 {
+/// When everything has come to rest, operators change nothing.
+pub fn nothing_is_changed_at_rest(changes: u64) -> Held {
+    if changes == 0 {
         return Ok(());
     }
     broken(
-        "an operator at rest writes nothing but its Lease",
-        format!("{writes} writes"),
+        "an operator at rest changes nothing",
+        format!("{changes} changes"),
     )
 }
 

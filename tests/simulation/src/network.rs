@@ -8,10 +8,7 @@ mod watches;
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -67,7 +64,6 @@ pub struct Network {
     /// The API server does not answer anybody.
     outage: Arc<watch::Sender<bool>>,
     asked: Arc<Mutex<BTreeSet<String>>>,
-    writes: Arc<AtomicU64>,
 }
 
 impl Network {
@@ -82,7 +78,6 @@ impl Network {
             calm: Arc::new(watch::Sender::new(false)),
             outage: Arc::new(watch::Sender::new(false)),
             asked: Arc::default(),
-            writes: Arc::default(),
         }
     }
 
@@ -91,12 +86,6 @@ impl Network {
     pub fn asked_by_operators(&self) -> BTreeSet<String> {
         let asked = self.asked.lock();
         asked.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// How many writes operators have asked for, but for those of a Lease.
-    #[must_use]
-    pub fn writes_of_operators(&self) -> u64 {
-        self.writes.load(Ordering::Relaxed)
     }
 
     /// A line for somebody of that name.
@@ -201,17 +190,18 @@ impl Line {
             let asked = self.network.asked.lock();
             let mut asked = asked.unwrap_or_else(PoisonError::into_inner);
             asked.insert(format!("{verb} {resource}"));
-            if !matches!(verb, "get" | "list" | "watch") && resource != "leases" {
-                self.network.writes.fetch_add(1, Ordering::Relaxed);
+            if matches!(verb, "update" | "patch" | "delete") && resource != "leases" {
+                self.network.checker.asks(&what);
             }
         }
+        let sent_in_calm = self.network.is_calm();
         let fault = self.draw(verb, &resource);
         // Watches come and go all the time, and mean nothing where they get through.
         if verb != "watch" || fault != Fault::None {
             self.say(format_args!("> {what}{fault}"));
         }
         self.takes_time().await;
-        let answer = self.meet(fault, request, verb, &what).await;
+        let answer = (self.meet(fault, request, verb, &what, sent_in_calm)).await;
         self.until_through().await;
         if heard.send(answer).is_err() {
             self.say(format_args!(
@@ -226,6 +216,7 @@ impl Line {
         request: Request<kube::client::Body>,
         verb: &str,
         what: &str,
+        sent_in_calm: bool,
     ) -> Answer {
         if let Fault::Slow(by) = fault {
             sleep(by).await;
@@ -241,7 +232,7 @@ impl Line {
             Ok(answer) => answer.map(|body| body.map_err(BoxError::from).boxed_unsync()),
             Err(never) => match never {},
         };
-        self.network.checker.look(&self.name);
+        self.network.checker.look(&self.name, sent_in_calm);
         let code = answer.status().as_u16();
         if verb == "watch" && code == 200 {
             return Ok(self.watched(answer, what));

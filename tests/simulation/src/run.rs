@@ -195,11 +195,11 @@ impl World {
                 sleep(Duration::from_mins(1)).await;
                 let (held, now) = (checker.at_rest(), time.elapsed());
                 checker.report(checker.in_calm(now, &mut lasting));
-                let writes = network.writes_of_operators();
+                let changes = checker.changes();
                 match (&held, rests_since) {
-                    (Ok(()), None) => rests_since = Some((now, writes)),
+                    (Ok(()), None) => rests_since = Some((now, changes)),
                     (Ok(()), Some((since, before))) if now >= since + REST => {
-                        return rules::nothing_is_written_at_rest(writes - before).err();
+                        return rules::nothing_is_changed_at_rest(changes - before).err();
                     }
                     (Err(_), _) => rests_since = None,
                     (Ok(()), Some(_)) => {}

@@ -296,7 +296,7 @@ pub struct CheckoutResult {
     /// The commit that HEAD is at now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
-    /// How many commits HEAD has that neither the base nor a branch of the remote has.
+    /// How many commits HEAD has that neither the base nor the branch that was cloned has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commits: Option<i32>,
     /// The newest of these first, ten at most, as many as the report had room for.

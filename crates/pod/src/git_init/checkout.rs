@@ -100,6 +100,10 @@ pub(super) fn check_out(
         Some(CheckoutRecord {
             path: planned.path.clone(),
             base: clone.clone_to(path)?,
+            branch: match &resolved.wanted {
+                Wanted::Branch(branch) => Some(branch.clone()),
+                _ => None,
+            },
             push,
         })
     };

@@ -16,9 +16,6 @@ use crate::{
     run::{End, Limits, Output, Untold, run},
 };
 
-/// What `git-init` cloned from, and what the agent has pulled from there or pushed to it since: nobody's new commits. Not
-/// those of other remotes, which may be a folder that goes with the Pod.
-const OF_THE_REMOTE: &str = "--remotes=origin";
 /// How much of git's answer is read. One entry is enough to know that something is uncommitted.
 const ANSWER: usize = 64 * 1024;
 
@@ -87,10 +84,10 @@ fn fill(
     let Some(head) = &report.head.clone() else {
         return Ok(());
     };
-    // The pattern is one for the ref alone, which need not be there.
+    // The pattern is one for the ref alone, which need not be there. What another remote has may go with the Pod.
     let others = [
         &["rev-list", "--count", "--branches", "--glob=refs/stas[h]"],
-        &["--not", head, &record.base, OF_THE_REMOTE, "--"][..],
+        &["--not", head, &record.base, "--remotes=origin", "--"][..],
     ];
     let others = git.count(&others.concat());
     if *head == record.base {
@@ -98,7 +95,10 @@ fn fill(
         report.other_commits = others?;
         return Ok(());
     }
-    let new = [head, "--not", &record.base, OF_THE_REMOTE, "--"];
+    let pulled = upstream(&git, record)?;
+    let mut new = vec![head.as_str(), "--not", &record.base];
+    new.extend(pulled.as_deref());
+    new.push("--");
     report.commits = Some(git.count(&[&["rev-list", "--count"], &new[..]].concat())?);
     report.other_commits = others?;
     report.newest = newest(&git, &new)?;
@@ -118,6 +118,18 @@ fn fill(
         .ok()
         .filter(|_| output.end != End::TooMuch);
     Ok(())
+}
+
+/// Where the branch that was cloned is now, as far as the checkout knows: what the agent has pulled from there is not its
+/// own work. A branch that it has pushed itself is another one.
+fn upstream(git: &Git<'_>, record: &CheckoutRecord) -> Result<Option<String>, String> {
+    let Some(branch) = &record.branch else {
+        return Ok(None);
+    };
+    let name = format!("refs/remotes/origin/{branch}");
+    let output = git.ask(&["for-each-ref", "--format=%(objectname)", &name])?;
+    let commit = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok(Some(commit).filter(|commit| !commit.is_empty()))
 }
 
 /// The newest of these commits.

@@ -59,6 +59,13 @@ fn commits_that_were_pushed_elsewhere_are_the_agents() {
 }
 
 #[test]
+fn commits_that_the_agent_has_pushed_to_a_branch_of_its_own_are_its_own() {
+    let (world, _) = with_history();
+    let work = "git commit -q --allow-empty -m ours && git push -q origin HEAD:refs/heads/theirs";
+    assert_eq!(worked(&world, work)["commits"], 1);
+}
+
+#[test]
 fn a_checkout_that_was_put_back_has_no_new_commit_and_another_head() {
     let (world, [_, before, base]) = with_history();
     let checkout = worked(&world, "git reset -q --hard HEAD~1");
