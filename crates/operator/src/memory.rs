@@ -9,7 +9,7 @@
 //! It saves requests; correctness does not depend on it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -44,7 +44,7 @@ impl<K> Default for Overlay<K> {
 }
 
 impl<K: Resource> Overlay<K> {
-    /// A write turned the version `before` into `after`.
+    /// A write turned the version `before` into `after`, or the API server has shown `after` to who asked.
     pub(crate) fn wrote(&mut self, before: Option<&str>, after: Arc<K>) {
         self.replaced.extend(before.map(str::to_owned));
         self.newest = Some(after);
@@ -84,6 +84,8 @@ pub(crate) struct Remembered<K> {
     pub(crate) granted: Option<Granted>,
     /// A state that was sent and never answered for: whether it is on record, the next look tells.
     pub(crate) unanswered: Option<Box<Unanswered>>,
+    /// When something was recorded lately that changes nothing, and is there for people alone.
+    told: VecDeque<Instant>,
 }
 
 /// A change that was granted. Where it has to be made again, somebody undoes it.
@@ -98,6 +100,9 @@ pub(crate) struct Granted {
 /// How often a person may undo a change before it is made again only after a pause: whoever mends something with another
 /// tool does that once or twice.
 const UNDONE_AT_MOST: u32 = 3;
+/// How often something new may be told of a Run before that has to wait: two operators of which one sees what is old would
+/// contradict each other as fast as they can.
+const TOLD_AT_MOST: usize = 5;
 
 impl<K> Remembered<K> {
     /// A round begins.
@@ -131,6 +136,19 @@ impl<K> Remembered<K> {
         });
     }
 
+    /// Whether something new was told so often lately that it has to wait. If not, it is told now.
+    pub(crate) fn tells_too_often(&mut self) -> bool {
+        let is_old = |told: &Instant| told.elapsed() >= REFUSED_AGAIN;
+        while self.told.front().is_some_and(is_old) {
+            self.told.pop_front();
+        }
+        let too_often = self.told.len() >= TOLD_AT_MOST;
+        if !too_often {
+            self.told.push_back(Instant::now());
+        }
+        too_often
+    }
+
     /// Whether this change was granted and undone so often, or so lately, that it is not made again now.
     pub(crate) fn is_undone(&self, change: &Action) -> bool {
         let granted = self.granted.as_ref().filter(|it| *it.change == *change);
@@ -160,6 +178,7 @@ impl<K> Default for Remembered<K> {
             refused: false,
             granted: None,
             unanswered: None,
+            told: VecDeque::new(),
         }
     }
 }

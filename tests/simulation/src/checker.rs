@@ -50,7 +50,7 @@ struct Inner {
     recorded: BTreeSet<String>,
     /// UIDs of Jobs that were seen released, by whomever.
     released: BTreeSet<String>,
-    /// UIDs of Jobs that an operator has deleted.
+    /// UIDs of Jobs that an operator has deleted when they were on record.
     deleted: BTreeSet<String>,
     /// UIDs of Tasks that had a Job on record at any time.
     started: BTreeSet<String>,
@@ -171,7 +171,11 @@ impl Checker {
         let goes = !was_going && (change.deleted || is_going(after));
         if key.starts_with(JOBS) && operators::is_one(who) && goes {
             let uid = text(&after["metadata"]["uid"]);
-            self.lock().deleted.insert(uid);
+            let mut inner = self.lock();
+            // Of two that act at once, one may delete what the other is about to put on record.
+            if inner.recorded.contains(&uid) {
+                inner.deleted.insert(uid);
+            }
         }
         if change.deleted {
             self.trace.say(who, format_args!("  - {key}"));

@@ -25,6 +25,9 @@ use crate::{
 
 /// How long everything may take to come to its end once the chaos is over.
 const PATIENCE: Duration = Duration::from_hours(3);
+/// How long what has begun before may still be on its way: requests that are late, operators that are cut off or hear
+/// nothing.
+const STRAGGLERS: Duration = Duration::from_mins(10);
 /// How long things have to stay as they are, to be believed to be at rest.
 const REST: Duration = Duration::from_mins(10);
 
@@ -197,12 +200,14 @@ impl World {
                 checker.report(checker.in_calm(now, &mut lasting));
                 let changes = checker.changes();
                 match (&held, rests_since) {
-                    (Ok(()), None) => rests_since = Some((now, changes)),
+                    (Ok(()), None) if now >= calm_since + STRAGGLERS => {
+                        rests_since = Some((now, changes));
+                    }
                     (Ok(()), Some((since, before))) if now >= since + REST => {
                         return rules::nothing_is_changed_at_rest(changes - before).err();
                     }
                     (Err(_), _) => rests_since = None,
-                    (Ok(()), Some(_)) => {}
+                    (Ok(()), _) => {}
                 }
                 if now > calm_since + PATIENCE {
                     return held.err();

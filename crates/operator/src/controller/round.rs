@@ -4,19 +4,19 @@ use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use kube::{Resource as _, ResourceExt as _};
 use kubeopencode_engine::{
-    decide::{Event, Input, Step, decide, job_name},
+    decide::{Event, Input, REFUSED_AGAIN, Step, decide, job_name},
     lower::{FrontEnd, Lowered},
     observe::{Observation, Refusal, RefusalKind},
     queue::SlotView,
     run::Owner,
-    state::{Reason, RunState},
+    state::{Phase, Reason, RunState},
 };
 use tracing::{Instrument as _, Span, debug, field, info, info_span};
 
 use super::{Controller, Owning, waiter};
 use crate::{
     error::{LookUpError, RoundError},
-    memory::Unanswered,
+    memory::{Remembered, Unanswered},
 };
 
 /// Steps of one round. A whole life takes about ten, and most of them lie in other rounds.
@@ -92,6 +92,11 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                     self.act(&round.owner, actions, observation).await?;
                 }
                 Step::Record { state, events } => {
+                    if only_tells(&round.state, &state)
+                        && (self.memory).of(&round.owner.uid, Remembered::tells_too_often)
+                    {
+                        return Ok(Some(REFUSED_AGAIN));
+                    }
                     self.record_round(&mut round, *state, events).await?;
                 }
                 Step::Rest { again } => {
@@ -166,6 +171,12 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             if owner.generation != round.owner.generation {
                 round.lowered = None;
             }
+            // The watch may go on to be late: it would claim a slot again and again.
+            let before = round.object.resource_version();
+            self.memory.of(&owner.uid, |remembered| {
+                remembered.owner.wrote(before.as_deref(), live.clone());
+            });
+            self.enlist(&live);
             round.state = F::state(&live);
             (round.owner, round.object) = (owner, live);
         }
@@ -263,4 +274,16 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             self.events.publish(owner, state, &event);
         }
     }
+}
+
+/// Whether a state of a Run that is under way tells people something new, and is the same for everything else.
+fn only_tells(before: &RunState, next: &RunState) -> bool {
+    let silent = |state: &RunState| RunState {
+        message: None,
+        conditions: Vec::new(),
+        ..state.clone()
+    };
+    next.phase == Phase::Running
+        && before.stop_is_recorded() == next.stop_is_recorded()
+        && silent(before) == silent(next)
 }

@@ -36,7 +36,7 @@ fn the_default_branch_is_checked_out_as_a_local_branch() {
     let records: Value = serde_json::from_str(&world.read("tools/checkouts.json")).unwrap();
     assert_eq!(
         records,
-        json!([{ "path": world.text("workspace/it"), "base": three }])
+        json!([{ "path": world.text("workspace/it"), "base": three, "branch": "trunk" }])
     );
 }
 
