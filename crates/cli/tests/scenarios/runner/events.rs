@@ -7,6 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
 use kube::{
     Api, ResourceExt as _,
+    api::ListParams,
     runtime::{WatchStreamExt as _, watcher},
 };
 use kubeopencode_engine::state::Reason;
@@ -32,8 +33,9 @@ impl Stage {
         let message = status["message"].as_str().unwrap_or_default();
         let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
         let uid = found.uid().unwrap_or_default();
-        let config = watcher::Config::default().fields(&format!("involvedObject.uid={uid}"));
-        let mut stream = watcher(events, config).applied_objects().boxed();
+        let of_task = format!("involvedObject.uid={uid}");
+        let config = watcher::Config::default().fields(&of_task);
+        let mut stream = watcher(events.clone(), config).applied_objects().boxed();
         let mut seen = BTreeMap::new();
         while let Some(event) = stream.try_next().await? {
             seen.insert(event.name_any(), event);
@@ -42,7 +44,9 @@ impl Stage {
                 reason_of(event) == end && event.message.as_deref() == Some(message)
             };
             if reasons.iter().all(|reason| told(reason)) && seen.values().any(says) {
-                return compare(seen.into_values().collect(), reasons, end);
+                // The watch begins with those that are there, one by one, in no order: the others may not have come yet.
+                let all = events.list(&ListParams::default().fields(&of_task)).await?;
+                return compare(all.items, reasons, end);
             }
         }
         bail!("the watch ended; seen: {:?}", seen.values())
