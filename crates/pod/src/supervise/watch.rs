@@ -194,6 +194,8 @@ impl Watch {
             || rustix::process::wait(WaitOptions::NOHANG),
             |(pid, status)| {
                 if pid == self.agent {
+                    // A signal to the whole group ends it before it was passed on.
+                    self.hear_signals();
                     // It may have ended by itself, but too late: then nobody told it to.
                     if self.look_at_the_limits() {
                         self.over = self.over.take().map(Over::after_the_end);
@@ -284,6 +286,11 @@ impl Watch {
             .collect();
         let _ = poll(&mut watched, timeout.as_ref());
         drop(watched);
+        self.hear_signals();
+    }
+
+    /// Passes on what has arrived.
+    fn hear_signals(&mut self) {
         let arrived: Vec<i32> = self.signals.pending().collect();
         for signal in PASSED_ON {
             if arrived.contains(&(signal as i32)) {
