@@ -9,7 +9,7 @@
 //! It saves requests; correctness does not depend on it.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -27,7 +27,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Our own newest version of one object, over those that it replaced.
+/// The newest version of one object that we know of, over those that it replaced.
 #[derive(Debug)]
 pub(crate) struct Overlay<K> {
     replaced: Vec<String>,
@@ -44,13 +44,13 @@ impl<K> Default for Overlay<K> {
 }
 
 impl<K: Resource> Overlay<K> {
-    /// A write turned the version `before` into `after`, or the API server has shown `after` to who asked.
-    pub(crate) fn wrote(&mut self, before: Option<&str>, after: Arc<K>) {
+    /// There is a version `after` since `before`: a write made it, or the API server has shown it to who asked.
+    pub(crate) fn knows(&mut self, before: Option<&str>, after: Arc<K>) {
         self.replaced.extend(before.map(str::to_owned));
         self.newest = Some(after);
     }
 
-    /// The newer one of what a cache shows and what we wrote. `earlier` says of our version and one that is shown whether
+    /// The newer one of what a cache shows and what we know. `earlier` says of our version and one that is shown whether
     /// the latter must be from before it.
     pub(crate) fn over(&mut self, cached: Arc<K>, earlier: impl Fn(&K, &K) -> bool) -> Arc<K> {
         let version = cached.meta().resource_version.as_ref();
@@ -81,16 +81,16 @@ pub(crate) struct Remembered<K> {
     /// Whether the last change was refused, or undone.
     pub(crate) refused: bool,
     /// The last change that was granted.
-    pub(crate) granted: Option<Granted>,
+    granted: Option<Granted>,
     /// A state that was sent and never answered for: whether it is on record, the next look tells.
     pub(crate) unanswered: Option<Box<Unanswered>>,
     /// When something was recorded lately that changes nothing, and is there for people alone.
-    told: VecDeque<Instant>,
+    told: Vec<Instant>,
 }
 
 /// A change that was granted. Where it has to be made again, somebody undoes it.
 #[derive(Debug)]
-pub(crate) struct Granted {
+struct Granted {
     change: Box<Action>,
     times: u32,
     at: Instant,
@@ -136,17 +136,14 @@ impl<K> Remembered<K> {
         });
     }
 
-    /// Whether something new was told so often lately that it has to wait. If not, it is told now.
-    pub(crate) fn tells_too_often(&mut self) -> bool {
-        let is_old = |told: &Instant| told.elapsed() >= REFUSED_AGAIN;
-        while self.told.front().is_some_and(is_old) {
-            self.told.pop_front();
+    /// Something new is to be told: whether it may be now. Then it counts as told.
+    pub(crate) fn may_tell(&mut self) -> bool {
+        self.told.retain(|told| told.elapsed() < REFUSED_AGAIN);
+        let may = self.told.len() < TOLD_AT_MOST;
+        if may {
+            self.told.push(Instant::now());
         }
-        let too_often = self.told.len() >= TOLD_AT_MOST;
-        if !too_often {
-            self.told.push_back(Instant::now());
-        }
-        too_often
+        may
     }
 
     /// Whether this change was granted and undone so often, or so lately, that it is not made again now.
@@ -178,7 +175,7 @@ impl<K> Default for Remembered<K> {
             refused: false,
             granted: None,
             unanswered: None,
-            told: VecDeque::new(),
+            told: Vec::new(),
         }
     }
 }
@@ -237,8 +234,8 @@ mod tests {
     #[test]
     fn a_version_that_we_replaced_is_covered_and_any_other_is_believed() {
         let mut overlay = Overlay::default();
-        overlay.wrote(Some("1"), version("5"));
-        overlay.wrote(Some("5"), version("9"));
+        overlay.knows(Some("1"), version("5"));
+        overlay.knows(Some("5"), version("9"));
         assert_eq!(shown(&mut overlay, "1").as_deref(), Some("9"));
         assert_eq!(shown(&mut overlay, "2").as_deref(), Some("9"), "earlier");
         assert_eq!(shown(&mut overlay, "5").as_deref(), Some("9"));
@@ -248,5 +245,14 @@ mod tests {
             Some("1"),
             "forgotten once the cache moved on"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_told_again_and_again_has_to_wait() {
+        let mut remembered = Remembered::<ConfigMap>::default();
+        let at_once = std::iter::repeat_with(|| remembered.may_tell());
+        assert_eq!(at_once.take_while(|may| *may).count(), TOLD_AT_MOST);
+        tokio::time::advance(REFUSED_AGAIN).await;
+        assert!(remembered.may_tell());
     }
 }

@@ -398,7 +398,7 @@ impl<A: Resource> Pools<A> {
             shown.is_some_and(|shown| shown.meta().resource_version.as_deref() == before)
         });
         if let Some(pool) = pool {
-            pool.written.wrote(before, agent.clone());
+            pool.written.knows(before, agent.clone());
             let facts = read(&agent);
             index.set(key, agent, facts, &mut woken);
         }

@@ -398,21 +398,19 @@ const AT_ONCE: Duration = Duration::from_mins(5);
 
 /// In calm, a stop is on record soon after somebody has asked for it.
 pub fn a_stop_is_heard(name: &str, unheard: Duration) -> Held {
-    if unheard <= AT_ONCE {
-        return Ok(());
-    }
-    broken("a stop is heard", format!("Task {name}: {unheard:?}"))
+    at_once("a stop is heard", name, unheard)
 }
 
 /// In calm, nobody is queued while there is room.
 pub fn a_free_slot_is_taken(name: &str, queued: Duration) -> Held {
-    if queued <= AT_ONCE {
+    at_once("nobody is queued beside a free slot", name, queued)
+}
+
+fn at_once(rule: &'static str, name: &str, since: Duration) -> Held {
+    if since <= AT_ONCE {
         return Ok(());
     }
-    broken(
-        "nobody is queued beside a free slot",
-        format!("Task {name}: {queued:?}"),
-    )
+    broken(rule, format!("Task {name}: {since:?}"))
 }
 
 /// How often operators may ask for one write within a minute of the API server's time. An Agent is written once for each

@@ -10,8 +10,13 @@ use serde_json::Value;
 
 use crate::support::{Sandbox, can_run_pods, ended, git, signal, started};
 
-/// Runs an agent on the repository `repo`, and answers the summary of its checkout.
+/// Runs an agent on the repository `repo`, and answers the summary of its checkout and standard error.
 fn worked(sandbox: &Sandbox, work: &str) -> (Value, String) {
+    worked_with(sandbox, None, work, 0)
+}
+
+/// The same with a search path before the usual one, and another exit status.
+fn worked_with(sandbox: &Sandbox, path: Option<&str>, work: &str, code: i32) -> (Value, String) {
     let arguments = [
         "run",
         "Do it",
@@ -22,7 +27,16 @@ fn worked(sandbox: &Sandbox, work: &str) -> (Value, String) {
         "--command",
         work,
     ];
-    let outcome = sandbox.run(&arguments).expect_code(0);
+    let usual = std::env::var("PATH").expect("a PATH");
+    let path = path.map_or_else(|| usual.clone(), |path| format!("{path}:{usual}"));
+    let run = sandbox
+        .command(&arguments)
+        .env("PATH", path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let outcome = ended(run).expect_code(code);
     let summary: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
     (summary["tasks"][0]["checkouts"][0].clone(), outcome.stderr)
 }
@@ -131,31 +145,6 @@ fn nothing_that_the_agent_configured_runs_when_work_comes_back() {
     assert_eq!(shown, "fixed");
 }
 
-/// The same with a search path, before the usual one. Answers standard error, too.
-fn worked_with(sandbox: &Sandbox, path: &str, work: &str, code: i32) -> (Value, String) {
-    let arguments = [
-        "run",
-        "Do it",
-        "--repo",
-        "repo",
-        "-o",
-        "json",
-        "--command",
-        work,
-    ];
-    let usual = std::env::var("PATH").expect("a PATH");
-    let run = sandbox
-        .command(&arguments)
-        .env("PATH", format!("{path}:{usual}"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
-    let outcome = ended(run).expect_code(code);
-    let summary: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
-    (summary["tasks"][0]["checkouts"][0].clone(), outcome.stderr)
-}
-
 /// Search paths with an empty entry or a point are no rarity, and mean the directory that a program is in.
 #[test]
 fn a_git_in_the_checkout_is_not_run_for_one_on_the_search_path() {
@@ -170,7 +159,7 @@ fn a_git_in_the_checkout_is_not_run_for_one_on_the_search_path() {
             "mkdir bin && printf '#!/bin/sh\ntouch {}\n' > git && chmod +x git && cp git bin",
             mark.display()
         );
-        let (checkout, said) = worked_with(&sandbox, path, &work, 0);
+        let (checkout, said) = worked_with(&sandbox, Some(path), &work, 0);
         assert!(!mark.exists(), "{path}: {said}");
         assert_eq!(checkout["broughtBack"]["uncommitted"], true, "{said}");
         let names = ["diff", "--name-only", "main...kubeopencode/do-it"];
@@ -200,7 +189,7 @@ fn commits_come_back_also_where_what_is_uncommitted_does_not() {
     let work =
         "echo fixed > README.md && git commit --quiet --all --message three && echo new > new";
     let path = failing(&sandbox, "--modified");
-    let (checkout, said) = worked_with(&sandbox, &path, work, 1);
+    let (checkout, said) = worked_with(&sandbox, Some(&path), work, 1);
     assert_eq!(checkout["broughtBack"]["branch"], "kubeopencode/do-it");
     assert_eq!(checkout["broughtBack"]["uncommitted"], false, "{said}");
     let why = checkout["notBroughtBack"].as_str().expect("a reason");
@@ -228,7 +217,7 @@ fn a_git_that_cannot_say_what_is_new_is_not_taken_at_its_word() {
     sandbox.repository("repo");
     let work = "git commit --quiet --allow-empty --message three";
     let path = failing(&sandbox, "--is-ancestor");
-    let (checkout, said) = worked_with(&sandbox, &path, work, 1);
+    let (checkout, said) = worked_with(&sandbox, Some(&path), work, 1);
     let why = checkout["notBroughtBack"].as_str();
     let why = why.unwrap_or_else(|| panic!("a reason: {said}"));
     assert!(

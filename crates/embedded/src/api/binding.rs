@@ -22,12 +22,7 @@ impl Call {
     /// Puts a Pod on a node.
     pub(super) async fn bind(self) -> Result<Response<Body>, Failure> {
         let options = WriteOptions::read(&self.query, WriteVerb::Create)?;
-        let binding = self.document()?.value;
-        self.same_namespace(&binding)?;
-        if binding["metadata"]["name"] != self.name() {
-            let why = "name in URL does not match name in Binding object";
-            return Err(Failure::bad_request(why));
-        }
+        let binding = self.about_this_pod("Binding")?;
         check(&binding["target"])?;
         let key = self.key(self.name());
         loop {
@@ -52,6 +47,17 @@ impl Call {
                 Err(error) => return Err(broken(&error)),
             }
         }
+    }
+
+    /// The body, which is of this kind and names the Pod of the path.
+    pub(super) fn about_this_pod(&self, kind: &str) -> Result<Value, Failure> {
+        let document = self.document()?.value;
+        self.same_namespace(&document)?;
+        if document["metadata"]["name"] == self.name() {
+            return Ok(document);
+        }
+        let why = format!("name in URL does not match name in {kind} object");
+        Err(Failure::bad_request(why))
     }
 
     /// Whether the Pod is the one, and the version of it, that the binding names, if it does.

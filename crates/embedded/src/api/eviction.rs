@@ -17,12 +17,7 @@ impl Call {
     /// Deletes the Pod, with a condition that says why.
     pub(super) async fn evict(self) -> Result<Response<Body>, Failure> {
         let asked = WriteOptions::read(&self.query, WriteVerb::Create)?;
-        let eviction = self.document()?.value;
-        self.same_namespace(&eviction)?;
-        if eviction["metadata"]["name"] != self.name() {
-            let why = "name in URL does not match name in Eviction object";
-            return Err(Failure::bad_request(why));
-        }
+        let eviction = self.about_this_pod("Eviction")?;
         let mut options = DeleteOptions::read(&Query::default(), &eviction["deleteOptions"])?;
         options.dry_run |= asked.dry_run;
         if !options.dry_run {

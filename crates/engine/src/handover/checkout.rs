@@ -19,7 +19,7 @@ pub struct CheckoutReport {
     /// The commit that HEAD is at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
-    /// Commits that HEAD has, and neither the base nor a branch of the remote, as far as the checkout knows those.
+    /// Commits that HEAD has, and neither the base nor the branch that was cloned, as far as the checkout knows where that is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commits: Option<u32>,
     /// The newest of them first; ten at most, and as many as fit.

@@ -64,12 +64,7 @@ fn what_is_refused_after_the_record_is_told_and_ends() {
     let told = moment.state.message.clone().expect("words");
     assert!(told.starts_with("the release of Job fix-"), "{told}");
     assert!(told.ends_with(" is refused: not on Sundays"), "{told}");
-    assert_eq!(
-        moment.decide(),
-        Step::Rest {
-            again: Some(REFUSED_AGAIN)
-        }
-    );
+    is_tried_again_later(&moment);
     moment.observation.refused = None;
     assert!(matches!(
         moment.actions().as_slice(),
@@ -91,12 +86,7 @@ fn one_refusal_long_after_the_record_is_no_end() {
     refuse(&mut moment, "not now");
     moment.record();
     assert!(!moment.state.phase.is_terminal());
-    assert_eq!(
-        moment.decide(),
-        Step::Rest {
-            again: Some(REFUSED_AGAIN)
-        }
-    );
+    is_tried_again_later(&moment);
 }
 
 /// What is to be done is refused.
@@ -127,6 +117,14 @@ fn a_stop_does_not_hang_on_a_deadline_that_is_refused() {
     ));
 }
 
+/// What is refused is tried again after a while, and nothing is done until then.
+fn is_tried_again_later(moment: &Moment) {
+    let later = Step::Rest {
+        again: Some(REFUSED_AGAIN),
+    };
+    assert_eq!(moment.decide(), later);
+}
+
 /// Its Agent has a limit, and it is in the list.
 fn hold_a_slot(moment: &mut Moment) {
     moment.observation.slot = Some(SlotView {
@@ -153,12 +151,7 @@ fn a_slot_does_not_wait_for_what_people_expect_to_see() {
         [Action::SuspendJob { .. }]
     ));
     refuse(&mut moment, "no");
-    assert_eq!(
-        moment.decide(),
-        Step::Rest {
-            again: Some(REFUSED_AGAIN)
-        }
-    );
+    is_tried_again_later(&moment);
 }
 
 /// A webhook that refuses every update lets it be deleted, and a Job that never ran leaves nothing to keep.
@@ -184,12 +177,7 @@ fn a_job_that_was_never_released_and_cannot_be_closed_is_deleted() {
         [Action::DeleteJob { .. }]
     ));
     refuse(&mut moment, "no");
-    assert_eq!(
-        moment.decide(),
-        Step::Rest {
-            again: Some(REFUSED_AGAIN)
-        }
-    );
+    is_tried_again_later(&moment);
 }
 
 /// Somebody takes the mark off again and again, or does not let us put it on.
@@ -218,12 +206,7 @@ fn whoever_fights_about_the_mark_does_not_keep_a_task_from_its_stop_or_its_end()
     moment.record();
     let told = moment.state.message.clone().expect("words");
     assert!(told.ends_with(" is refused: no"), "{told}");
-    assert_eq!(
-        moment.decide(),
-        Step::Rest {
-            again: Some(REFUSED_AGAIN)
-        }
-    );
+    is_tried_again_later(&moment);
     // So it does not flicker.
     moment.observation.refused = None;
     assert!(matches!(

@@ -507,7 +507,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         job.trim();
         let view = JobView::of(&job);
         self.memory.of(&owner.uid, |remembered| {
-            remembered.job.wrote(before, Arc::new(job));
+            remembered.job.knows(before, Arc::new(job));
         });
         view
     }
@@ -525,7 +525,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         if before != view.resource_version {
             self.memory.of(&owner.uid, |remembered| {
                 let overlay = remembered.pods.entry(view.uid).or_default();
-                overlay.wrote(Some(&before), Arc::new(pod));
+                overlay.knows(Some(&before), Arc::new(pod));
             });
         }
     }

@@ -45,7 +45,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         self.memory.of(&owner.uid, |remembered| {
             remembered
                 .owner
-                .wrote(object.resource_version().as_deref(), written.clone());
+                .knows(object.resource_version().as_deref(), written.clone());
         });
         Ok(written)
     }

@@ -93,7 +93,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 }
                 Step::Record { state, events } => {
                     if only_tells(&round.state, &state)
-                        && (self.memory).of(&round.owner.uid, Remembered::tells_too_often)
+                        && !(self.memory).of(&round.owner.uid, Remembered::may_tell)
                     {
                         return Ok(Some(REFUSED_AGAIN));
                     }
@@ -174,7 +174,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             // The watch may go on to be late: it would claim a slot again and again.
             let before = round.object.resource_version();
             self.memory.of(&owner.uid, |remembered| {
-                remembered.owner.wrote(before.as_deref(), live.clone());
+                remembered.owner.knows(before.as_deref(), live.clone());
             });
             self.enlist(&live);
             round.state = F::state(&live);

@@ -24,7 +24,7 @@ use super::{
     faults::{Fault, Faults},
     kubelet::Play,
     life::phase,
-    world::{AGENT, TASK, World, condition},
+    world::{AGENT, TASK, World, condition, task},
 };
 
 const HOUR: i64 = 3600;
@@ -161,9 +161,7 @@ async fn a_pod_has_its_half_hour_to_start_and_runs_once() {
 
         world.kubelet.now(Play::NoImage);
         let begin = Instant::now();
-        world
-            .create(&TASK.replace("{name: it}", "{name: next}"))
-            .await;
+        world.create(&task("next")).await;
         let limit = Duration::from_mins(30);
         let status = clocks.ends_after("next", limit, begin).await;
         assert_eq!(status.reason.as_deref(), Some("InfrastructureError"));
@@ -183,9 +181,7 @@ async fn a_slot_is_kept_as_long_as_a_pod_that_is_being_deleted_may_run() {
         world.create(TASK).await;
         let job = world.job_of("it").await;
         let pod = world.pod_of(&job, |pod| phase(pod) == "Running").await;
-        world
-            .create(&TASK.replace("{name: it}", "{name: next}"))
-            .await;
+        world.create(&task("next")).await;
         let queued = |status: &TaskStatus| status.phase == Some(TaskPhase::Queued);
         world.status("next", "queued", queued).await;
         world.kubelet.now(Play::Lost);

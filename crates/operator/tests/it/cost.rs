@@ -10,7 +10,7 @@ use kubeopencode_operator::{OperatorOptions, access::ACCESS};
 use super::{
     faults::{Call, Fault, Faults},
     kubelet::Play,
-    world::{AGENT, TASK, World, limited},
+    world::{AGENT, TASK, World, limited, task},
 };
 
 /// Writes that are no Events.
@@ -87,9 +87,7 @@ async fn tasks_that_begin_together_share_their_look_ups() {
     let mut world = World::new(Play::Ends(0)).await;
     world.create(AGENT).await;
     for number in 0..TASKS {
-        world
-            .create(&TASK.replace("{name: it}", &format!("{{name: it-{number}}}")))
-            .await;
+        world.create(&task(&format!("it-{number}"))).await;
     }
     let looks_up = |call: &Call| {
         let kinds = ["agents", "kubeopencodeconfigs"];
@@ -138,12 +136,7 @@ async fn every_call_is_covered_by_an_access_rule() {
     let mut world = World::new(Play::Works).await;
     let faults = Faults::none();
     world.operate(&faults);
-    world.create(AGENT).await;
-    world.create(TASK).await;
-    let job = world.job_of("it").await;
-    world
-        .pod_of(&job, |pod| super::life::phase(pod) == "Running")
-        .await;
+    world.is_at_work().await;
     world.stop("it").await;
     world.ends("it").await;
     world.end().await;
@@ -161,10 +154,6 @@ async fn every_call_is_covered_by_an_access_rule() {
         });
         assert!(allowed, "no access rule covers {call:?}");
     }
-}
-
-fn named(name: &str) -> String {
-    TASK.replace("{name: it}", &format!("{{name: {name}}}"))
 }
 
 #[tokio::test]
@@ -196,12 +185,7 @@ async fn a_stop_costs_three_writes_more() {
     let mut world = World::new(Play::Works).await;
     let faults = Faults::none();
     world.operate(&faults);
-    world.create(AGENT).await;
-    world.create(TASK).await;
-    let job = world.job_of("it").await;
-    world
-        .pod_of(&job, |pod| super::life::phase(pod) == "Running")
-        .await;
+    let job = world.is_at_work().await;
     world.stop("it").await;
     world.ends("it").await;
     let suspended = |job: Option<&Job>| job.is_some_and(|job| JobView::of(job).suspended);
@@ -233,7 +217,7 @@ async fn those_who_wait_are_written_once() {
     world.create(&limited(1)).await;
     for number in 0..TASKS {
         let name = format!("t{number:02}");
-        world.create(&named(&name)).await;
+        world.create(&task(&name)).await;
         let status = world
             .status(&name, "looked at", |status| status.phase.is_some())
             .await;

@@ -17,7 +17,7 @@ use super::{
     faults::{Fault, Faults},
     kubelet::Play,
     life::{owner, phase},
-    world::{AGENT, TASK, World, limited},
+    world::{AGENT, TASK, World, limited, task},
 };
 
 /// Lives that go on at the same time.
@@ -245,9 +245,7 @@ async fn two_operators_in_a_storm_run_each_task_once() {
     world.operate(&storm(2));
     let names: Vec<String> = (0..30).map(|number| format!("it-{number}")).collect();
     for name in &names {
-        world
-            .create(&TASK.replace("{name: it}", &format!("{{name: {name}}}")))
-            .await;
+        world.create(&task(name)).await;
     }
     for name in &names {
         let status = world.ends(name).await;
@@ -269,10 +267,7 @@ async fn death_before_a_pod_that_outlived_its_job_was_ended() {
             Fault::None
         }
     }));
-    world.create(AGENT).await;
-    world.create(TASK).await;
-    let job = world.job_of("it").await;
-    world.pod_of(&job, |pod| phase(pod) == "Running").await;
+    let job = world.is_at_work().await;
     let orphaning = DeleteParams {
         propagation_policy: Some(PropagationPolicy::Orphan),
         ..DeleteParams::default()

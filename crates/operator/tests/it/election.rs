@@ -422,12 +422,7 @@ async fn the_next_one_goes_on_with_what_one_that_died_had_begun() {
     first.candidate.leads(true).await;
     let second = Elected::begins(&world, "b", &no_faults(), &no_faults());
     world.kubelet.now(Play::Works);
-    world.create(AGENT).await;
-    world.create(TASK).await;
-    let job = world.job_of("it").await;
-    world
-        .pod_of(&job, |pod| super::life::phase(pod) == "Running")
-        .await;
+    world.is_at_work().await;
     first.running.abort();
     first.candidate.dies();
     world.kubelet.now(Play::Ends(0));

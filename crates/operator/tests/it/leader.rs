@@ -9,7 +9,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     faults::{Call, Fault, Faults},
     kubelet::Play,
-    world::{AGENT, TASK, World},
+    world::{AGENT, TASK, World, task},
 };
 
 /// Leads until it is told otherwise.
@@ -37,20 +37,13 @@ async fn one_that_does_not_lead_writes_nothing_and_takes_over_when_it_does() {
     let (by_first, by_second) = (Faults::none(), Faults::none());
     world.operate_with(&by_first, &led_by(&first));
     world.operate_with(&by_second, &led_by(&second));
-    world.create(AGENT).await;
-    world.create(TASK).await;
-    let job = world.job_of("it").await;
-    world
-        .pod_of(&job, |pod| super::life::phase(pod) == "Running")
-        .await;
+    world.is_at_work().await;
     first.give_up();
     let so_far = by_first.calls().len();
     hold(&second);
     world.kubelet.now(Play::Ends(0));
     assert_eq!(world.ends("it").await.reason.as_deref(), Some("Succeeded"));
-    world
-        .create(&TASK.replace("{name: it}", "{name: next}"))
-        .await;
+    world.create(&task("next")).await;
     assert_eq!(
         world.ends("next").await.reason.as_deref(),
         Some("Succeeded")

@@ -14,7 +14,7 @@ use super::{
     failures::shows,
     faults::{Fault, Faults},
     kubelet::Play,
-    world::{AGENT, TASK, World, condition},
+    world::{AGENT, TASK, World, condition, task},
 };
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn whatever_the_agent_writes_as_its_report_the_task_ends() {
         let name = format!("it-{number}");
         world.kubelet.now(Play::Says(message));
         world
-            .create(&TASK.replace("{name: it}", &format!("{{name: {name}}}")))
+            .create(&task(&name))
             .await;
         let status = world.ends(&name).await;
         assert_eq!(status.reason.as_deref(), Some(reason), "{message}");
@@ -128,10 +128,7 @@ async fn an_init_container_that_fails_is_told_in_its_own_words() {
 #[tokio::test]
 async fn a_job_deleted_by_hand_is_lost_and_not_run_again() {
     let world = World::start(Play::Works).await;
-    world.create(AGENT).await;
-    world.create(TASK).await;
-    let job = world.job_of("it").await;
-    world.pod_of(&job, |pod| phase(pod) == "Running").await;
+    let job = world.is_at_work().await;
     world
         .api::<Job>()
         .delete(&job, &DeleteParams::background())
@@ -157,9 +154,7 @@ async fn what_vanished_while_the_watches_were_down_is_noticed() {
     world.operate(&faults);
     world.create(AGENT).await;
     world.create(TASK).await;
-    world
-        .create(&TASK.replace("{name: it}", "{name: gone}"))
-        .await;
+    world.create(&task("gone")).await;
     let job = world.job_of("it").await;
     let others = world.job_of("gone").await;
     world.pod_of(&job, |pod| phase(pod) == "Running").await;
@@ -209,10 +204,7 @@ async fn a_pod_deleted_by_hand_ends_the_task_and_is_not_run_again() {
 #[tokio::test]
 async fn a_job_suspended_by_hand_is_not_released_again() {
     let world = World::start(Play::Works).await;
-    world.create(AGENT).await;
-    world.create(TASK).await;
-    let job = world.job_of("it").await;
-    world.pod_of(&job, |pod| phase(pod) == "Running").await;
+    let job = world.is_at_work().await;
     let change = Patch::Merge(json!({"spec": {"suspend": true}}));
     world
         .api::<Job>()
@@ -306,9 +298,7 @@ async fn two_operators_at_once_run_a_task_once() {
     world.create(AGENT).await;
     let names: Vec<String> = (0..20).map(|number| format!("it-{number}")).collect();
     for name in &names {
-        world
-            .create(&TASK.replace("{name: it}", &format!("{{name: {name}}}")))
-            .await;
+        world.create(&task(name)).await;
     }
     for name in &names {
         assert_eq!(

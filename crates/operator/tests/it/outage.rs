@@ -18,7 +18,7 @@ use super::{
     faults::{Fault, Faults},
     kubelet::Play,
     life::phase,
-    world::{AGENT, TASK, World},
+    world::{AGENT, TASK, World, task},
 };
 
 const OUTAGE: Duration = Duration::from_mins(10);
@@ -78,9 +78,7 @@ async fn what_ran_is_followed_and_what_waited_starts_when_it_is_back() {
     world
         .pod_of(&job, |pod: &Pod| phase(pod) == "Running")
         .await;
-    world
-        .create(&TASK.replace("{name: it}", "{name: next}"))
-        .await;
+    world.create(&task("next")).await;
     let queued = |status: &TaskStatus| status.phase == Some(TaskPhase::Queued);
     world.status("next", "queued", queued).await;
 

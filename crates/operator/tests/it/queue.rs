@@ -13,14 +13,8 @@ use serde_json::json;
 use super::{
     faults::{Call, Fault, Faults},
     kubelet::Play,
-    world::{AGENT, World, condition, limited},
+    world::{AGENT, World, condition, limited, task},
 };
-
-fn task(name: &str) -> String {
-    format!(
-        "apiVersion: kubeopencode.io/v1alpha1\nkind: Task\nmetadata: {{name: {name}}}\nspec: {{description: Do it.}}"
-    )
-}
 
 async fn is(world: &World, name: &str, phase: TaskPhase) {
     world

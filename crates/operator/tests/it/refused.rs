@@ -12,8 +12,7 @@ use super::{
     failures::{answered, shows},
     faults::{Call, Fault, Faults},
     kubelet::Play,
-    life::phase,
-    world::{AGENT, TASK, World, condition, limited},
+    world::{TASK, World, condition, limited, task},
 };
 
 fn says_refused(status: &TaskStatus) -> bool {
@@ -76,11 +75,10 @@ async fn who_is_let_in_is_told_that_it_is_refused_and_who_is_behind_is_queued() 
     });
     world.operate(&faults);
     world.create(&limited(1)).await;
-    let named = |name: &str| TASK.replace("{name: it}", &format!("{{name: {name}}}"));
-    world.create(&named("first")).await;
+    world.create(&task("first")).await;
     let told = world.status("first", "told", says_refused).await;
     assert_eq!(told.phase, Some(TaskPhase::Pending));
-    world.create(&named("second")).await;
+    world.create(&task("second")).await;
     let is_queued = |status: &TaskStatus| status.phase == Some(TaskPhase::Queued);
     world.status("second", "queued", is_queued).await;
     allow.send_replace(true);
@@ -95,10 +93,7 @@ async fn a_mark_that_is_taken_off_again_and_again_is_put_on_with_pauses_and_a_st
     let mut world = World::new(Play::Works).await;
     let faults = Faults::none();
     world.operate(&faults);
-    world.create(AGENT).await;
-    world.create(TASK).await;
-    let job = world.job_of("it").await;
-    world.pod_of(&job, |pod| phase(pod) == "Running").await;
+    let job = world.is_at_work().await;
     let person = async {
         loop {
             let marked = |job: Option<&Job>| {

@@ -10,7 +10,7 @@ use super::{
     faults::{Call, Fault, Faults},
     kubelet::Play,
     life::phase,
-    world::{AGENT, TASK, World, condition},
+    world::{AGENT, TASK, World, condition, task},
 };
 
 fn assert_stopped(status: &TaskStatus) {
@@ -147,9 +147,7 @@ async fn after_the_end_it_changes_nothing() {
     let before = world.ends("it").await;
     world.stop("it").await;
     // Another Task that comes after has been through: the operator has seen the stop.
-    world
-        .create(&TASK.replace("{name: it}", "{name: after}"))
-        .await;
+    world.create(&task("after")).await;
     world.ends("after").await;
     assert_eq!(world.ends("it").await, before);
     world.end().await;
@@ -158,10 +156,7 @@ async fn after_the_end_it_changes_nothing() {
 #[tokio::test]
 async fn taken_back_it_is_stopped_all_the_same() {
     let world = World::start(Play::Works).await;
-    world.create(AGENT).await;
-    world.create(TASK).await;
-    let job = world.job_of("it").await;
-    world.pod_of(&job, |pod| phase(pod) == "Running").await;
+    world.is_at_work().await;
     world.stop("it").await;
     world
         .status("it", "being stopped", |status| {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{
     faults::{Call, Fault, Faults},
     kubelet::Play,
-    world::{AGENT, TASK, World, condition},
+    world::{AGENT, TASK, World, condition, task},
 };
 
 /// The clock goes at the pace of tokio's timers, which stand still while something works and jump to the next one
@@ -61,9 +61,7 @@ async fn a_look_up_that_is_never_answered_is_sent_again() {
     world.guard = Duration::from_hours(10_000);
     world.create(AGENT).await;
     world.create(TASK).await;
-    world
-        .create(&TASK.replace("{name: it}", "{name: other}"))
-        .await;
+    world.create(&task("other")).await;
     let mut lost = false;
     let faults = Faults::timed(move |_, call: &Call| {
         let hangs = call.resource == "agents" && call.verb == "get" && !lost;
@@ -89,13 +87,12 @@ async fn nothing_is_asked_while_nothing_happens() {
     world
         .create(&AGENT.replace("spec: {", "spec: {maxConcurrentTasks: 1, "))
         .await;
-    let named = |name: &str| TASK.replace("{name: it}", &format!("{{name: {name}}}"));
     for (name, phase) in [
         ("ended", TaskPhase::Running),
         ("runs", TaskPhase::Queued),
         ("waits", TaskPhase::Queued),
     ] {
-        world.create(&named(name)).await;
+        world.create(&task(name)).await;
         world
             .status(name, "begun", |status| status.phase == Some(phase))
             .await;

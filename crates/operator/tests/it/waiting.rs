@@ -16,7 +16,7 @@ use serde_json::json;
 use super::{
     faults::{Fault, Faults},
     kubelet::Play,
-    world::{AGENT, TASK, World, condition},
+    world::{AGENT, TASK, World, condition, task},
 };
 
 #[tokio::test]
@@ -150,9 +150,7 @@ async fn a_change_of_the_agent_right_before_a_task_is_what_the_task_runs_with() 
             .await
             .unwrap();
         let name = format!("it-{number}");
-        world
-            .create(&TASK.replace("{name: it}", &format!("{{name: {name}}}")))
-            .await;
+        world.create(&task(&name)).await;
         let used = world.ends(&name).await.agent.unwrap();
         assert_eq!(used.generation, agent.metadata.generation);
     }

@@ -49,6 +49,11 @@ metadata: {name: it}
 spec: {description: Do it.}
 ";
 
+/// The same with another name.
+pub fn task(name: &str) -> String {
+    TASK.replace("{name: it}", &format!("{{name: {name}}}"))
+}
+
 /// Whatever a test waits for happens within this time, or the test fails. Only a guard.
 pub const GUARD: Duration = Duration::from_mins(2);
 
@@ -247,6 +252,16 @@ impl World {
             status.is_some_and(|status| status.slots_in_use == Some(0))
         })
         .await;
+    }
+
+    /// An Agent without a limit, and a Task whose agent runs; with the name of its Job.
+    pub async fn is_at_work(&self) -> String {
+        self.create(AGENT).await;
+        self.create(TASK).await;
+        let job = self.job_of("it").await;
+        let runs = |pod: &Pod| super::life::phase(pod) == "Running";
+        self.pod_of(&job, runs).await;
+        job
     }
 
     /// Wait until the Task's Job is on record.
