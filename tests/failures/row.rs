@@ -53,6 +53,9 @@ pub struct Left {
     pub job: Job,
     /// The logs, which live as long as their Pod.
     pub logs: Logs,
+    /// Its slot of the Agent, which has a limit.
+    #[serde(default)]
+    pub slot: Slot,
 }
 
 /// What there is of the Job of the last attempt.
@@ -83,6 +86,29 @@ pub enum Logs {
     Init,
     /// Nobody's: nothing of the Pod started, or there is no Pod any more.
     None,
+}
+
+/// What there is of the slot that a Task had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Slot {
+    /// It was given back.
+    #[default]
+    Free,
+    /// The Task never had one.
+    Never,
+    /// It is gone with its Agent.
+    Gone,
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Free => "given back",
+            Self::Never => "none was taken",
+            Self::Gone => "gone with the Agent",
+        })
+    }
 }
 
 impl fmt::Display for Job {

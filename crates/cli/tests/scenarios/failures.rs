@@ -86,7 +86,7 @@ fn page(stored: &str, rows: Vec<Row>) -> Result<String> {
 }
 
 fn table(rows: &[Row]) -> String {
-    let mut table = "| what goes wrong | what the Task says meanwhile | how it ends | Events | new attempt | Job | logs | shown by |\n|---|---|---|---|---|---|---|---|\n".to_owned();
+    let mut table = "| what goes wrong | what the Task says meanwhile | how it ends | Events | new attempt | slot | Job | logs | shown by |\n|---|---|---|---|---|---|---|---|---|\n".to_owned();
     for row in rows {
         let (end, attempt) = match &row.ends {
             None => ("it is gone".to_owned(), "no"),
@@ -105,6 +105,7 @@ fn table(rows: &[Row]) -> String {
             end,
             row.events.join(", "),
             attempt.to_owned(),
+            row.left.slot.to_string(),
             row.left.job.to_string(),
             row.left.logs.to_string(),
             match &row.only {
@@ -132,6 +133,7 @@ fn of_scenario(scenario: &Scenario, name: &str) -> Result<Option<Row>> {
         left: Left {
             job: crate::row::Job::Gone,
             logs: crate::row::Logs::None,
+            slot: crate::row::Slot::Gone,
         },
         shown: name.to_owned(),
         only: scenario
@@ -139,7 +141,11 @@ fn of_scenario(scenario: &Scenario, name: &str) -> Result<Option<Row>> {
             .as_ref()
             .map(|only| only.cluster.as_str().to_owned()),
     };
-    let (mut looked, mut gone) = (false, false);
+    let (mut looked, mut gone, mut alone) = (false, false, false);
+    ensure!(
+        has_limits(scenario),
+        "an Agent of it has no limit, so nothing is seen of its slot"
+    );
     for step in &scenario.steps {
         match step {
             Step::Until(object) if object["kind"] == "Task" && row.ends.is_none() => {
@@ -166,19 +172,36 @@ fn of_scenario(scenario: &Scenario, name: &str) -> Result<Option<Row>> {
                 });
             }
             Step::Events { reasons, .. } => row.events.extend(reasons.clone()),
-            Step::Left { job, logs, .. } => {
+            Step::Left {
+                job, logs, slot, ..
+            } => {
                 row.left = Left {
                     job: *job,
                     logs: *logs,
+                    slot: *slot,
                 };
                 looked = true;
             }
-            Step::Gone(object) => gone |= ["Task", "Namespace"].contains(&object.kind.as_str()),
+            // Nobody can be asked about a Task that is gone.
+            Step::Until(object) if object["kind"] == "Agent" => {
+                ensure!(object["status"]["slotsInUse"] == 0, "what of its slot?");
+                row.left.slot = crate::row::Slot::Free;
+            }
+            Step::Gone(object) => {
+                gone |= ["Task", "Namespace"].contains(&object.kind.as_str());
+                alone |= object.kind == "Task";
+            }
             _ => {}
         }
     }
     match &row.ends {
-        None => ensure!(gone, "its Task neither ends nor is gone"),
+        None => {
+            ensure!(gone, "its Task neither ends nor is gone");
+            ensure!(
+                !alone || row.left.slot == crate::row::Slot::Free,
+                "it does not wait until the Agent has no slot in use"
+            );
+        }
         Some(end) => {
             ensure!(looked, "it does not look at what is `left`");
             ensure!(
@@ -189,6 +212,17 @@ fn of_scenario(scenario: &Scenario, name: &str) -> Result<Option<Row>> {
         }
     }
     Ok(Some(row))
+}
+
+/// Whether there is a slot to be had of each Agent that the scenario makes.
+fn has_limits(scenario: &Scenario) -> bool {
+    let applied = scenario.steps.iter().filter_map(|step| match step {
+        Step::Apply(manifests) => Some(manifests),
+        _ => None,
+    });
+    let manifests = scenario.given.iter().chain(applied.flatten());
+    let mut agents = manifests.filter(|manifest| manifest["kind"] == "Agent");
+    agents.all(|agent| agent["spec"]["maxConcurrentTasks"].is_u64())
 }
 
 /// What a status says, of which this is a part.

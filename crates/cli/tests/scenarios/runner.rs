@@ -227,7 +227,12 @@ impl Stage {
                 }
                 Ok(())
             }
-            Step::Left { task, job, logs } => self.left(task, *job, *logs).await,
+            Step::Left {
+                task,
+                job,
+                logs,
+                slot,
+            } => self.left(task, *job, *logs, *slot).await,
             Step::NoPod(task) => self.no_pod(task).await,
         }
     }

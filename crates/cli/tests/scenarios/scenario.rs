@@ -183,14 +183,17 @@ pub enum Step {
     },
     /// A Task has no Pod, and by the word of the Job controller's Events never had one.
     NoPod(String),
-    /// Wait until this is what there is of a Task that has ended: its Job, and whose logs can be read.
+    /// Wait until this is what there is of a Task that has ended: its Job, whose logs can be read, and its slot.
     Left {
         /// The Task.
         task: String,
         /// `stays`, `suspended`, `closed`, `gone` or `never`.
         job: row::Job,
-        /// `agent`, `init` or `none`.
+        /// `agent`, `perhaps`, `init` or `none`.
         logs: row::Logs,
+        /// `free`, or `never` where it had none.
+        #[serde(default)]
+        slot: row::Slot,
     },
     /// Wait until the namespace has no objects of these kinds, one kind after the other.
     Empty(Vec<String>),

@@ -7,15 +7,15 @@ use kube::{
     Resource as _,
     api::{DeleteParams, ListParams},
 };
-use kubeopencode_api::v1alpha1::TaskPhase;
-use kubeopencode_engine::observe::JobView;
+use kubeopencode_api::v1alpha1::{Agent, TaskPhase};
+use kubeopencode_engine::{handover::MAY_PASS, observe::JobView};
 
 use super::{
     faults::{Fault, Faults},
     kubelet::Play,
     life::phase,
     time::virtual_time,
-    world::{AGENT, TASK, World, limited},
+    world::{TASK, World, limited},
 };
 
 #[expect(dead_code, reason = "the table shows all of it")]
@@ -50,6 +50,15 @@ pub async fn shows(world: &World, when: &str) {
     assert_eq!(status.reason, Some(end.reason));
     let message = status.message.unwrap();
     assert!(message.contains(&end.message), "{message}");
+    match row.left.slot {
+        row::Slot::Free => world.all_slots_are_free().await,
+        row::Slot::Never => {
+            let agent = world.api::<Agent>().get("default").await.unwrap();
+            let in_use = agent.status.unwrap_or_default().slots_in_use;
+            assert_eq!(in_use, None, "a slot was given");
+        }
+        row::Slot::Gone => panic!("the Agent is there"),
+    }
     let attempts = u64::try_from(status.attempts.unwrap_or_default()).unwrap();
     assert_eq!(attempts, end.attempts);
     match (row.left.job, &status.job_name) {
@@ -171,7 +180,7 @@ async fn a_volume_cannot_be_mounted_for_half_an_hour() {
 #[tokio::test]
 async fn the_registry_is_away_for_a_while() {
     let world = World::start(Play::NoImage).await;
-    world.create(AGENT).await;
+    world.create(&limited(1)).await;
     world.create(TASK).await;
     let waiting = world
         .status("it", "waiting", |status| status.message.is_some())
@@ -198,7 +207,16 @@ async fn a_container_beside_the_agent_does_not_end() {
         "a container that somebody's webhook has put into its Pod runs on after the agent",
     )
     .await;
-    world.all_slots_are_free().await;
+    world.end().await;
+}
+
+/// As `context-init` says it, which has met a full disk in a test of its own.
+#[tokio::test(start_paused = true)]
+async fn the_disk_of_the_node_is_full() {
+    let says = "cannot write /workspace/notes.md: No space left on device (os error 28)";
+    let world = world(Play::InitFails("context-init", MAY_PASS, says)).await;
+    shows(&world, "the disk of its node is full").await;
+    assert_eq!(world.kubelet.starts("it"), 0);
     world.end().await;
 }
 
@@ -220,7 +238,6 @@ async fn its_node_does_not_answer_and_nobody_takes_its_pod_away() {
         "its node does not answer any more, and its Pod stays because it tolerates that; it has a timeout",
     )
     .await;
-    world.all_slots_are_free().await;
     world.end().await;
 }
 
@@ -262,6 +279,5 @@ async fn the_api_server_cannot_create_its_job() {
         "the API server answers with 500 to each creation of its Job for half an hour, as where a webhook is down",
     )
     .await;
-    world.all_slots_are_free().await;
     world.end().await;
 }

@@ -16,6 +16,7 @@ use kube::{
     runtime::watcher::{self, Event, watcher},
 };
 use kubeopencode_api::names;
+use kubeopencode_engine::handover::MAY_PASS;
 use kubeopencode_operator::Clock;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -33,8 +34,8 @@ pub enum Play {
     Lost,
     /// Its first init container does not end.
     Initializes,
-    /// Its init containers fail with this message.
-    InitFails(&'static str),
+    /// This init container of it fails, with this exit code and this message.
+    InitFails(&'static str, u8, &'static str),
     /// In the first attempt an init container fails for a cause that passes; then its agent ends with 0.
     Passes,
     /// Its agent works, until it is told to end.
@@ -194,21 +195,8 @@ impl Kubelet {
                     "containerStatuses": [container("agent", &state)],
                 })
             }),
-            Play::InitFails(message) => Some(json!({
-                "phase": "Failed", "startTime": now,
-                "initContainerStatuses": [container("git-init", &json!({
-                    "terminated": {"exitCode": 1, "reason": "Error", "message": message, "finishedAt": now},
-                }))],
-            })),
-            Play::Passes => Some(json!({
-                "phase": "Failed", "startTime": now,
-                "initContainerStatuses": [container("git-init", &json!({
-                    "terminated": {"exitCode": 75, "reason": "Error", "finishedAt": now},
-                }))],
-                "containerStatuses": [
-                    container("agent", &json!({"waiting": {"reason": "PodInitializing"}})),
-                ],
-            })),
+            Play::Passes => Some(init_failed("git-init", MAY_PASS, "", now)),
+            Play::InitFails(name, code, message) => Some(init_failed(name, code, message, now)),
             Play::Works | Play::Ends(_) | Play::Says(_) | Play::Outlives if phase != "Running" => {
                 self.count(pod);
                 let agent = container("agent", &json!({"running": {"startedAt": now}}));
@@ -252,6 +240,19 @@ fn agent_ended(status: &PodStatus) -> Option<Value> {
     let agent = containers.find(|container| container.name == "agent")?;
     agent.state.as_ref()?.terminated.as_ref()?;
     serde_json::to_value(agent).ok()
+}
+
+/// The status of a Pod whose agent waited until an init container failed.
+fn init_failed(name: &str, code: u8, message: &str, now: Timestamp) -> Value {
+    json!({
+        "phase": "Failed", "startTime": now,
+        "initContainerStatuses": [container(name, &json!({
+            "terminated": {"exitCode": code, "reason": "Error", "message": message, "finishedAt": now},
+        }))],
+        "containerStatuses": [
+            container("agent", &json!({"waiting": {"reason": "PodInitializing"}})),
+        ],
+    })
 }
 
 fn ended(code: i32, reason: &str, now: Timestamp) -> Value {

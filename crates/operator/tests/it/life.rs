@@ -14,7 +14,7 @@ use super::{
     failures::shows,
     faults::{Fault, Faults},
     kubelet::Play,
-    world::{AGENT, TASK, World, condition, task},
+    world::{AGENT, TASK, World, condition, limited, task},
 };
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn whatever_the_agent_writes_as_its_report_the_task_ends() {
 
 #[tokio::test]
 async fn an_init_container_that_fails_is_told_in_its_own_words() {
-    let world = World::start(Play::InitFails("no such branch: topic")).await;
+    let world = World::start(Play::InitFails("git-init", 1, "no such branch: topic")).await;
     world.create(AGENT).await;
     world.create(TASK).await;
     let status = world.ends("it").await;
@@ -220,7 +220,7 @@ async fn a_job_suspended_by_hand_is_not_released_again() {
 #[tokio::test]
 async fn a_name_taken_by_somebody_else_fails_the_task_and_leaves_the_other_alone() {
     let mut world = World::new(Play::Ends(0)).await;
-    world.create(AGENT).await;
+    world.create(&limited(1)).await;
     let task = world.create(TASK).await;
     let task: Task = task.try_parse().unwrap();
     let name = kubeopencode_engine::render::job_name(&owner(&task), 1);

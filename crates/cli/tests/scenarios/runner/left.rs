@@ -1,4 +1,4 @@
-//! What is left of a Task that has ended: its Job, its logs, and no slot.
+//! What is left of a Task that has ended: its Job, its logs, its slot.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
@@ -13,9 +13,15 @@ use crate::{row, scenario::ObjectName};
 
 impl Stage {
     /// What there is of a Task that has ended.
-    pub(super) async fn left(&self, task: &str, job: row::Job, logs: row::Logs) -> Result<()> {
+    pub(super) async fn left(
+        &self,
+        task: &str,
+        job: row::Job,
+        logs: row::Logs,
+        slot: row::Slot,
+    ) -> Result<()> {
         let found = self.tasks().get(task).await?;
-        self.slot_is_free(&found).await?;
+        self.slot(&found, slot).await?;
         let name = found.data["status"]["jobName"].as_str();
         match (job, name) {
             (row::Job::Never, None) => return Ok(()),
@@ -71,8 +77,9 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until a Task holds no slot of its Agent, if that still exists.
-    async fn slot_is_free(&self, task: &DynamicObject) -> Result<()> {
+    /// Waits until a Task holds no slot of its Agent, if that still exists, and compares whether it had one: an Agent that
+    /// has given no slot does not say how many are in use.
+    async fn slot(&self, task: &DynamicObject, slot: row::Slot) -> Result<()> {
         let agent = ObjectName {
             kind: "Agent".to_owned(),
             name: task.data["status"]["agent"]["name"]
@@ -87,9 +94,17 @@ impl Stage {
             let slots = agent.and_then(|agent| agent.data["status"]["slots"].as_array());
             slots.is_none_or(|slots| slots.iter().all(|slot| slot["uid"] != uid.as_str()))
         };
-        kube::runtime::wait::await_condition(agents, &name, free)
+        let agent = kube::runtime::wait::await_condition(agents, &name, free)
             .await
             .context("its slot")?;
+        match agent {
+            Some(agent) if agent.data["spec"]["maxConcurrentTasks"].is_u64() => {
+                let had = agent.data["status"]["slotsInUse"].is_u64();
+                let expected = slot == row::Slot::Free;
+                ensure!(had == expected, "it had a slot: {had}");
+            }
+            _ => {}
+        }
         Ok(())
     }
 }
