@@ -56,12 +56,13 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
+use self::round::Rested;
 use crate::{
     cache::Cache,
     clock::Clock,
     clock::Entropy,
     combine::Combiner,
-    error::{AdmitError, RoundError},
+    error::{AdmitError, Category, RoundError},
     events::Events,
     health::Health,
     leadership::Leadership,
@@ -325,8 +326,13 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         }
         let begin = Instant::now();
         let result = self.in_time(self.round(object.clone())).await;
-        self.metrics.round(&result, begin.elapsed());
-        let again = result?;
+        let outcome = match &result {
+            Ok(Rested { refused: true, .. }) => Category::Refused.as_str(),
+            Ok(Rested { refused: false, .. }) => RoundError::DONE,
+            Err(error) => error.outcome(),
+        };
+        self.metrics.round(outcome, begin.elapsed());
+        let again = result?.again;
         self.was_looked_at(&object);
         self.remember(&object, |remembered| {
             (remembered.failures, remembered.answered) = (0, 0);
@@ -422,7 +428,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         let category = error.category();
         let cause = error as &dyn std::error::Error;
         let (task, namespace) = (object.name_any(), object.namespace());
-        if category == crate::error::Category::Conflict {
+        if category == Category::Conflict {
             debug!(
                 task,
                 namespace,

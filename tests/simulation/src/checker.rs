@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::{
-    invariants::{self as rules, Held, Start, Violation},
+    invariants::{self as rules, Held, Start, Violation, Waits},
     operators,
     trace::Trace,
 };
@@ -56,6 +56,8 @@ struct Inner {
     started: BTreeSet<String>,
     /// From the UID of a Task to the revision at which it was created, and its Agent.
     tasks: BTreeMap<String, (u64, String)>,
+    /// From the UID of a Task that is in a queue to when it came there.
+    queued: BTreeMap<String, Timestamp>,
     /// From an Agent to the revision at which it got the limit that it has.
     limited: BTreeMap<String, u64>,
     starts: Vec<Start>,
@@ -90,6 +92,7 @@ impl Checker {
             deleted: BTreeSet::new(),
             started: BTreeSet::new(),
             tasks: BTreeMap::new(),
+            queued: BTreeMap::new(),
             limited: BTreeMap::new(),
             starts: Vec::new(),
             running: BTreeSet::new(),
@@ -250,6 +253,12 @@ impl Checker {
             let known = (created_at, format!("{namespace}/{agent}"));
             self.lock().tasks.insert(uid.clone(), known);
         }
+        if rules::is_queued(after) {
+            let now = self.trace.time().now();
+            self.lock().queued.entry(uid.clone()).or_insert(now);
+        } else {
+            self.lock().queued.remove(&uid);
+        }
         if !recorded.is_empty() {
             self.lock().started.insert(uid);
         }
@@ -293,11 +302,49 @@ impl Checker {
         }
         if operators::is_one(who) {
             rules::a_limit_is_kept(name, before, after, &self.lock().started)?;
+            self.judge_turns(name, before, after)?;
             if let Some(before) = before {
                 rules::a_slot_is_given_back_late(name, before, after, &self.at_work())?;
             }
         }
         Ok(())
+    }
+
+    /// Who gets a slot, among those who wait for one.
+    fn judge_turns(&self, name: &str, before: Option<&Value>, after: &Value) -> Held {
+        let (was, is) = (
+            before.map(rules::holders).unwrap_or_default(),
+            rules::holders(after),
+        );
+        let (namespace, agent) = name.split_once('/').unwrap_or_default();
+        let (tasks, _) = self.store.list(&format!("{TASKS}{namespace}/"));
+        let inner = self.lock();
+        let now = self.trace.time().now();
+        let mine = tasks
+            .iter()
+            .map(|task| &task.value)
+            .filter(|task| task["spec"]["agentRef"].as_str().unwrap_or(names::DEFAULT) == agent);
+        let (mut new, mut waiting) = (Vec::new(), Vec::new());
+        for task in mine {
+            let uid = text(&task["metadata"]["uid"]);
+            let since = inner.queued.get(&uid);
+            let waits = Waits {
+                name: task["metadata"]["name"].as_str().unwrap_or_default(),
+                task,
+                queued: since
+                    .and_then(|since| Duration::try_from(now.duration_since(*since)).ok())
+                    .unwrap_or_default(),
+            };
+            if !is.contains(&uid) {
+                if since.is_some() {
+                    waiting.push(waits);
+                }
+            } else if !was.contains(&uid) && !inner.started.contains(&uid) {
+                new.push(waits);
+            }
+        }
+        new.iter()
+            .try_for_each(|new| rules::nobody_is_passed_over(name, new, &waiting))
     }
 
     fn judge_job(&self, who: &str, name: &str, before: Option<&Value>, after: &Value) -> Held {

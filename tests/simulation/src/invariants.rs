@@ -3,7 +3,7 @@
 //! Those that speak of a change are asked at each revision that the store gets, those at the end when everything has
 //! come to rest. What was started is what the *node* counted: no status is believed.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{cmp::Reverse, collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use kubeopencode_api::names;
@@ -364,7 +364,8 @@ pub fn limit(agent: &Value) -> u64 {
 }
 
 /// UIDs of those who hold a slot.
-fn holders(agent: &Value) -> BTreeSet<String> {
+#[must_use]
+pub fn holders(agent: &Value) -> BTreeSet<String> {
     let slots = agent["status"]["slots"].as_array();
     let uids = slots.into_iter().flatten().map(|slot| slot["uid"].as_str());
     uids.flatten().map(str::to_owned).collect()
@@ -452,9 +453,65 @@ pub fn has_an_unheard_stop(task: &Value) -> bool {
 #[must_use]
 pub fn waits_beside_a_free_slot(task: &Value, agent: &Value) -> bool {
     let limit = usize::try_from(limit(agent)).unwrap_or(usize::MAX);
-    task["status"]["phase"] == "Queued"
+    is_queued(task)
         && task["metadata"]["deletionTimestamp"].is_null()
         && (limit == 0 || holders(agent).len() < limit)
+}
+
+/// How long a Task is in the queue before nobody may come past it: a request that was on its way before may arrive as late
+/// as this, and the watch of another operator be as late.
+const KNOWN_TO_ALL: Duration = Duration::from_mins(15);
+
+/// A Task that waits in a queue.
+#[derive(Debug)]
+pub struct Waits<'a> {
+    /// Its name, for people.
+    pub name: &'a str,
+    /// What it says.
+    pub task: &'a Value,
+    /// How long it has been in the queue.
+    pub queued: Duration,
+}
+
+/// Whoever gets a slot does not come past somebody whose turn is before: the higher priority first, then the older one,
+/// then the name. `waiting` is everybody in the queue of this Agent as it is then, `new` who gets a slot.
+pub fn nobody_is_passed_over(agent: &str, new: &Waits, waiting: &[Waits]) -> Held {
+    let is_before = |other: &&Waits| {
+        other.queued >= KNOWN_TO_ALL && turn(other.task) < turn(new.task) && asks(other.task)
+    };
+    match waiting.iter().find(is_before) {
+        Some(passed) => broken(
+            "nobody gets a slot before somebody whose turn is before",
+            format!(
+                "Agent {agent}: Task {} gets a slot, and Task {} is queued for {:?}",
+                new.name, passed.name, passed.queued
+            ),
+        ),
+        None => Ok(()),
+    }
+}
+
+/// Whether a Task that is queued still wants to run.
+fn asks(task: &Value) -> bool {
+    let metadata = &task["metadata"];
+    metadata["deletionTimestamp"].is_null()
+        && metadata["annotations"][names::ANNOTATION_STOP] != "true"
+}
+
+/// When a Task's turn is, among others.
+fn turn(task: &Value) -> (Reverse<i64>, &str, &str) {
+    let metadata = &task["metadata"];
+    (
+        Reverse(task["spec"]["priority"].as_i64().unwrap_or(0)),
+        metadata["creationTimestamp"].as_str().unwrap_or_default(),
+        metadata["name"].as_str().unwrap_or_default(),
+    )
+}
+
+/// Whether a Task waits for a slot.
+#[must_use]
+pub fn is_queued(task: &Value) -> bool {
+    task["status"]["phase"] == "Queued"
 }
 
 /// Whether the stop of a Task is on record.

@@ -91,7 +91,7 @@ pub struct TaskStatus {
     /// Where it stands in the queue of its Agent, while it is Queued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueStatus>,
-    /// The Agent that the Task was started with.
+    /// The Agent that the Task was started with, or waits for a slot of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentUsed>,
     /// When its first Job was put on record. The release follows at once, unless it is refused.

@@ -128,13 +128,16 @@ async fn config(arguments: &ControllerArgs) -> Result<Config, Failure> {
     target::config(kubeconfig, context).await
 }
 
-/// A client whose requests are counted, and whose answers tell the time.
-fn client(config: Config, metrics: &Metrics, time: &ServerTime) -> Result<Client, Failure> {
+/// A client whose requests are counted, and whose answers tell the time. It repeats no request by itself: kube would for
+/// minutes, longer than a round lasts, so nobody would hear that the API server answers, and how. Rounds, watches and
+/// elections know better when.
+fn client(mut config: Config, metrics: &Metrics, time: &ServerTime) -> Result<Client, Failure> {
+    config.default_retry = false;
     let builder = ClientBuilder::try_from(config)?.with_layer(time);
     Ok(builder.with_layer(&metrics.requests()).build())
 }
 
-/// A candidate with connections of its own, which repeats no request by itself: it knows better when.
+/// A candidate with connections of its own.
 fn election(
     arguments: &ControllerArgs,
     config: &Config,
@@ -144,7 +147,6 @@ fn election(
 ) -> Result<(Election, Leadership), Failure> {
     let timing = Timing::default();
     let mut config = config.clone();
-    config.default_retry = false;
     config.connect_timeout = Some(timing.retry);
     let client = client(config, metrics, time)?;
     let entropy = system_entropy();
@@ -184,5 +186,40 @@ fn settings(arguments: &ControllerArgs) -> Settings {
         opencode_image: image(opencode, usual.opencode_image),
         agent_image: image(agent, usual.agent_image),
         ..Settings::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use axum::{Router, extract::State, http::StatusCode};
+
+    use super::*;
+
+    /// One that repeats it for minutes hides from the operator that the API server answers.
+    #[tokio::test]
+    async fn a_request_is_sent_once_whatever_is_answered() {
+        for code in [429, 503, 504] {
+            let asked = Arc::new(AtomicUsize::new(0));
+            let refuses = move |State(asked): State<Arc<AtomicUsize>>| async move {
+                asked.fetch_add(1, Ordering::Relaxed);
+                StatusCode::from_u16(code).unwrap()
+            };
+            let router = Router::new().fallback(refuses).with_state(asked.clone());
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = tokio::spawn(async move { axum::serve(listener, router).await });
+            let config = Config::new(format!("http://{address}").parse().unwrap());
+            let time = ServerTime::new(system_clock());
+            let client = client(config, &Metrics::default(), &time);
+            let client = client.unwrap_or_else(|_| panic!("a client"));
+            client.apiserver_version().await.unwrap_err();
+            assert_eq!(asked.load(Ordering::Relaxed), 1, "{code}");
+            server.abort();
+        }
     }
 }

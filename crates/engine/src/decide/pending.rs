@@ -74,6 +74,10 @@ fn with_a_slot(input: &Input<'_>, job: &JobView, agent: &str) -> Step {
         (None, Some(Lowered::Ready(run))) if run.limit.is_none() && !job.limited => {
             record::job(input, job)
         }
+        // Its Agent is gone for good, and its slot with it: what runs in its place is the built-in one.
+        (None, Some(Lowered::Ready(run))) if run.agent.generation.is_none() => {
+            delete_unrecorded(input, job)
+        }
         (None, Some(Lowered::Ready(_))) => Step::Claim {
             agent: agent.to_owned(),
         },
@@ -126,7 +130,10 @@ fn standing(input: &Input<'_>, agent: &str) -> Option<Standing> {
 fn waits(input: &Input<'_>, agent: &str, position: usize) -> Step {
     let told =
         |place: &QueuePlace| place.agent == agent && class(place.position) <= class(position);
-    if input.state.phase == Phase::Queued && input.state.queue.as_ref().is_some_and(told) {
+    if input.state.phase == Phase::Queued
+        && input.state.queue.as_ref().is_some_and(told)
+        && input.state.observed_generation == Some(input.owner.generation)
+    {
         rest()
     } else {
         record::queued(input, agent, position)

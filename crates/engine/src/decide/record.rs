@@ -5,8 +5,10 @@ use kubeopencode_api::names::condition;
 
 use super::{Event, EventType, Input, Outcome, Step, again};
 use crate::{
+    lower::Lowered,
     observe::JobView,
     queue::Standing,
+    run::AgentUsed,
     state::{Condition, FailedAttempt, JobRecord, Phase, QueuePlace, Reason, RunState},
 };
 
@@ -148,6 +150,10 @@ pub fn queued(input: &Input<'_>, agent: &str, position: usize) -> Step {
         agent: agent.to_owned(),
         position,
     });
+    // Should it be deleted, no other is taken for it.
+    if let Some(used) = looked_up(input).filter(|used| used.name == agent) {
+        state.agent = Some(used.clone());
+    }
     let message = format!("waits for a free slot of Agent {agent}");
     state.message = Some(message.clone());
     let found = "everything that it refers to was found";
@@ -163,6 +169,15 @@ pub fn queued(input: &Input<'_>, agent: &str, position: usize) -> Step {
     let note = format!("{message}, at place {position}");
     let events = began.then(|| event(EventType::Normal, "Queued", &note));
     record(state, events.into_iter().collect())
+}
+
+/// The Agent that its next Job was made for, or would be.
+fn looked_up<'a>(input: &'a Input<'_>) -> Option<&'a AgentUsed> {
+    match (&input.observation.job, input.lowered) {
+        (Some(job), _) => job.agent.as_ref(),
+        (None, Some(Lowered::Ready(run))) => Some(&run.agent),
+        (None, _) => None,
+    }
 }
 
 /// A person asked for a stop, and it is on its way: the condition is there, and becomes true with the end.
@@ -191,7 +206,10 @@ pub fn waiting(
     detail: &str,
 ) -> Option<Step> {
     let told = |known: &&Condition| {
-        !known.status && known.reason == reason && known.message.starts_with(subject)
+        !known.status
+            && known.reason == reason
+            && known.message.starts_with(subject)
+            && known.observed_generation == Some(input.owner.generation)
     };
     if !detail.is_empty() && input.state.condition(type_).as_ref().is_some_and(told) {
         return None;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kubeopencode_api::names::condition;
 
-use super::{Input, Outcome, STALL_LIMIT, Step, pending::since, record, rest_for};
+use super::{Input, Outcome, STALL_LIMIT, Step, pending::since, record, rest, rest_for};
 use crate::{
     observe::{JobView, Refusal, RefusalKind},
     state::Reason,
@@ -49,13 +49,43 @@ pub fn create(input: &Input<'_>, refusal: &Refusal) -> Step {
     )
 }
 
+/// A Job that is not on record was to be deleted. It never ran, and is suspended.
+fn unrecorded(input: &Input<'_>, refusal: &Refusal) -> Step {
+    let Refusal { what, message, .. } = refusal;
+    let subject = format!("{what} is refused: ");
+    let known = input.state.condition(condition::JOB_CREATED);
+    let since = since(known, record::REFUSED).unwrap_or(input.now);
+    // One refusal may be a mishap, however long ago the last one is.
+    if input.left(since, STALL_LIMIT).is_some() || !refusal.again {
+        let (type_, word) = (condition::JOB_CREATED, record::REFUSED);
+        let told = record::waiting(input, type_, word, &subject, message);
+        return told.unwrap_or_else(|| rest_for(REFUSED_AGAIN));
+    }
+    let reason = if input.stopping() {
+        Reason::UserStopped
+    } else {
+        Reason::InfrastructureError
+    };
+    record::end(input, Outcome::new(reason, format!("{subject}{message}")))
+}
+
 /// A change was refused in this round, and would be tried again at once. Nothing was ever released where the release is
 /// what is refused, so that has an end. What else is refused is tried for as long as something runs.
 pub fn change(input: &Input<'_>, refusal: &Refusal) -> Step {
     let Refusal { what, message, .. } = refusal;
-    let has_ended = input.state.phase.is_terminal() || input.deleting;
-    if has_ended || input.state.job.is_none() {
-        return rest_for(REFUSED_AGAIN);
+    if input.state.phase.is_terminal() || input.deleting {
+        let for_the_eye = refusal
+            .change
+            .as_ref()
+            .is_some_and(|it| it.is_for_the_eye());
+        return if for_the_eye {
+            rest()
+        } else {
+            rest_for(REFUSED_AGAIN)
+        };
+    }
+    if input.state.job.is_none() {
+        return unrecorded(input, refusal);
     }
     let subject = format!("{what} is refused");
     let words = format!("{subject}: {message}");

@@ -311,7 +311,18 @@ fn named_agent(task: &Task) -> Option<&str> {
     named.filter(|name| !name.is_empty())
 }
 
-/// The Agent, and what to remember of it. Without `agentRef` and without an Agent `default`, the built-in one.
+/// Whether it was made for this Agent, or has waited for a slot of it. The built-in one has neither slots nor credentials, and
+/// does not take its place.
+fn has_used(task: &Task, agent: &str) -> bool {
+    let status = task.status.as_ref();
+    let used = status.and_then(|status| status.agent.as_ref());
+    let queued = status.and_then(|status| status.queue.as_ref());
+    used.is_some_and(|used| used.name == agent && used.generation.is_some())
+        || queued.is_some_and(|queued| queued.agent == agent)
+}
+
+/// The Agent, and what to remember of it. Without `agentRef` and without an Agent `default`, the built-in one, unless there was
+/// such an Agent when the Task was looked at before.
 fn find_agent<'a>(
     lookup: &mut Lookup<'a>,
     task: &Task,
@@ -339,7 +350,7 @@ fn find_agent<'a>(
             (Some(agent), used)
         }
         Known::Found(_) | Known::Absent => {
-            if named.is_some() {
+            if named.is_some() || has_used(task, name) {
                 lookup.miss(reference, Lack::Object);
             }
             (None, used)

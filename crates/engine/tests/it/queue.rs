@@ -94,6 +94,42 @@ fn a_limit_holds_for_a_job_that_was_created_before_it_was_set() {
     assert_eq!(moment.state.phase, Phase::Running);
 }
 
+/// It was made for the Agent `default`, which is gone for good; a claim would be made in vain, again and again.
+#[test]
+fn a_job_that_was_made_for_a_limited_default_which_is_gone_is_made_anew() {
+    let agent = AGENT.replace("name: a", "name: default");
+    let agent = agent.replace("spec: {", "spec: {maxConcurrentTasks: 1, ");
+    let task = TASK.replace("agentRef: a, ", "");
+    let mut moment = Moment::of(&format!("{agent}{task}"));
+    moment.observation.slot = Some(SlotView {
+        agent: "default".into(),
+        standing: Standing::Held,
+    });
+    moment.create();
+    moment.observation.slot = None;
+    moment.lowered = Moment::of(&task).lowered;
+    assert!(matches!(
+        moment.actions().as_slice(),
+        [Action::DeleteJob { .. }]
+    ));
+}
+
+/// What was edited while it waits is seen, and its record says so.
+#[test]
+fn a_place_is_written_again_when_the_task_was_edited() {
+    let mut moment = limited();
+    stands(&mut moment, Standing::Waits(12));
+    moment.record();
+    assert_eq!(moment.decide(), Step::Rest { again: None });
+    moment.owner.generation += 1;
+    moment.record();
+    assert_eq!(
+        moment.state.observed_generation,
+        Some(moment.owner.generation)
+    );
+    assert_eq!(moment.decide(), Step::Rest { again: None });
+}
+
 /// Ten thousand in a queue cost three records each, not one for each step.
 #[test]
 fn a_place_is_written_again_when_it_is_of_another_class() {

@@ -151,7 +151,37 @@ fn a_slot_does_not_wait_for_what_people_expect_to_see() {
         [Action::SuspendJob { .. }]
     ));
     refuse(&mut moment, "no");
-    is_tried_again_later(&moment);
+    // Not for ever: nothing depends on it.
+    assert_eq!(moment.decide(), Step::Rest { again: None });
+}
+
+/// Its spec was edited before it was on record, or somebody wants the Task to stop, and a webhook lets no Job be deleted.
+#[test]
+fn a_deletion_that_is_refused_before_the_record_is_told_and_ends() {
+    for stop in [false, true] {
+        let mut moment = Moment::new();
+        moment.create();
+        if stop {
+            moment.stop = true;
+            moment.record();
+        } else {
+            moment.owner.generation += 1;
+        }
+        refuse(&mut moment, "not on Sundays");
+        moment.record();
+        let told = moment.state.message.clone().expect("words");
+        assert!(told.starts_with("the deletion of Job fix-"), "{told}");
+        is_tried_again_later(&moment);
+        moment.now += i64::try_from(STALL_LIMIT.as_secs()).expect("short");
+        is_tried_again_later(&moment);
+        moment.observation.refused.as_mut().expect("refused").again = true;
+        let expected = if stop {
+            Reason::UserStopped
+        } else {
+            Reason::InfrastructureError
+        };
+        assert_eq!(moment.reason(), expected);
+    }
 }
 
 /// A webhook that refuses every update lets it be deleted, and a Job that never ran leaves nothing to keep.

@@ -39,12 +39,27 @@ struct Round<F: FrontEnd> {
     unwatched: bool,
 }
 
+/// How a round ended that did not fail.
+#[derive(Debug, Default)]
+pub(super) struct Rested {
+    /// When to look again without an event.
+    pub(super) again: Option<Duration>,
+    /// Whether the API server refused something.
+    pub(super) refused: bool,
+}
+
+impl<F: FrontEnd> Round<F> {
+    fn rests(&self, again: Option<Duration>) -> Rested {
+        Rested {
+            again,
+            refused: self.observation.refused.is_some(),
+        }
+    }
+}
+
 impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
-    /// Observe, decide, act, until the engine rests. Returns when to look again without an event.
-    pub(super) async fn round(
-        &self,
-        cached: Arc<F::Resource>,
-    ) -> Result<Option<Duration>, RoundError> {
+    /// Observe, decide, act, until the engine rests.
+    pub(super) async fn round(&self, cached: Arc<F::Resource>) -> Result<Rested, RoundError> {
         let span = info_span!(
             "round",
             task = cached.name_any(),
@@ -56,9 +71,9 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         self.steps(cached).instrument(span).await
     }
 
-    async fn steps(&self, cached: Arc<F::Resource>) -> Result<Option<Duration>, RoundError> {
+    async fn steps(&self, cached: Arc<F::Resource>) -> Result<Rested, RoundError> {
         let Some(mut round) = self.begin(cached) else {
-            return Ok(None);
+            return Ok(Rested::default());
         };
         for _ in 0..STEPS {
             match self.decide(&mut round) {
@@ -71,7 +86,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 },
                 Step::Confirm => {
                     if self.confirm_round(&mut round).await?.is_break() {
-                        return Ok(None);
+                        return Ok(Rested::default());
                     }
                 }
                 Step::Claim { agent } => {
@@ -95,7 +110,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                     if only_tells(&round.state, &state)
                         && !(self.memory).of(&round.owner.uid, Remembered::may_tell)
                     {
-                        return Ok(Some(REFUSED_AGAIN));
+                        return Ok(round.rests(Some(REFUSED_AGAIN)));
                     }
                     self.record_round(&mut round, *state, events).await?;
                 }
@@ -104,7 +119,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                         self.waiting.leave(&waiter(round.object.as_ref()));
                     }
                     let again_at_latest = round.unwatched.then_some(UNWATCHED_AGAIN);
-                    return Ok(again.into_iter().chain(again_at_latest).min());
+                    return Ok(round.rests(again.into_iter().chain(again_at_latest).min()));
                 }
             }
         }
@@ -169,7 +184,9 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 return Ok(ControlFlow::Break(()));
             };
             if owner.generation != round.owner.generation {
+                // What was found, or refused, is about what it said before.
                 round.lowered = None;
+                round.observation.refused = None;
             }
             // The watch may go on to be late: it would claim a slot again and again.
             let before = round.object.resource_version();

@@ -192,6 +192,24 @@ async fn the_registry_is_away_for_a_while() {
     world.end().await;
 }
 
+/// The timeout is the agent's.
+#[tokio::test(start_paused = true)]
+async fn pulling_an_image_is_no_part_of_the_timeout() {
+    let mut world = World::new(Play::NoImage).await;
+    world.guard = Duration::from_hours(24);
+    world.operate_with(&Faults::none(), &virtual_time());
+    world.create(&limited(1)).await;
+    let task = TASK.replace("Do it.", "Do it., timeout: 30s");
+    world.create(&task).await;
+    let job = world.job_of("it").await;
+    world.pod_of(&job, |pod| phase(pod) == "Pending").await;
+    tokio::time::sleep(Duration::from_mins(20)).await;
+    world.kubelet.now(Play::Ends(0));
+    let status = world.ends("it").await;
+    assert_eq!(status.reason.as_deref(), Some("Succeeded"));
+    world.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn no_node_fits_for_half_an_hour() {
     let world = world(Play::Unscheduled).await;
