@@ -4,20 +4,25 @@
 //! - no two Pods ever run an agent for one Task,
 //! - an end that is on record never changes,
 //! - an agent whose time was over before anybody told it to end has timed out,
-//! - once the world is quiet, every Task ends, nothing of it runs any more, and the engine rests.
+//! - where its Agent has one slot, an agent starts only while its Task holds that, and it is given back when nothing can run,
+//! - what the API server refuses is not asked for again in the same round,
+//! - of a Task that is being deleted nothing begins, and no Job is left that never ran,
+//! - once the world is quiet, every other Task ends, nothing of it runs any more, no slot is held, and the engine rests.
 
 use jiff::Timestamp;
 use kubeopencode_engine::{
     decide::{Action, Event, Input, Step, decide, job_name},
     handover::TIMED_OUT,
     lower::{FrontEnd as _, Lowered, kubeopencode::TaskFrontEnd},
-    observe::{JobView, Observation, PodView},
+    observe::{JobView, Observation, PodView, Refusal, RefusalKind},
+    queue::{SlotView, Standing},
     run::Owner,
     state::{Phase, Reason, RunState},
 };
 use proptest::prelude::*;
 
 mod actors;
+mod slot;
 
 use super::fixture::Cluster;
 
@@ -32,13 +37,21 @@ spec: {agentRef: a, description: do it}
 ";
 
 /// What an operator believes.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, Default)]
 struct View {
     state: RunState,
     version: u64,
     stop: bool,
+    deleting: bool,
     job: Option<JobView>,
     pods: Vec<PodView>,
+    /// Whether the Task is in the list of its Agent.
+    holds: bool,
+    /// What was refused in this round.
+    refused: Option<Refusal>,
+    /// Whether something was refused in the round before.
+    refused_before: bool,
 }
 
 /// How much of the world an operator sees.
@@ -52,6 +65,7 @@ enum Sight {
     Confirmed,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 struct World {
     owner: Owner,
@@ -64,6 +78,13 @@ struct World {
     state: RunState,
     version: u64,
     stop: bool,
+    deleting: bool,
+    // The one slot of its Agent, if that has a limit.
+    limited: bool,
+    holds: bool,
+    taken: bool,
+    /// Whether the API server refuses every write but that of a status, as a webhook may.
+    refuses: bool,
     // The rest of the cluster.
     job: Option<JobView>,
     pods: Vec<PodView>,
@@ -89,6 +110,12 @@ enum Happening {
     DeleteJob,
     DeletePod,
     SuspendJob,
+    /// Held by somebody's finalizer.
+    DeleteTask,
+    SeesAgent(usize),
+    /// Somebody else holds the slot, or gives it back.
+    SlotIsTaken(bool),
+    Refuses(bool),
     Time(i64),
 }
 
@@ -107,16 +134,25 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(H::DeleteJob),
         1 => Just(H::DeletePod),
         1 => Just(H::SuspendJob),
+        1 => Just(H::DeleteTask),
+        3 => (0..2_usize).prop_map(H::SeesAgent),
+        2 => any::<bool>().prop_map(H::SlotIsTaken),
+        2 => any::<bool>().prop_map(H::Refuses),
         1 => (0..400_i64).prop_map(H::Time),
     ]
 }
 
 impl World {
-    fn new() -> Self {
-        let cluster = Cluster::of(MANIFESTS);
+    fn new(limited: bool) -> Self {
+        let manifests = if limited {
+            MANIFESTS.replace("spec: {service", "spec: {maxConcurrentTasks: 1, service")
+        } else {
+            MANIFESTS.to_owned()
+        };
+        let cluster = Cluster::of(&manifests);
         let owner = TaskFrontEnd::owner(cluster.task()).expect("admitted");
         let run = cluster.lower();
-        let without_agent = MANIFESTS.replace("metadata: {name: a}", "metadata: {name: b}");
+        let without_agent = manifests.replace("metadata: {name: a}", "metadata: {name: b}");
         let missing = Cluster::of(&without_agent).lower();
         assert!(matches!(run, Lowered::Ready(_)), "{run:?}");
         assert!(matches!(missing, Lowered::Missing { .. }), "{missing:?}");
@@ -130,6 +166,11 @@ impl World {
             state: RunState::default(),
             version: 1,
             stop: false,
+            deleting: false,
+            limited,
+            holds: false,
+            taken: false,
+            refuses: false,
             job: None,
             pods: Vec::new(),
             agents_started: Vec::new(),
@@ -150,15 +191,27 @@ impl World {
         match *happening {
             Happening::SeesTask(who) => {
                 let (state, version, stop) = (self.state.clone(), self.version, self.stop);
+                let deleting = self.deleting;
                 let view = &mut self.views[who];
                 (view.state, view.version, view.stop) = (state, version, stop);
+                view.deleting = deleting;
             }
             Happening::SeesJob(who) => self.views[who].job.clone_from(&self.job),
             Happening::SeesPods(who) => self.views[who].pods.clone_from(&self.pods),
             Happening::Acts(who, most) => {
                 let step = self.decide(who);
                 self.perform(who, step, most);
+                self.views[who].refused_before = self.views[who].refused.take().is_some();
             }
+            Happening::DeleteTask => {
+                if !self.deleting {
+                    self.deleting = true;
+                    self.version = self.version();
+                }
+            }
+            Happening::SeesAgent(who) => self.views[who].holds = self.holds,
+            Happening::SlotIsTaken(taken) => self.slot_is_taken(taken),
+            Happening::Refuses(refuses) => self.refuses = refuses,
             Happening::JobController => self.job_controller(),
             Happening::Kubelet(how) => self.kubelet(how),
             Happening::Stop(stop) => {
@@ -167,7 +220,7 @@ impl World {
                     self.version = self.version();
                 }
             }
-            Happening::AgentAppears(exists) => self.agent_exists = exists,
+            Happening::AgentAppears(exists) => self.agent_appears(exists),
             Happening::DeleteJob => self.job = None,
             Happening::DeletePod => {
                 let now = self.time();
@@ -189,17 +242,27 @@ impl World {
 
     /// From what its caches show; from more, if it wants that.
     fn decide(&self, who: usize) -> Step {
+        self.decide_with_slot(who, self.slot(who))
+    }
+
+    fn decide_with_slot(&self, who: usize, slot: Option<SlotView>) -> Step {
         let view = &self.views[who];
         let name = job_name(&self.owner, &view.state);
         let named = |job: &Option<JobView>| job.clone().filter(|job| job.name == name);
         let unseen = named(&view.job).is_none() || view.pods.is_empty();
         let sight = if unseen { Sight::Part } else { Sight::Cached };
-        let step = self.decide_from(who, named(&view.job), view.pods.clone(), sight);
+        let step = self.decide_from(
+            who,
+            named(&view.job),
+            view.pods.clone(),
+            sight,
+            slot.clone(),
+        );
         if step != Step::Confirm {
             return step;
         }
         let job = named(&view.job).or_else(|| named(&self.job));
-        self.decide_from(who, job, self.pods.clone(), Sight::Confirmed)
+        self.decide_from(who, job, self.pods.clone(), Sight::Confirmed, slot)
     }
 
     fn decide_from(
@@ -208,6 +271,7 @@ impl World {
         job: Option<JobView>,
         pods: Vec<PodView>,
         sight: Sight,
+        slot: Option<SlotView>,
     ) -> Step {
         let view = &self.views[who];
         let observation = Observation {
@@ -216,8 +280,8 @@ impl World {
             superseded: Vec::new(),
             unseen: sight == Sight::Part,
             confirmed: sight == Sight::Confirmed,
-            refused: None,
-            slot: None,
+            refused: view.refused.clone(),
+            slot,
         };
         let lowered = if self.agent_exists {
             &self.run
@@ -230,7 +294,7 @@ impl World {
             lowered: Some(lowered),
             observation: &observation,
             stop_requested: view.stop,
-            deleting: false,
+            deleting: view.deleting,
             now: self.time(),
         })
     }
@@ -239,7 +303,8 @@ impl World {
         match step {
             Step::Lower => panic!("asks to lower although it was given the outcome"),
             Step::Confirm => panic!("asks for more although it was given all"),
-            Step::Claim { .. } | Step::GiveBack { .. } => panic!("the Agent has no limit"),
+            Step::Claim { .. } => self.claim(who, most),
+            Step::GiveBack { .. } => self.give_back(who),
             Step::Rest { .. } => {}
             Step::Record { state, events } => {
                 self.is_told(&self.views[who].state, &state, &events);
@@ -247,6 +312,10 @@ impl World {
             }
             Step::Act(actions) => {
                 for action in actions.into_iter().take(most) {
+                    if self.refuses {
+                        self.refuse(who, &action, most);
+                        break;
+                    }
                     if !self.act(action) {
                         break;
                     }
@@ -403,6 +472,8 @@ impl World {
 
     /// Nobody interferes any more; caches are fresh; time goes on. Ends when nothing more would happen.
     fn becomes_quiet(&mut self, how: u8) {
+        self.refuses = false;
+        self.slot_is_taken(false);
         for round in 0..200_u8 {
             self.job_controller();
             self.kubelet(how.wrapping_add(round));
@@ -413,6 +484,7 @@ impl World {
                     self.happens(&Happening::SeesTask(who));
                     self.happens(&Happening::SeesJob(who));
                     self.happens(&Happening::SeesPods(who));
+                    self.happens(&Happening::SeesAgent(who));
                     let step = self.decide(who);
                     if let Step::Rest { again } = step {
                         if let Some(again) = again {
@@ -446,19 +518,26 @@ proptest! {
 
     #[test]
     fn every_task_ends_and_none_runs_twice(
+        limited in any::<bool>(),
         happenings in prop::collection::vec(happening(), 0..80),
         how in any::<u8>(),
     ) {
-        let mut world = World::new();
+        let mut world = World::new(limited);
         for happening in &happenings {
             world.happens(happening);
             world.check();
         }
         world.becomes_quiet(how);
         world.check();
-        prop_assert!(world.state.phase.is_terminal(), "never ends: {:#?}", world);
-        prop_assert!(world.state.completion_time.is_some());
-        prop_assert!(world.state.reason.is_some());
+        prop_assert!(!world.holds, "its slot is held: {:#?}", world);
+        if world.deleting && !world.state.phase.is_terminal() {
+            let waits = world.job.as_ref().is_some_and(JobView::unreleased);
+            prop_assert!(!waits, "a Job that never ran stays: {:#?}", world);
+        } else {
+            prop_assert!(world.state.phase.is_terminal(), "never ends: {:#?}", world);
+            prop_assert!(world.state.completion_time.is_some());
+            prop_assert!(world.state.reason.is_some());
+        }
         // What was read of a timeout is how it ended, whoever stopped it or deleted its Pod or Job meanwhile.
         let result = world.state.result.as_ref();
         let late = result.is_some_and(|result| result.exit_code == Some(i32::from(TIMED_OUT)));
@@ -482,12 +561,14 @@ proptest! {
 /// The model can do what it is there for: with nobody interfering, the Task succeeds.
 #[test]
 fn undisturbed_it_succeeds() {
-    let mut world = World::new();
-    world.becomes_quiet(1);
-    assert_eq!(world.state.phase, Phase::Completed, "{world:#?}");
-    assert_eq!(world.agents_started.len(), 1);
-    assert_eq!(
-        job_name(&world.owner, &world.state),
-        world.job.expect("the Job stays").name
-    );
+    for limited in [false, true] {
+        let mut world = World::new(limited);
+        world.becomes_quiet(1);
+        assert_eq!(world.state.phase, Phase::Completed, "{world:#?}");
+        assert_eq!(world.agents_started.len(), 1);
+        assert_eq!(
+            job_name(&world.owner, &world.state),
+            world.job.expect("the Job stays").name
+        );
+    }
 }

@@ -185,6 +185,7 @@ impl World {
                     pod.phase = PodPhase::Running;
                     pod.agent = Some(container(ContainerState::Running));
                     self.agents_started.push(pod.uid.clone());
+                    assert!(self.holds || !self.limited, "started without a slot");
                 }
             }
         }
