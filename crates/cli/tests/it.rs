@@ -19,6 +19,8 @@ mod local;
 mod logs;
 #[path = "it/plan.rs"]
 mod plan;
+#[path = "it/requests.rs"]
+mod requests;
 #[path = "it/restart.rs"]
 mod restart;
 #[path = "it/run.rs"]

@@ -39,14 +39,14 @@ async fn cluster(sandbox: &Sandbox) -> Cluster {
 }
 
 /// A replica. Killed with its value.
-struct Replica {
+pub(crate) struct Replica {
     child: Child,
     lines: Receiver<Value>,
     seen: Vec<Value>,
 }
 
 impl Replica {
-    fn start(sandbox: &Sandbox, pod: &str, more: &[&str]) -> Self {
+    pub(crate) fn start(sandbox: &Sandbox, pod: &str, more: &[&str]) -> Self {
         let usual = [
             "controller",
             "--kubeconfig=kubeconfig",
@@ -84,7 +84,7 @@ impl Replica {
     }
 
     /// Waits for the line of the log that has this message.
-    fn says(&mut self, message: &str) -> Value {
+    pub(crate) fn says(&mut self, message: &str) -> Value {
         if let Some(line) = self.seen.iter().find(|line| line["message"] == message) {
             return line.clone();
         }
@@ -128,7 +128,7 @@ impl Replica {
         )
     }
 
-    fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         let pid = self.child.id().to_string();
         let kill = std::process::Command::new("kill")
             .args(["-TERM", &pid])
@@ -136,7 +136,7 @@ impl Replica {
         assert!(kill.expect("kill").success());
     }
 
-    fn ends(&mut self) -> Option<i32> {
+    pub(crate) fn ends(&mut self) -> Option<i32> {
         self.child.wait().expect("it ends").code()
     }
 }
