@@ -21,6 +21,8 @@ mod https;
 mod model;
 #[path = "agents/responses.rs"]
 mod responses;
+#[path = "support/some.rs"]
+mod some;
 #[path = "it/support.rs"]
 #[expect(dead_code, reason = "each test uses its part of it")]
 mod support;
@@ -66,5 +68,5 @@ fn main() -> ExitCode {
             ));
         }
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    some::run(&arguments, trials)
 }

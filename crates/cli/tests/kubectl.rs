@@ -5,6 +5,8 @@
 mod cluster;
 #[path = "support/local.rs"]
 mod local;
+#[path = "support/some.rs"]
+mod some;
 
 use std::{
     path::{Path, PathBuf},
@@ -64,7 +66,7 @@ fn main() -> ExitCode {
             }));
         }
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    some::run(&arguments, trials)
 }
 
 /// The kubectls of this machine. None is an error where the environment requires them, and told loudly elsewhere.

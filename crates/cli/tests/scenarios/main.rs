@@ -32,6 +32,8 @@ mod responses;
 mod row;
 mod runner;
 mod scenario;
+#[path = "../support/some.rs"]
+mod some;
 #[path = "../../../../tests/git/ssh.rs"]
 mod ssh;
 
@@ -107,7 +109,7 @@ fn main() -> ExitCode {
     let trials = trials.into_iter().chain(documents);
     let trials = trials.chain([failures, form]);
     let trials = trials.collect();
-    let conclusion = libtest_mimic::run(&arguments, trials);
+    let code = some::run(&arguments, trials);
     drop(cluster);
-    conclusion.exit_code()
+    code
 }
