@@ -137,6 +137,10 @@ impl GarbageCollector {
             return self.set_owners(node, &live, keep).await;
         }
         let has_dependents = self.graph().dependents(uid).next().is_some();
+        if waiting && self.graph().has_waiting_dependents(uid) && blocks(&references) {
+            // Its owner may wait for it, it for its dependent, and that for the owner. This change leads here again.
+            return self.unblock(node, &live, references).await;
+        }
         let finalizer = |name: &str| live.finalizers.iter().flatten().any(|other| other == name);
         let policy = if finalizer(ORPHAN) {
             PropagationPolicy::Orphan
@@ -242,6 +246,20 @@ impl GarbageCollector {
             .await
     }
 
+    /// Nobody waits for this object any more.
+    async fn unblock(
+        &self,
+        node: &Node,
+        live: &ObjectMeta,
+        mut references: Vec<OwnerReference>,
+    ) -> Result<(), kube::Error> {
+        for reference in &mut references {
+            reference.block_owner_deletion = Some(false);
+        }
+        self.patch(node, live, json!({"ownerReferences": references}))
+            .await
+    }
+
     async fn remove_finalizer(
         &self,
         uid: &Uid,
@@ -288,7 +306,7 @@ impl GarbageCollector {
     /// Foreground: dependents go first, then the finalizer.
     async fn delete_dependents(&self, uid: &Uid, node: &Node) -> Result<(), kube::Error> {
         if self.graph().is_blocked(uid) {
-            let dependents = self.graph().dependents(uid).cloned().collect();
+            let dependents = self.graph().dependents_to_delete(uid);
             self.look_at(dependents);
             return Ok(());
         }
@@ -318,6 +336,12 @@ impl GarbageCollector {
         }
         self.remove_finalizer(uid, node, ORPHAN).await
     }
+}
+
+/// Whether some owner waits for whoever has these references.
+fn blocks(references: &[OwnerReference]) -> bool {
+    let mut references = references.iter();
+    references.any(|reference| reference.block_owner_deletion == Some(true))
 }
 
 fn is_not_found(error: &kube::Error) -> bool {

@@ -106,6 +106,19 @@ impl Graph {
         self.dependents.get(uid).into_iter().flatten()
     }
 
+    /// Those of them that do not wait for their own dependents. Looking at the others changes nothing.
+    pub(crate) fn dependents_to_delete(&self, uid: &Uid) -> Vec<Uid> {
+        let dependents = self.dependents(uid);
+        let to_delete = dependents.filter(|uid| !self.waits_for_dependents(uid));
+        to_delete.cloned().collect()
+    }
+
+    /// Whether one of them waits for its own dependents: perhaps for this object in the end.
+    pub(crate) fn has_waiting_dependents(&self, uid: &Uid) -> bool {
+        let mut dependents = self.dependents(uid);
+        dependents.any(|uid| self.waits_for_dependents(uid))
+    }
+
     /// Whether a dependent keeps an owner that is deleted in the foreground.
     pub(crate) fn is_blocked(&self, uid: &Uid) -> bool {
         self.dependents(uid)

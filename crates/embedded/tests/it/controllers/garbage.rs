@@ -134,6 +134,44 @@ async fn an_owner_deleted_in_the_foreground_goes_last() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn owners_in_a_ring_go_although_each_waits_for_the_next() {
+    for count in [2, 3] {
+        let garden = Garden::new().await;
+        let mut maps = garden.world.follow(&garden.maps).await;
+        let reference = |name: &str, map: &DynamicObject| json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": map.metadata.uid, "blockOwnerDeletion": true}]);
+        let mut last = garden.map("0", json!([])).await;
+        for number in 1..count {
+            let owner = reference(&(number - 1).to_string(), &last);
+            last = garden.map(&number.to_string(), owner).await;
+        }
+        let closed =
+            json!({"metadata": {"ownerReferences": reference(&(count - 1).to_string(), &last)}});
+        garden
+            .maps
+            .patch("0", &PatchParams::default(), &Patch::Merge(closed))
+            .await
+            .unwrap();
+        garden
+            .maps
+            .delete("0", &policy(PropagationPolicy::Foreground))
+            .await
+            .unwrap();
+        let mut all = vec![false; count];
+        while all.contains(&false) {
+            let gone = |kind: &str, _: &Value| kind == "DELETED";
+            let map = maps.until("one that goes", gone).await;
+            let number: Option<usize> = map["metadata"]["name"]
+                .as_str()
+                .and_then(|name| name.parse().ok());
+            if let Some(gone) = number {
+                all[gone] = true;
+            }
+        }
+        garden.world.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn orphans_stay_and_no_longer_name_their_owner() {
     let garden = Garden::new().await;
     let uid = garden.widget("owner").await;
