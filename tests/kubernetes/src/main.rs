@@ -8,6 +8,7 @@ mod counter;
 mod load;
 mod operator;
 mod report;
+mod rights;
 mod trouble;
 mod wire;
 

@@ -107,6 +107,11 @@ impl Scenario {
         matches!(self, Self::Kill | Self::NoNetwork | Self::LateRequests)
     }
 
+    /// Whether an operator may be refused what it has a right to: an API server that begins does not know the roles yet.
+    fn may_be_refused(self) -> bool {
+        self == Self::ApiRestart
+    }
+
     /// How its Tasks may end.
     fn ends(self) -> Ends {
         match self {

@@ -1,8 +1,8 @@
 //! The wire between one operator and the API server: it sees every request, can hold all of them back, and delivers
 //! them late, when nobody waits for the answer any more, or never.
 //!
-//! To the operator it is the API server, over plain HTTP. Requests are passed on with the cluster's administrator, bytes
-//! as they are. Nothing is ever refused here: what the API server does not answer ends the connection.
+//! To the operator it is the API server, over plain HTTP. Requests are passed on with the rights of whoever's configuration it
+//! has, bytes as they are. Nothing is ever refused here: what the API server does not answer ends the connection.
 
 use std::{
     collections::BTreeMap,

@@ -56,6 +56,11 @@ pub(super) async fn judge(stage: &mut Stage<'_>, ends: Ends) -> Result<()> {
     one_leads(stage).await?;
     costs_are_bounded(stage)?;
     nothing_is_left(stage, "with the Tasks go all Jobs, Pods and ConfigMaps").await?;
+    if let Some(refused) = stage.refused() {
+        let what = "no operator was refused anything, with the rights of the chart";
+        let is_none = refused.is_empty();
+        stage.checks.check(what, is_none, refused.join(", "));
+    }
     everybody_goes(stage).await?;
     // Nobody is there any more who could make a Pod, and there is none: what is counted now is final.
     nothing_is_left(stage, "and nothing has come since").await?;

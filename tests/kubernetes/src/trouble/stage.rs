@@ -17,6 +17,7 @@ use crate::{
     counter::Counter,
     operator::{Operator, Start},
     report::{self, Checks},
+    rights,
     wire::Wire,
 };
 
@@ -61,8 +62,9 @@ const LINK_OPERATOR: &str = "198.51.100.2";
 pub(super) struct Stage<'a> {
     pub(super) setting: &'a Setting,
     pub(super) namespace: String,
-    /// Whether the operators serve no other namespace.
-    only_here: bool,
+    scenario: Scenario,
+    /// With the rights of an operator.
+    config: Config,
     pub(super) tasks: Api<Task>,
     pub(super) leases: Leases,
     pub(super) operators: Vec<Wired>,
@@ -85,11 +87,14 @@ impl<'a> Stage<'a> {
         let agent =
             (setting.counter).agent(&setting.arguments.agent_image, scenario.agent_seconds());
         api::agent(&client, &namespace, agent).await?;
+        let program = &setting.arguments.operator.program;
+        let config = rights::of_operator(&setting.config, program, &namespace, scenario.beside());
         Ok(Self {
+            config: config.await?,
             tasks: Api::namespaced(client.clone(), &namespace),
             leases: Leases::follow(client, &namespace),
             setting,
-            only_here: scenario.beside(),
+            scenario,
             namespace,
             operators: Vec::new(),
             checks,
@@ -107,7 +112,7 @@ impl<'a> Stage<'a> {
             // Bound before the interface has it.
             Network::Own => "0.0.0.0",
         };
-        let wire = Wire::new(self.setting.config.clone(), address).await?;
+        let wire = Wire::new(self.config.clone(), address).await?;
         let kubeconfig = self
             .setting
             .folder
@@ -156,7 +161,7 @@ impl<'a> Stage<'a> {
             "--system-image",
             &self.setting.arguments.operator.system_image,
         ];
-        if self.only_here {
+        if self.scenario.beside() {
             arguments.extend(only_here);
         }
         arguments.into_iter().map(str::to_owned).collect()
@@ -165,6 +170,14 @@ impl<'a> Stage<'a> {
     fn logs(&self) -> &Path {
         let logs = self.setting.arguments.operator.logs.as_deref();
         logs.unwrap_or(self.setting.folder.path())
+    }
+
+    /// What the operators of now were refused for want of a right; None if that may happen in this scenario.
+    pub(super) fn refused(&self) -> Option<Vec<String>> {
+        let wires = self.operators.iter().map(|wired| wired.wire.seen());
+        let refused = wires.flatten().filter(|seen| seen.status == Some(403));
+        let refused = refused.map(|seen| format!("{} {}", seen.verb, seen.resource));
+        (!self.scenario.may_be_refused()).then(|| refused.collect())
     }
 
     /// Two operators, one of which leads.
