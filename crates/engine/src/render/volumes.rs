@@ -11,7 +11,7 @@
 //! | `credentials` (in memory) | – | – | at [`handover::CREDENTIALS_DIR`] | – | each by subPath, read-only |
 //! | `push-secret-<n>` | – | – | – | read | – |
 //! | `push` | – | – | – | written | read-only |
-//! | `tmp`, where the image's own files cannot be written | – | – | – | – | at [`HOME`] |
+//! | `tmp`, unless something else is at [`HOME`] itself | – | – | – | – | at [`HOME`] |
 //!
 //! A file outside every volume is mounted alone: mounting a directory there would hide what the image has.
 
@@ -117,9 +117,8 @@ pub fn plan(run: &Run) -> Plan {
     }
     plan.agent
         .push(read_only(mount("tools", handover::TOOLS_DIR)));
-    let security = run.pod.security_context.as_ref();
-    let read_only_root = security.and_then(|security| security.read_only_root_filesystem);
-    if read_only_root == Some(true) && !directories.contains(&HOME) {
+    if !directories.contains(&HOME) && !has_secret_at_home(&run.credentials) {
+        // Sessions of agents: with the Pod, whoever the agent is, also where its image's files cannot be written.
         plan.volumes.push(empty_dir("tmp"));
         plan.agent.push(mount("tmp", HOME));
     }
@@ -152,6 +151,14 @@ pub fn plan(run: &Run) -> Plan {
     // Not every container runtime sorts mounts; a parent mounted last would hide what is inside it.
     plan.agent.sort_by(|a, b| a.mount_path.cmp(&b.mount_path));
     plan
+}
+
+fn has_secret_at_home(credentials: &[Credential]) -> bool {
+    let is_home = |credential: &Credential| match credential {
+        Credential::Directory { path, .. } => path == HOME,
+        Credential::Key { .. } | Credential::AllAsEnv { .. } => false,
+    };
+    credentials.iter().any(is_home)
 }
 
 fn plan_checkouts(plan: &mut Plan, run: &Run) -> GitPlan {

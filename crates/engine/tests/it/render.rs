@@ -225,6 +225,7 @@ fn files_outside_every_volume_are_mounted_alone() {
             "/kubeopencode-begun",
             "/opt/b",
             "/src/app",
+            "/tmp",
             "/tools:ro",
             "/workspace"
         ]
@@ -511,25 +512,29 @@ fn the_agents_security_wins_field_by_field_and_the_systems_containers_stay_restr
     assert_eq!(whole.seccomp_profile.expect("set").type_, "RuntimeDefault");
 }
 
-/// OpenCode and others cannot work without a place for their sessions.
+/// `OpenCode` and others cannot work without a place for their sessions, and it goes with the Pod.
 #[test]
-fn an_agent_that_may_not_write_to_its_image_has_a_home_all_the_same() {
+fn the_home_of_an_agent_is_a_volume() {
     let home = |run: &Run| {
         let pod = pod(&render(run, 1).expect("it renders"));
         let volumes = pod.volumes.clone().unwrap_or_default();
         let is_there = volumes.iter().any(|volume| volume.name == "tmp");
-        (mounts(&pod, "agent").contains(&"/tmp".to_owned()), is_there)
+        let at = mounts(&pod, "agent");
+        let at_home = |path: &&String| path.trim_end_matches(":ro") == "/tmp";
+        (at.iter().filter(at_home).count(), is_there)
     };
-    let mut run = run("work");
-    assert_eq!(home(&run), (false, false));
-    run.pod.security_context = Some(SecurityContext {
-        read_only_root_filesystem: Some(true),
-        ..SecurityContext::default()
-    });
-    assert_eq!(home(&run), (true, true));
-    // Once, where it is the workspace.
-    run.workspace_dir = "/tmp".to_owned();
-    assert_eq!(home(&run), (true, false));
+    let mut agent = run("work");
+    assert_eq!(home(&agent), (1, true));
+    // Once, where something else is there.
+    agent.credentials = vec![Credential::Directory {
+        secret: "keys".to_owned(),
+        path: "/tmp".to_owned(),
+        mode: 0o600,
+    }];
+    assert_eq!(home(&agent), (1, false));
+    let mut agent = run("work");
+    agent.workspace_dir = "/tmp".to_owned();
+    assert_eq!(home(&agent), (1, false));
 }
 
 #[test]
