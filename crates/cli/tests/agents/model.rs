@@ -16,7 +16,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::State,
-    http::{StatusCode, Uri},
+    http::{HeaderValue, StatusCode, Uri},
     response::Response,
 };
 use futures::{StreamExt as _, stream};
@@ -153,16 +153,11 @@ async fn answer(State(shared): State<Arc<Shared>>, uri: Uri, body: Bytes) -> Res
         .expect("not poisoned")
         .push(request.clone());
     let index = (protocol.turn)(&request);
-    let mut turns = shared
-        .script
-        .iter()
-        .skip(index.min(shared.script.len() - 1));
-    let mut turn = turns.next();
-    if let Some(Turn::Fails(status, times)) = turn {
-        if *times == 0 || shared.failed.fetch_add(1, Ordering::Relaxed) < *times {
-            return failure(*status);
-        }
-        turn = turns.next();
+    let (fails, turn) = turn(&shared.script, index);
+    if let Some((status, times)) = fails
+        && (times == 0 || shared.failed.fetch_add(1, Ordering::Relaxed) < times)
+    {
+        return failure(status);
     }
     match turn {
         Some(Turn::Hangs) | None => std::future::pending().await,
@@ -172,8 +167,27 @@ async fn answer(State(shared): State<Arc<Shared>>, uri: Uri, body: Bytes) -> Res
             events.truncate(events.len() / 2);
             broken(events)
         }
-        // What has failed does not count as a turn.
         Some(turn) => streamed((protocol.events)(index, turn, &request)),
+    }
+}
+
+/// The turn of this number, or the last one, and what fails before it, which is no turn of its own.
+fn turn(script: &[Turn], index: usize) -> (Option<(u16, usize)>, Option<&Turn>) {
+    let (mut fails, mut last, mut turns) = (None, None, 0);
+    for turn in script {
+        if let Turn::Fails(status, times) = turn {
+            fails = Some((*status, *times));
+            continue;
+        }
+        last = Some((fails.take(), turn));
+        if turns == index {
+            break;
+        }
+        turns += 1;
+    }
+    match (fails, last) {
+        (None, Some((fails, turn))) => (fails, Some(turn)),
+        (fails, _) => (fails, None),
     }
 }
 
@@ -186,7 +200,11 @@ fn failure(status: u16) -> Response {
     };
     let error =
         json!({"type": "error", "error": {"type": kind, "message": format!("scripted {status}")}});
-    json_of(status, &error)
+    let mut response = json_of(status, &error);
+    // Servers of models say when to ask again; without it, agents wait for longer each time.
+    let soon = HeaderValue::from_static("100");
+    response.headers_mut().insert("retry-after-ms", soon);
+    response
 }
 
 fn json_of(status: StatusCode, value: &Value) -> Response {

@@ -9,6 +9,7 @@
     reason = "the servers are tests, which clippy does not see"
 )]
 
+mod agent;
 #[path = "../agents/anthropic.rs"]
 mod anthropic;
 #[path = "../agents/chat.rs"]

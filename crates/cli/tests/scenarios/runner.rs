@@ -6,7 +6,7 @@ mod left;
 use std::{collections::HashMap, fmt::Write as _, path::Path, sync::Mutex, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _};
+use futures::{AsyncBufReadExt as _, AsyncReadExt as _, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Pod, ServiceAccount};
 use kube::{
     Api, Client, ResourceExt as _,
@@ -28,7 +28,8 @@ use crate::{
 };
 
 /// How long anything may take before the scenario is given up. A guard, not a measure: everything waits for events.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// An agent whose model fails tries for more than a minute.
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// The model of a scenario, if it has one. It starts on a thread of its own, because it has a runtime of its own.
 fn model(cluster: &Cluster, script: &[Turn]) -> Result<Option<Model>> {
@@ -46,10 +47,10 @@ fn model(cluster: &Cluster, script: &[Turn]) -> Result<Option<Model>> {
 pub async fn run(cluster: &Cluster, path: &Path) -> Result<()> {
     let text = std::fs::read_to_string(path)?;
     let name = scenario::name(path);
-    let first: Scenario = scenario::parse(&text, path)?;
     let folder = tempfile::tempdir()?;
     let namespace = format!("{}-{}", &name[..name.len().min(40)], std::process::id());
     let text = fill(&text.replace("${namespace}", &namespace))?;
+    let first: Scenario = scenario::parse(&text, path)?;
     let repositories = Repositories::make(cluster, folder.path(), &first.repositories)?;
     let model = model(cluster, &first.model)?;
     let text = repositories.fill(&text)?;
@@ -64,6 +65,7 @@ pub async fn run(cluster: &Cluster, path: &Path) -> Result<()> {
         client: client.clone(),
         namespace: namespace.clone(),
         remembered: Mutex::default(),
+        model,
     };
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let object = Namespace {
@@ -121,6 +123,7 @@ struct Stage {
     namespace: String,
     /// Names of objects, by what the scenario calls them.
     remembered: Mutex<HashMap<String, String>>,
+    model: Option<Model>,
 }
 
 impl Stage {
@@ -136,7 +139,12 @@ impl Stage {
     }
 
     async fn perform(&self, scenario: &Scenario) -> Result<()> {
-        for manifest in &scenario.given {
+        let agent = match (&scenario.agent, &self.model) {
+            (Some(agent), Some(model)) => agent.manifests(&model.url())?,
+            (Some(agent), None) => bail!("{} has no model: `model` says what it does", agent.is),
+            (None, _) => Vec::new(),
+        };
+        for manifest in agent.iter().chain(&scenario.given) {
             self.apply(manifest).await.context("given")?;
         }
         for (index, step) in scenario.steps.iter().enumerate() {
@@ -220,6 +228,12 @@ impl Stage {
             Step::Logs(logs) => self.logs(logs).await,
             Step::Events { task, reasons } => self.events(task, reasons).await,
             Step::Pods { task, made } => self.made(task, *made).await,
+            Step::Asked(times) => {
+                let asked = self.model.as_ref().map(|model| model.requests().len());
+                let asked = asked.context("there is no model")?;
+                ensure!(asked >= *times, "its model was asked {asked} times");
+                Ok(())
+            }
             Step::Warned { task, message } => self.warned(task, message).await,
             Step::Empty(kinds) => {
                 for kind in kinds {
@@ -483,8 +497,11 @@ impl Stage {
             }
             Look::Now { has, lacks } => (has, lacks),
         };
-        let text = pods.logs(&pod, &options).await?;
-        let mut rest = text.as_str();
+        let mut bytes = Vec::new();
+        let mut stream = pods.log_stream(&pod, &options).await?;
+        stream.read_to_end(&mut bytes).await?;
+        let text = String::from_utf8_lossy(&bytes);
+        let mut rest = &*text;
         for part in has {
             let at = rest.find(part.as_str()).with_context(|| {
                 format!("{part:?} is not in the logs, or not in this order:\n{text}")

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{model::Turn, row, ssh::Sshd};
+use crate::{agent, model::Turn, row, ssh::Sshd};
 
 /// One file of `tests/scenarios`.
 #[derive(Debug, Deserialize)]
@@ -31,6 +31,9 @@ pub struct Scenario {
     /// A model that plays this script, turn by turn, at `${model.url}`.
     #[serde(default)]
     pub model: Vec<Turn>,
+    /// A real agent, whose model that is: its manifests are applied before all others.
+    #[serde(default)]
+    pub agent: Option<agent::Wanted>,
     /// Manifests applied at the beginning, in order, into the scenario's own namespace.
     #[serde(default)]
     pub given: Vec<Value>,
@@ -167,6 +170,8 @@ pub enum Step {
         /// Reasons, each once.
         reasons: Vec<String>,
     },
+    /// The scenario's model was asked so often until now, or more often, without those requests that only want a title.
+    Asked(usize),
     /// Wait until the Pod of a Task has a warning whose message contains this text.
     Warned {
         /// The Task.
@@ -315,8 +320,12 @@ pub fn elsewhere(path: &Path, kind: Kind) -> bool {
             && !is_required(program)
     };
     let over_ssh = |repository: &Repository| matches!(repository.over, Some(Over::Ssh));
+    // One that cannot be read is missed when it runs.
+    let program = scenario.agent.as_ref().map(agent::Wanted::program);
+    let program = program.and_then(Result::ok);
+    let mut needs = scenario.needs.iter().chain(&program);
     scenario.only.is_some_and(|only| only.cluster != kind)
-        || (kind == Kind::Embedded && scenario.needs.iter().any(missing))
+        || (kind == Kind::Embedded && needs.any(missing))
         || (scenario.repositories.iter().any(over_ssh) && !Sshd::is_there() && !is_required("sshd"))
 }
 
