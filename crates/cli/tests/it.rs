@@ -31,6 +31,8 @@ mod several;
 mod shared;
 #[path = "it/shown.rs"]
 mod shown;
+#[path = "it/terminal.rs"]
+mod terminal;
 #[path = "it/variables.rs"]
 mod variables;
 #[path = "it/work.rs"]
