@@ -54,17 +54,17 @@ pub(crate) const PROFILE: Profile = Profile {
 
 /// How the answer of a tool that may not be used begins, and what stands further on in it: `Permission to use Bash has been
 /// denied.` What a tool itself says of permissions, and a file that has such words, is no refusal.
-const REFUSED: [(&str, &str); 2] = [
+const REFUSED: [(&str, &str); 3] = [
+    // A command, where nobody is there to approve of it.
+    ("This command requires approval", ""),
     ("Claude requested permissions to ", " granted it yet"),
     ("Permission to use ", " has been denied"),
 ];
 
 fn is_refusal(output: &str) -> bool {
     let of = |(begin, further): &(&str, &str)| {
-        output
-            .strip_prefix(begin)
-            .and_then(|rest| rest.lines().next())
-            .is_some_and(|line| line.contains(further))
+        let rest = output.strip_prefix(begin);
+        rest.is_some_and(|rest| rest.lines().next().unwrap_or_default().contains(further))
     };
     REFUSED.iter().any(of)
 }
@@ -340,6 +340,8 @@ mod tests {
         let asked =
             "Claude requested permissions to write to /etc/x, but you haven't granted it yet.";
         assert_eq!(refused(asked), 1);
+        assert_eq!(refused("This command requires approval"), 1);
+        assert_eq!(refused("Exit code 1\nThis command requires approval"), 0);
         assert_eq!(
             refused("Exit code 1\ncurl: Permission to use this API has been denied"),
             0

@@ -19,6 +19,8 @@ mod chat;
 mod https;
 #[path = "agents/model.rs"]
 mod model;
+#[path = "agents/record.rs"]
+mod record;
 #[path = "agents/responses.rs"]
 mod responses;
 #[path = "support/some.rs"]
@@ -27,7 +29,11 @@ mod some;
 #[expect(dead_code, reason = "each test uses its part of it")]
 mod support;
 
-use std::{panic::AssertUnwindSafe, path::PathBuf, process::ExitCode};
+use std::{
+    panic::AssertUnwindSafe,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use agent::Agent;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -47,6 +53,10 @@ fn main() -> ExitCode {
         );
         return ExitCode::SUCCESS;
     };
+    if let Some(into) = std::env::var_os("KUBEOPENCODE_TEST_RECORD") {
+        record::all(&folder, Path::new(&into));
+        return ExitCode::SUCCESS;
+    }
     let mut trials = Vec::new();
     for agent in Agent::ALL {
         for (name, profiles, case) in cases::ALL {

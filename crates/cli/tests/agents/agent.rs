@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 pub struct Agent {
     /// Its profile.
     pub profile: &'static str,
+    /// With what the names of its recordings begin.
+    pub recordings: &'static str,
     /// What it finds when it starts, so that it asks that model: variables, and a file with its path below its home.
     told: fn(&str) -> Told,
 }
@@ -29,14 +31,17 @@ impl Agent {
     pub const ALL: [Self; 3] = [
         Self {
             profile: "OpenCode",
+            recordings: "opencode",
             told: opencode,
         },
         Self {
             profile: "ClaudeCode",
+            recordings: "claude-code",
             told: claude_code,
         },
         Self {
             profile: "Codex",
+            recordings: "codex-exec",
             told: codex,
         },
     ];
