@@ -26,13 +26,15 @@ pub enum FailureClass {
     ModelNotFound,
     /// The model's server has a problem of its own.
     ModelServer,
-    /// Everything else: the agent's own doing, or it did not say.
+    /// The agent itself is broken.
     Agent,
+    /// None of these was told: the agent did not say why, or in words that nobody knows.
+    Unknown,
 }
 
 impl FailureClass {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Authentication,
         Self::RateLimit,
         Self::ContextOverflow,
@@ -41,6 +43,7 @@ impl FailureClass {
         Self::ModelNotFound,
         Self::ModelServer,
         Self::Agent,
+        Self::Unknown,
     ];
 
     /// Its word in statuses.
@@ -55,6 +58,7 @@ impl FailureClass {
             Self::ModelNotFound => "ModelNotFound",
             Self::ModelServer => "ModelServer",
             Self::Agent => "Agent",
+            Self::Unknown => "Unknown",
         }
     }
 
@@ -111,7 +115,7 @@ fn by_words_or(message: &str, words: &[&str], class: FailureClass) -> FailureCla
 }
 
 /// Words that only these failures have, as the agents and the servers write them.
-const WORDS: [(FailureClass, &[&str]); 6] = [
+const WORDS: [(FailureClass, &[&str]); 7] = [
     (
         FailureClass::ContextOverflow,
         &[
@@ -180,6 +184,17 @@ const WORDS: [(FailureClass, &[&str]); 6] = [
             "experiencing high demand",
         ],
     ),
+    (
+        FailureClass::Agent,
+        &[
+            // What JavaScript says of a mistake in a program, as OpenCode and Claude Code pass it on.
+            "is not a function",
+            "is not an object",
+            "cannot read propert",
+            // Rust, in Codex.
+            "panicked at",
+        ],
+    ),
 ];
 
 fn by_words(message: &str) -> FailureClass {
@@ -187,7 +202,7 @@ fn by_words(message: &str) -> FailureClass {
     let found = WORDS
         .iter()
         .find(|(_, words)| words.iter().any(|word| message.contains(word)));
-    found.map_or(FailureClass::Agent, |(class, _)| *class)
+    found.map_or(FailureClass::Unknown, |(class, _)| *class)
 }
 
 #[cfg(test)]
@@ -198,21 +213,43 @@ mod tests {
     fn a_status_that_others_answer_with_too_takes_words() {
         for (status, message, class) in [
             (404, "model: claude-x", FailureClass::ModelNotFound),
-            (404, "404 page not found", FailureClass::Agent),
+            (404, "404 page not found", FailureClass::Unknown),
             (413, "prompt is too large", FailureClass::ContextOverflow),
             (
                 413,
                 "<h1>413 Request Entity Too Large</h1>",
-                FailureClass::Agent,
+                FailureClass::Unknown,
             ),
             (
                 402,
                 "Your credit balance is too low",
                 FailureClass::RateLimit,
             ),
-            (402, "Payment Required", FailureClass::Agent),
+            (402, "Payment Required", FailureClass::Unknown),
         ] {
             assert_eq!(Failure::of(Some(status), message).class, class, "{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_told_is_not_known() {
+        for (message, class) in [
+            ("", FailureClass::Unknown),
+            (
+                "Unexpected server error. Check server logs for details.",
+                FailureClass::Unknown,
+            ),
+            (
+                "TypeError: undefined is not an object (evaluating 'a.b')",
+                FailureClass::Agent,
+            ),
+            (
+                "thread 'main' panicked at core/src/codex.rs:1:1",
+                FailureClass::Agent,
+            ),
+            ("TypeError: fetch failed", FailureClass::Network),
+        ] {
+            assert_eq!(Failure::of(None, message).class, class, "{message}");
         }
     }
 }

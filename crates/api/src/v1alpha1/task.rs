@@ -253,7 +253,8 @@ pub struct Usage {
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentFailure {
-    /// Authentication, RateLimit, ContextOverflow, PermissionRefused, Network, ModelNotFound, ModelServer or Agent.
+    /// Authentication, RateLimit, ContextOverflow, PermissionRefused, Network, ModelNotFound, ModelServer, Agent (it is
+    /// broken itself), or Unknown where it told none of these.
     pub class: String,
     /// In the agent's own words.
     pub message: String,
