@@ -127,15 +127,14 @@ pub enum Half {
     Stopped(String),
 }
 
-/// Cuts at a character, and says so with an ellipsis.
-fn cut(text: &str, longest: usize) -> String {
+/// At most so many bytes of a text, cut at a character, with an ellipsis that says so.
+#[must_use]
+pub fn cut(text: &str, longest: usize) -> String {
     if text.len() <= longest {
         return text.to_owned();
     }
-    let fits = (0..=longest - '…'.len_utf8())
-        .rev()
-        .find(|at| text.is_char_boundary(*at));
-    format!("{}…", &text[..fits.unwrap_or(0)])
+    let fits = text.floor_char_boundary(longest.saturating_sub('…'.len_utf8()));
+    format!("{}…", &text[..fits])
 }
 
 #[cfg(test)]

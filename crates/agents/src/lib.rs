@@ -30,7 +30,7 @@ mod recent;
 
 pub use command::words as command_words;
 pub use event::{Change, Ended, Event, ToolOutcome, Usage};
-pub use facts::{Facts, Half};
+pub use facts::{Facts, Half, cut};
 pub use failure::{Failure, FailureClass};
 pub use lines::{LONGEST_LINE, Line, Lines};
 pub use money::Dollars;

@@ -186,15 +186,10 @@ fn push_message(checkout: &mut CheckoutReport) -> Option<&mut String> {
     checkout.pushed.as_mut()?.message.as_mut()
 }
 
-/// Cuts at a character, and says so with an ellipsis.
+/// The same text, shortened where it is longer.
 fn cut(text: &mut String, longest: usize) {
     if text.len() > longest {
-        let at = (0..=longest.saturating_sub(3))
-            .rev()
-            .find(|at| text.is_char_boundary(*at))
-            .unwrap_or(0);
-        text.truncate(at);
-        text.push('…');
+        *text = kubeopencode_agents::cut(text, longest);
     }
 }
 
