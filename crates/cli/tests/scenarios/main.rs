@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         })
         .collect();
     paths.sort();
+    let paths = scenario::spread(paths);
     if arguments.list {
         let trials = paths
             .iter()

@@ -18,6 +18,7 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::{
     cluster::Cluster,
@@ -30,6 +31,10 @@ use crate::{
 /// How long anything may take before the scenario is given up. A guard, not a measure: everything waits for events.
 /// An agent whose model fails tries for more than a minute.
 const PATIENCE: Duration = Duration::from_mins(3);
+
+/// Real agents that run at the same time. Each needs seconds of a processor before it asks its model for the first time, and
+/// a timeout counts those too.
+static REAL_AGENTS: Semaphore = Semaphore::const_new(2);
 
 /// The model of a scenario, if it has one. It starts on a thread of its own, because it has a runtime of its own.
 fn model(cluster: &Cluster, script: &[Turn]) -> Result<Option<Model>> {
@@ -51,6 +56,10 @@ pub async fn run(cluster: &Cluster, path: &Path) -> Result<()> {
     let namespace = format!("{}-{}", &name[..name.len().min(40)], std::process::id());
     let text = fill(&text.replace("${namespace}", &namespace))?;
     let first: Scenario = scenario::parse(&text, path)?;
+    let _one_of_few = match &first.agent {
+        Some(_) => Some(REAL_AGENTS.acquire().await?),
+        None => None,
+    };
     let repositories = Repositories::make(cluster, folder.path(), &first.repositories)?;
     let model = model(cluster, &first.model)?;
     let text = repositories.fill(&text)?;

@@ -1,6 +1,6 @@
 //! The form of a scenario file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
@@ -303,6 +303,21 @@ pub fn name(path: &Path) -> String {
     path.file_stem()
         .map(|stem| stem.to_string_lossy().into_owned())
         .unwrap_or_default()
+}
+
+/// The same files, with those that have a real agent evenly among the others: few of them run at the same time, and who has
+/// to wait for that keeps others from beginning.
+pub fn spread(paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    let has_agent = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        parse(&text, path).is_ok_and(|scenario| scenario.agent.is_some())
+    };
+    let (agents, mut paths): (Vec<_>, Vec<_>) = paths.into_iter().partition(has_agent);
+    let step = paths.len() / (agents.len() + 1) + 1;
+    for (number, path) in agents.into_iter().enumerate() {
+        paths.insert((number * step).min(paths.len()), path);
+    }
+    paths
 }
 
 /// Whether this file's scenario cannot be shown here: it is for another kind of cluster, or needs a program that is
