@@ -74,8 +74,15 @@ impl Failure {
     /// decide only where the status does not.
     #[must_use]
     pub fn of(status: Option<u64>, message: &str) -> Self {
+        let class = by_status(status, message).unwrap_or_else(|| by_words(message));
+        // What a server answered is no mistake in the program of the agent, whatever its words are.
+        let is_of_a_server = class == FailureClass::Agent && status.is_some();
         Self {
-            class: by_status(status, message).unwrap_or_else(|| by_words(message)),
+            class: if is_of_a_server {
+                FailureClass::Unknown
+            } else {
+                class
+            },
             message: message.to_owned(),
         }
     }
@@ -226,6 +233,7 @@ mod tests {
                 FailureClass::RateLimit,
             ),
             (402, "Payment Required", FailureClass::Unknown),
+            (400, "tools[0] is not an object", FailureClass::Unknown),
         ] {
             assert_eq!(Failure::of(Some(status), message).class, class, "{message}");
         }

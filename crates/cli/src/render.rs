@@ -9,7 +9,8 @@ mod text;
 use std::{collections::HashMap, fmt::Write as _};
 
 use kubeopencode_agents::{
-    Change, Event, Facts, LONGEST_LINE, Line, Lines, Profile, Reader, ToolOutcome, Usage,
+    Change, Event, Facts, FailureClass, LONGEST_LINE, Line, Lines, Profile, Reader, ToolOutcome,
+    Usage,
 };
 use owo_colors::{OwoColorize as _, Style};
 
@@ -175,7 +176,11 @@ impl Telling {
                 let label = self.paint("error:", Style::new().red().bold());
                 self.last.clear();
                 let text = message(&failure.message);
-                self.say(&format!("{label} {}: {text}", failure.class.as_str()));
+                let class = match failure.class {
+                    FailureClass::Unknown => String::new(),
+                    class => format!(" {}:", class.as_str()),
+                };
+                self.say(&format!("{label}{class} {text}"));
             }
             Event::Unread => self.say(&self.paint(
                 "(a line with too many parts to be read is left out; --raw shows it)",

@@ -271,7 +271,8 @@ impl RoundError {
     /// When to look again if nothing happens before; `failures` counts this one.
     ///
     /// Doubling from a quarter of a second to half a minute, up to a quarter longer so that many do not come back at
-    /// once; never before the API server's own Retry-After.
+    /// once; never before the `retryAfterSeconds` of the API server's answer. (A Retry-After without a Status is that of
+    /// Priority and Fairness: a second.)
     pub(crate) fn again(&self, failures: u32, entropy: &Entropy) -> Duration {
         const FIRST: Duration = Duration::from_millis(250);
         const LONGEST: Duration = Duration::from_secs(30);

@@ -1,10 +1,10 @@
 //! Kubernetes Events of what happened, for `kubectl describe` and `kubectl events`.
 //!
 //! Best effort, and never in the way: a round hands an Event over and goes on. When the API server is slower than what
-//! happens, Events are dropped, and the log says so. An Event's name follows from its owner and content, so that one
+//! happens, or does not answer, Events are dropped, and the log says so; one that it may take later is sent a few times. An Event's name follows from its owner and content, so that one
 //! that is sent again after a lost answer is the same one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use k8s_openapi::{
@@ -19,7 +19,7 @@ use kubeopencode_api::names;
 use kubeopencode_engine::{decide::Event, run::Owner, state::RunState};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::clock::Clock;
 
@@ -27,6 +27,18 @@ use crate::clock::Clock;
 const WAITING: usize = 1024;
 /// Events that are sent at once.
 const AT_ONCE: usize = 4;
+
+/// How long until an Event is sent again that the API server had no time for.
+const PAUSES: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+    Duration::from_secs(16),
+];
+
+/// Whether the API server has answered that it may take it later.
+fn may_pass(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if [429, 500, 503, 504].contains(&status.code))
+}
 
 /// Where rounds hand over what happened.
 #[derive(Clone)]
@@ -108,13 +120,19 @@ async fn send_all(client: Client, events: impl Stream<Item = CoreEvent>) {
             let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
             let api: Api<CoreEvent> = Api::namespaced(client.clone(), namespace);
             async move {
-                match api.create(&PostParams::default(), &event).await {
-                    Ok(_) => {}
-                    Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-                    Err(error) => {
+                let mut pauses = PAUSES.into_iter();
+                loop {
+                    let error = match api.create(&PostParams::default(), &event).await {
+                        Ok(_) => return,
+                        Err(kube::Error::Api(status)) if status.is_already_exists() => return,
+                        Err(error) => error,
+                    };
+                    let Some(pause) = pauses.next().filter(|_| may_pass(&error)) else {
                         let error = &error as &dyn std::error::Error;
-                        debug!(error, reason = event.reason, "an Event was not published");
-                    }
+                        warn!(error, reason = event.reason, "an Event was not published");
+                        return;
+                    };
+                    tokio::time::sleep(pause).await;
                 }
             }
             .boxed()

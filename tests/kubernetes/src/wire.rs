@@ -122,7 +122,7 @@ pub(crate) struct Wire {
     server: JoinHandle<()>,
 }
 
-/// Opens a wire that is held, or cuts it.
+/// Opens a wire that is held, or cuts it, and knows what it has seen.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate(Shared);
 
@@ -228,6 +228,11 @@ impl Wire {
 }
 
 impl Gate {
+    /// Everything that was seen so far, also when the wire is gone.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.0.0.borrow().seen.clone()
+    }
+
     /// Lets everything pass that is held, and all that comes.
     pub(crate) fn open(&self) {
         self.0.0.send_modify(|state| {

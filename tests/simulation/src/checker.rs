@@ -18,9 +18,11 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::{
-    invariants::{self as rules, Held, Start, Violation, Waits},
+    invariants::{self as rules, Held, Start, Violation},
     operators,
+    time::Since,
     trace::Trace,
+    turns::Queue,
 };
 
 const TASKS: &str = "/kubeopencode.io/tasks/";
@@ -312,39 +314,16 @@ impl Checker {
 
     /// Who gets a slot, among those who wait for one.
     fn judge_turns(&self, name: &str, before: Option<&Value>, after: &Value) -> Held {
-        let (was, is) = (
-            before.map(rules::holders).unwrap_or_default(),
-            rules::holders(after),
-        );
-        let (namespace, agent) = name.split_once('/').unwrap_or_default();
+        let (namespace, _) = name.split_once('/').unwrap_or_default();
         let (tasks, _) = self.store.list(&format!("{TASKS}{namespace}/"));
+        let tasks = tasks.iter().map(|task| &task.value);
         let inner = self.lock();
-        let now = self.trace.time().now();
-        let mine = tasks
-            .iter()
-            .map(|task| &task.value)
-            .filter(|task| task["spec"]["agentRef"].as_str().unwrap_or(names::DEFAULT) == agent);
-        let (mut new, mut waiting) = (Vec::new(), Vec::new());
-        for task in mine {
-            let uid = text(&task["metadata"]["uid"]);
-            let since = inner.queued.get(&uid);
-            let waits = Waits {
-                name: task["metadata"]["name"].as_str().unwrap_or_default(),
-                task,
-                queued: since
-                    .and_then(|since| Duration::try_from(now.duration_since(*since)).ok())
-                    .unwrap_or_default(),
-            };
-            if !is.contains(&uid) {
-                if since.is_some() {
-                    waiting.push(waits);
-                }
-            } else if !was.contains(&uid) && !inner.started.contains(&uid) {
-                new.push(waits);
-            }
-        }
-        new.iter()
-            .try_for_each(|new| rules::nobody_is_passed_over(name, new, &waiting))
+        let queue = Queue {
+            since: &inner.queued,
+            started: &inner.started,
+            now: self.trace.time().now(),
+        };
+        queue.judge(name, before, after, tasks)
     }
 
     fn judge_job(&self, who: &str, name: &str, before: Option<&Value>, after: &Value) -> Held {
@@ -575,28 +554,6 @@ impl Checker {
             rules::nothing_is_left_behind(&object.key, &object.value, &alive)?;
         }
         Ok(())
-    }
-}
-
-/// Since when something has been so, without a break.
-#[derive(Debug, Default)]
-pub struct Since(BTreeMap<(String, &'static str), Duration>);
-
-impl Since {
-    /// How long it has been so.
-    fn lasts(
-        &mut self,
-        (name, what): (&str, &'static str),
-        is_so: bool,
-        now: Duration,
-    ) -> Duration {
-        let key = (name.to_owned(), what);
-        if is_so {
-            now.saturating_sub(*self.0.entry(key).or_insert(now))
-        } else {
-            self.0.remove(&key);
-            Duration::ZERO
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Those that speak of a change are asked at each revision that the store gets, those at the end when everything has
 //! come to rest. What was started is what the *node* counted: no status is believed.
 
-use std::{cmp::Reverse, collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use kubeopencode_api::names;
@@ -25,7 +25,7 @@ pub struct Violation {
 /// What a rule says.
 pub type Held = Result<(), Violation>;
 
-fn broken(rule: &'static str, what: String) -> Held {
+pub(crate) fn broken(rule: &'static str, what: String) -> Held {
     Err(Violation { rule, what })
 }
 
@@ -456,56 +456,6 @@ pub fn waits_beside_a_free_slot(task: &Value, agent: &Value) -> bool {
     is_queued(task)
         && task["metadata"]["deletionTimestamp"].is_null()
         && (limit == 0 || holders(agent).len() < limit)
-}
-
-/// How long a Task is in the queue before nobody may come past it: a request that was on its way before may arrive as late
-/// as this, and the watch of another operator be as late.
-const KNOWN_TO_ALL: Duration = Duration::from_mins(15);
-
-/// A Task that waits in a queue.
-#[derive(Debug)]
-pub struct Waits<'a> {
-    /// Its name, for people.
-    pub name: &'a str,
-    /// What it says.
-    pub task: &'a Value,
-    /// How long it has been in the queue.
-    pub queued: Duration,
-}
-
-/// Whoever gets a slot does not come past somebody whose turn is before: the higher priority first, then the older one,
-/// then the name. `waiting` is everybody in the queue of this Agent as it is then, `new` who gets a slot.
-pub fn nobody_is_passed_over(agent: &str, new: &Waits, waiting: &[Waits]) -> Held {
-    let is_before = |other: &&Waits| {
-        other.queued >= KNOWN_TO_ALL && turn(other.task) < turn(new.task) && asks(other.task)
-    };
-    match waiting.iter().find(is_before) {
-        Some(passed) => broken(
-            "nobody gets a slot before somebody whose turn is before",
-            format!(
-                "Agent {agent}: Task {} gets a slot, and Task {} is queued for {:?}",
-                new.name, passed.name, passed.queued
-            ),
-        ),
-        None => Ok(()),
-    }
-}
-
-/// Whether a Task that is queued still wants to run.
-fn asks(task: &Value) -> bool {
-    let metadata = &task["metadata"];
-    metadata["deletionTimestamp"].is_null()
-        && metadata["annotations"][names::ANNOTATION_STOP] != "true"
-}
-
-/// When a Task's turn is, among others.
-fn turn(task: &Value) -> (Reverse<i64>, &str, &str) {
-    let metadata = &task["metadata"];
-    (
-        Reverse(task["spec"]["priority"].as_i64().unwrap_or(0)),
-        metadata["creationTimestamp"].as_str().unwrap_or_default(),
-        metadata["name"].as_str().unwrap_or_default(),
-    )
 }
 
 /// Whether a Task waits for a slot.

@@ -23,5 +23,6 @@ mod people;
 mod run;
 mod time;
 mod trace;
+mod turns;
 
 pub use run::{Report, SetUpError, run};

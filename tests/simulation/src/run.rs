@@ -12,14 +12,14 @@ use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    checker::{Checker, Since},
+    checker::Checker,
     dice::Dice,
     invariants::{self as rules, Violation},
     network::{Network, Quality},
     node::Node,
     operators::{Place, Plan},
     people::People,
-    time::Time,
+    time::{Since, Time},
     trace::Trace,
 };
 

@@ -1,6 +1,7 @@
 //! Virtual time. It goes on when everybody waits, and every run begins at the same moment.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -68,5 +69,27 @@ impl SkewedClock {
         let offset = SignedDuration::from_secs(self.offset.load(Ordering::Relaxed));
         let now = self.time.now();
         now.saturating_add(offset).unwrap_or(now)
+    }
+}
+
+/// Since when something has been so, without a break.
+#[derive(Debug, Default)]
+pub struct Since(BTreeMap<(String, &'static str), Duration>);
+
+impl Since {
+    /// How long it has been so.
+    pub fn lasts(
+        &mut self,
+        (name, what): (&str, &'static str),
+        is_so: bool,
+        now: Duration,
+    ) -> Duration {
+        let key = (name.to_owned(), what);
+        if is_so {
+            now.saturating_sub(*self.0.entry(key).or_insert(now))
+        } else {
+            self.0.remove(&key);
+            Duration::ZERO
+        }
     }
 }

@@ -42,7 +42,8 @@ pub struct TaskSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub contexts: Vec<ContextItem>,
-    /// Name of the Agent, in the Task's namespace. Default: the Agent named default, or the built-in one if there is none.
+    /// Name of the Agent, in the Task's namespace. Default: the Agent named default, or the built-in one if there is none
+    /// and was none when the Task was queued or started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub agent_ref: Option<String>,

@@ -2,17 +2,18 @@
 
 mod events;
 mod left;
+mod logs;
 
 use std::{collections::HashMap, fmt::Write as _, path::Path, sync::Mutex, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use futures::{AsyncBufReadExt as _, AsyncReadExt as _, StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Pod, ServiceAccount};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{
-        DeleteParams, DynamicObject, EvictParams, ListParams, LogParams, ObjectMeta, Patch,
-        PatchParams, PostParams, PropagationPolicy,
+        DeleteParams, DynamicObject, EvictParams, ListParams, ObjectMeta, Patch, PatchParams,
+        PostParams, PropagationPolicy,
     },
     core::{ApiResource, GroupVersionKind},
     runtime::{WatchStreamExt as _, watcher},
@@ -25,7 +26,7 @@ use crate::{
     matching::difference,
     model::{Model, Turn},
     repositories::Repositories,
-    scenario::{self, Ends, Logs, Look, ObjectName, Scenario, Step},
+    scenario::{self, Ends, ObjectName, Scenario, Step},
 };
 
 /// How long anything may take before the scenario is given up. A guard, not a measure: everything waits for events.
@@ -483,47 +484,6 @@ impl Stage {
                 self.gone(&api, &object.name_any()).await?;
             }
         }
-    }
-
-    async fn logs(&self, logs: &Logs) -> Result<()> {
-        let pod = self.pod_of(&self.job_of(&logs.task).await?).await?;
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-        let container = logs.container.clone().unwrap_or_else(|| "agent".to_owned());
-        let options = LogParams {
-            container: Some(container),
-            follow: matches!(logs.look, Look::Follow(_)),
-            ..Default::default()
-        };
-        let (has, lacks) = match &logs.look {
-            Look::Follow(wanted) => {
-                let mut lines = pods.log_stream(&pod, &options).await?.lines();
-                while let Some(line) = lines.try_next().await? {
-                    if line.contains(wanted.as_str()) {
-                        return Ok(());
-                    }
-                }
-                bail!("the logs ended without {wanted:?}");
-            }
-            Look::Now { has, lacks } => (has, lacks),
-        };
-        let mut bytes = Vec::new();
-        let mut stream = pods.log_stream(&pod, &options).await?;
-        stream.read_to_end(&mut bytes).await?;
-        let text = String::from_utf8_lossy(&bytes);
-        let mut rest = &*text;
-        for part in has {
-            let at = rest.find(part.as_str()).with_context(|| {
-                format!("{part:?} is not in the logs, or not in this order:\n{text}")
-            })?;
-            rest = &rest[at + part.len()..];
-        }
-        for part in lacks {
-            ensure!(
-                !text.contains(part.as_str()),
-                "{part:?} is in the logs:\n{text}"
-            );
-        }
-        Ok(())
     }
 
     /// Compares the number of Pods that a Job was given, also of those that are gone.

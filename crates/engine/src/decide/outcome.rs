@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use kubeopencode_agents::FailureClass;
 use kubeopencode_api::names::container;
 use serde_json::Value;
 
@@ -265,10 +266,19 @@ fn judge_agent(
     };
     let told = report.and_then(|report| report.agent.as_ref()?.failure.as_ref());
     let why = match told {
-        Some(FailureReport { class, message }) => format!("{why}: {class}: {message}"),
+        Some(failure) => format!("{why}: {}", in_words(failure)),
         None => why,
     };
     (Reason::AgentExitNonZero, why)
+}
+
+/// The class, where it is known, and the agent's words.
+fn in_words(failure: &FailureReport) -> String {
+    let FailureReport { class, message } = failure;
+    match FailureClass::from_word(class) {
+        None | Some(FailureClass::Unknown) => message.clone(),
+        Some(_) => format!("{class}: {message}"),
+    }
 }
 
 /// Whether `git-push` had nobody to tell what became of the commits: `supervise` was killed with the agent. With a Pod that
@@ -356,8 +366,11 @@ fn judge_success(report: Option<&Report>) -> (Reason, String) {
 /// Where it stopped for a refusal there is a failure, too, in its own words; these are ours.
 fn unfinished_words(agent: &AgentReport) -> String {
     match (&agent.stopped, &agent.failure) {
-        (None, Some(FailureReport { class, message })) => {
-            format!("the agent ended with exit code 0, and gave up: {class}: {message}")
+        (None, Some(failure)) => {
+            format!(
+                "the agent ended with exit code 0, and gave up: {}",
+                in_words(failure)
+            )
         }
         (stopped, _) => {
             let stopped = stopped.as_deref().unwrap_or_default();

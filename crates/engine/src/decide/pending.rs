@@ -26,14 +26,19 @@ pub fn decide(input: &Input<'_>) -> Step {
         ),
         None => match (refused_to_us(input), &input.observation.slot) {
             (Some(refusal), _) => refused::create(input, refusal),
-            // It is looked at anew when its turn has come, not each time that somebody before it moves on.
+            // It is looked at anew when its turn has come, or when it was edited, not each time that somebody before it moves
+            // on.
             (
                 _,
                 Some(SlotView {
                     agent,
                     standing: Standing::Waits(position),
                 }),
-            ) if input.state.phase == Phase::Queued => waits(input, agent, *position),
+            ) if input.state.phase == Phase::Queued
+                && input.state.observed_generation == Some(input.owner.generation) =>
+            {
+                waits(input, agent, *position)
+            }
             _ => absent(input),
         },
     }

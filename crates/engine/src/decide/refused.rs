@@ -78,7 +78,8 @@ pub fn change(input: &Input<'_>, refusal: &Refusal) -> Step {
             .change
             .as_ref()
             .is_some_and(|it| it.is_for_the_eye());
-        return if for_the_eye {
+        // Its slot may be given back at a time that no event tells.
+        return if for_the_eye && input.observation.slot.is_none() {
             rest()
         } else {
             rest_for(REFUSED_AGAIN)

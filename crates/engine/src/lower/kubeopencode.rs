@@ -311,18 +311,22 @@ fn named_agent(task: &Task) -> Option<&str> {
     named.filter(|name| !name.is_empty())
 }
 
-/// Whether it was made for this Agent, or has waited for a slot of it. The built-in one has neither slots nor credentials, and
-/// does not take its place.
-fn has_used(task: &Task, agent: &str) -> bool {
-    let status = task.status.as_ref();
-    let used = status.and_then(|status| status.agent.as_ref());
-    let queued = status.and_then(|status| status.queue.as_ref());
-    used.is_some_and(|used| used.name == agent && used.generation.is_some())
-        || queued.is_some_and(|queued| queued.agent == agent)
+/// Whether an Agent that there was is on its record: it waits, or has waited, for a slot of that, keeps one while it waits for
+/// something else, or was started with it. The built-in one has neither slots nor credentials, and does not take its place.
+fn has_used_one(task: &Task) -> bool {
+    let Some(status) = &task.status else {
+        return false;
+    };
+    let used = status.agent.as_ref();
+    used.is_some_and(|used| used.generation.is_some())
+        || status
+            .conditions
+            .iter()
+            .any(|condition| condition.type_ == names::condition::QUEUED)
 }
 
 /// The Agent, and what to remember of it. Without `agentRef` and without an Agent `default`, the built-in one, unless there was
-/// such an Agent when the Task was looked at before.
+/// such an Agent, by the Task's own record.
 fn find_agent<'a>(
     lookup: &mut Lookup<'a>,
     task: &Task,
@@ -350,7 +354,7 @@ fn find_agent<'a>(
             (Some(agent), used)
         }
         Known::Found(_) | Known::Absent => {
-            if named.is_some() || has_used(task, name) {
+            if named.is_some() || has_used_one(task) {
                 lookup.miss(reference, Lack::Object);
             }
             (None, used)

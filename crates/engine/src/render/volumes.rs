@@ -34,6 +34,8 @@ use crate::{
 const CONTEXT: &str = "context";
 /// Home directory of every agent and of `git-push`, and where programs put what they need for a while.
 pub const HOME: &str = "/tmp";
+/// Name of the volume at [`HOME`].
+const TMP: &str = "tmp";
 /// Name of the volume that git-push and the agent share.
 const PUSH: &str = "push";
 /// Name of the volume with the files of Secrets, as the agent's own.
@@ -119,8 +121,8 @@ pub fn plan(run: &Run) -> Plan {
         .push(read_only(mount("tools", handover::TOOLS_DIR)));
     if !directories.contains(&HOME) && !has_secret_at_home(&run.credentials) {
         // Sessions of agents: with the Pod, whoever the agent is, also where its image's files cannot be written.
-        plan.volumes.push(empty_dir("tmp"));
-        plan.agent.push(mount("tmp", HOME));
+        plan.volumes.push(empty_dir(TMP));
+        plan.agent.push(mount(TMP, HOME));
     }
     if run.command.is_some() {
         plan.agent.push(VolumeMount {
@@ -259,9 +261,11 @@ fn plan_push(plan: &mut Plan, checkouts: &[Checkout]) {
         .collect();
     let holds_one = |volume: &&VolumeMount| {
         let path = &volume.mount_path;
-        pushed
-            .iter()
-            .any(|checkout| checkout.path == *path || inside(&checkout.path, path))
+        // The agent's home is its own; a checkout below it has a volume of its own.
+        volume.name != TMP
+            && pushed
+                .iter()
+                .any(|checkout| checkout.path == *path || inside(&checkout.path, path))
     };
     let places: Vec<VolumeMount> = plan.agent.iter().filter(holds_one).cloned().collect();
     plan.push.extend(places.into_iter().map(read_only));

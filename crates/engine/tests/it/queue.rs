@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use kubeopencode_engine::{
     decide::{Action, LOST_LIMIT, STALL_LIMIT, Step, explain},
+    lower::Lowered,
     observe::{JobEnd, JobView},
     queue::{Pool, Remains, Slot, SlotView, Standing, Turn, Waiter},
     state::{Phase, Reason},
@@ -92,6 +93,37 @@ fn a_limit_holds_for_a_job_that_was_created_before_it_was_set() {
     moment.lowered = without;
     moment.record();
     assert_eq!(moment.state.phase, Phase::Running);
+}
+
+/// A Task that names no Agent, and has waited for a slot of `default`, holds one while it waits for something else, or was
+/// started with it: the built-in one has no limit, and does not take its place.
+#[test]
+fn the_built_in_agent_takes_nobodys_place() {
+    let task = TASK.replace("agentRef: a, ", "");
+    let lowered = |status: &str| Moment::of(&format!("{task}\nstatus: {status}")).lowered;
+    let queued = |status: &str| {
+        format!(
+            "{{conditions: [{{type: Queued, status: '{status}', reason: r, message: m, lastTransitionTime: '2026-01-01T00:00:00Z'}}]}}"
+        )
+    };
+    for status in [
+        &queued("True"),
+        &queued("False"),
+        "{agent: {name: default, generation: 3}}",
+    ] {
+        let lowered = lowered(status);
+        assert!(
+            matches!(lowered, Lowered::Missing { .. }),
+            "{status}: {lowered:?}"
+        );
+    }
+    for status in ["{}", "{agent: {name: default}}"] {
+        let lowered = lowered(status);
+        assert!(
+            matches!(lowered, Lowered::Ready(_)),
+            "{status}: {lowered:?}"
+        );
+    }
 }
 
 /// It was made for the Agent `default`, which is gone for good; a claim would be made in vain, again and again.

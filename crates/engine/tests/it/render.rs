@@ -260,7 +260,7 @@ fn credentials_that_write_are_seen_by_git_push_alone_which_is_there_only_where_s
 
     run.checkouts.push(Checkout {
         push: Some(push.clone()),
-        ..checkout("/srv/b")
+        ..checkout("/tmp/b")
     });
     run.checkouts.push(Checkout {
         secret: Some("writer".into()),
@@ -291,7 +291,7 @@ fn credentials_that_write_are_seen_by_git_push_alone_which_is_there_only_where_s
             "/kubeopencode-context:ro",
             "/kubeopencode-push",
             "/kubeopencode-push-secrets/0:ro",
-            "/srv/b:ro",
+            "/tmp/b:ro",
             "/tools:ro",
             "/workspace:ro",
         ]

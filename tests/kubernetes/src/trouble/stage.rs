@@ -18,7 +18,7 @@ use crate::{
     operator::{Operator, Start},
     report::{self, Checks},
     rights,
-    wire::Wire,
+    wire::{Gate, Wire},
 };
 
 /// Longest time until there is a leader: a Lease that was not released has to expire first (15 s).
@@ -68,6 +68,8 @@ pub(super) struct Stage<'a> {
     pub(super) tasks: Api<Task>,
     pub(super) leases: Leases,
     pub(super) operators: Vec<Wired>,
+    /// The gates of all operators that there ever were.
+    gates: Vec<Gate>,
     pub(super) checks: &'a mut Checks,
     /// Tasks that were created.
     pub(super) created: usize,
@@ -97,6 +99,7 @@ impl<'a> Stage<'a> {
             scenario,
             namespace,
             operators: Vec::new(),
+            gates: Vec::new(),
             checks,
             created: 0,
             started: 0,
@@ -139,6 +142,7 @@ impl<'a> Stage<'a> {
             give_network(operator.pid()).await?;
             operator.go().await?;
         }
+        self.gates.push(wire.gate());
         self.operators.push(Wired {
             operator,
             wire,
@@ -172,10 +176,10 @@ impl<'a> Stage<'a> {
         logs.unwrap_or(self.setting.folder.path())
     }
 
-    /// What the operators of now were refused for want of a right; None if that may happen in this scenario.
+    /// What the operators were refused for want of a right; None if that may happen in this scenario.
     pub(super) fn refused(&self) -> Option<Vec<String>> {
-        let wires = self.operators.iter().map(|wired| wired.wire.seen());
-        let refused = wires.flatten().filter(|seen| seen.status == Some(403));
+        let seen = self.gates.iter().flat_map(Gate::seen);
+        let refused = seen.filter(|seen| seen.status == Some(403));
         let refused = refused.map(|seen| format!("{} {}", seen.verb, seen.resource));
         (!self.scenario.may_be_refused()).then(|| refused.collect())
     }

@@ -77,8 +77,8 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until a Task holds no slot of its Agent, if that still exists, and compares whether it had one: an Agent that
-    /// has given no slot does not say how many are in use.
+    /// Waits until a Task holds no slot of its Agent, if that still exists, and compares whether any was
+    /// given: an Agent that gave none does not say how many are in use.
     async fn slot(&self, task: &DynamicObject, slot: row::Slot) -> Result<()> {
         let agent = ObjectName {
             kind: "Agent".to_owned(),
@@ -97,13 +97,17 @@ impl Stage {
         let agent = kube::runtime::wait::await_condition(agents, &name, free)
             .await
             .context("its slot")?;
-        match agent {
-            Some(agent) if agent.data["spec"]["maxConcurrentTasks"].is_u64() => {
-                let had = agent.data["status"]["slotsInUse"].is_u64();
-                let expected = slot == row::Slot::Free;
-                ensure!(had == expected, "it had a slot: {had}");
-            }
-            _ => {}
+        let Some(agent) = agent else {
+            ensure!(slot != row::Slot::Free, "its Agent is gone");
+            return Ok(());
+        };
+        ensure!(slot != row::Slot::Gone, "its Agent is there");
+        if agent.data["spec"]["maxConcurrentTasks"].is_u64() {
+            let given = agent.data["status"]["slotsInUse"].is_u64();
+            ensure!(
+                given == (slot == row::Slot::Free),
+                "its Agent gave a slot: {given}"
+            );
         }
         Ok(())
     }
