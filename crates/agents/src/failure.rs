@@ -137,6 +137,8 @@ const WORDS: [(FailureClass, &[&str]); 7] = [
         FailureClass::Authentication,
         &[
             "unauthorized",
+            // Claude Code, without a key.
+            "not logged in",
             "invalid api key",
             "invalid x-api-key",
             "incorrect api key",
@@ -256,6 +258,10 @@ mod tests {
                 FailureClass::Agent,
             ),
             ("TypeError: fetch failed", FailureClass::Network),
+            (
+                "Not logged in · Please run /login",
+                FailureClass::Authentication,
+            ),
         ] {
             assert_eq!(Failure::of(None, message).class, class, "{message}");
         }

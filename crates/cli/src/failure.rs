@@ -91,7 +91,7 @@ impl Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Problem::new(chain(&error)).failed()
+        Problem::new(chain(error.as_ref())).failed()
     }
 }
 
@@ -105,11 +105,7 @@ impl From<kube::Error> for Failure {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Problem::new(status.message),
-            error => Problem::new(format!(
-                "the cluster cannot be asked: {}",
-                chain(&error.into())
-            ))
-            .hint(
+            error => Problem::new(format!("the cluster cannot be asked: {}", words(&error))).hint(
                 "`kubectl cluster-info` says which one the kubeconfig names; the local one is there while \
                  `kubeopencode local` runs",
             ),
@@ -118,10 +114,18 @@ impl From<kube::Error> for Failure {
     }
 }
 
+/// What the API server answered, in its own words, or why it did not.
+pub(crate) fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        error => chain(error),
+    }
+}
+
 /// An error with its causes in one line. Some errors repeat their cause in their own text: it is said once.
-fn chain(error: &anyhow::Error) -> String {
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
-    for cause in error.chain() {
+    for cause in anyhow::Chain::new(error) {
         let part = cause.to_string();
         if text.is_empty() {
             text = part;

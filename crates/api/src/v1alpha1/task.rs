@@ -31,7 +31,7 @@ use super::{ContextItem, DURATION_PATTERN, Limits};
     printcolumn(name = "Cost", type_ = "string", json_path = ".status.result.usage.cost", priority = 1, description = "US dollars that the agent says its models cost"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
     validation = Rule::new("!has(oldSelf.status) || !(has(oldSelf.status.attempts) || has(oldSelf.status.completionTime)) || self.spec == oldSelf.spec").message("spec is immutable once the Task has started or ended: create a new Task").field_path(".spec"),
-    validation = Rule::new("(has(self.spec.agentRef) ? self.spec.agentRef : '') == (has(oldSelf.spec.agentRef) ? oldSelf.spec.agentRef : '') || (has(oldSelf.status) && has(oldSelf.status.conditions) && oldSelf.status.conditions.exists(c, c.type == 'Ready' && c.status == 'False') && !oldSelf.status.conditions.exists(c, c.type == 'Queued' || c.type == 'JobCreated'))").message("agentRef can be changed only while the Task waits for something that does not exist: create a new Task").field_path(".spec.agentRef"),
+    validation = Rule::new("(has(self.spec.agentRef) ? self.spec.agentRef : '') == (has(oldSelf.spec.agentRef) ? oldSelf.spec.agentRef : '') || (has(oldSelf.status) && has(oldSelf.status.conditions) && oldSelf.status.conditions.exists(c, c.type == 'Ready' && c.status == 'False') && !oldSelf.status.conditions.exists(c, c.type == 'Queued' || c.type == 'JobCreated'))").message("agentRef can be changed only while the Task waits for something that does not exist and was never queued: create a new Task").field_path(".spec.agentRef"),
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TaskSpec {

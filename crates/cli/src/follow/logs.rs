@@ -43,7 +43,8 @@ impl fmt::Display for Cut {
                 formatter.write_str("the logs cannot be read to their end: the Pod is gone")
             }
             Self::Unread(error) => {
-                write!(formatter, "the logs cannot be read to their end: {error}")
+                let words = crate::failure::words(error);
+                write!(formatter, "the logs cannot be read to their end: {words}")
             }
             Self::Rotated => formatter.write_str(
                 "a part of the logs is missing: the node rotated them while the connection was broken",
@@ -96,7 +97,7 @@ pub(crate) async fn copy(
     follow: bool,
     output: &Output,
 ) -> Result<(), Cut> {
-    if let Some(pod) = pods.get_opt(pod).await? {
+    if let Some(pod) = look(pods, pod, follow).await? {
         output
             .begin(&pods.clone().into_client(), &pod, container)
             .await;
@@ -105,7 +106,7 @@ pub(crate) async fn copy(
     let mut broke = false;
     loop {
         // Asked before reading: a log that is read after its container has ended is complete.
-        let ended = match pods.get_opt(pod).await? {
+        let ended = match look(pods, pod, follow).await? {
             None => return Err(Cut::PodGone),
             Some(pod) => {
                 !follow
@@ -124,7 +125,7 @@ pub(crate) async fn copy(
                     Ok(())
                 };
             }
-            Err(error) if ended => return Err(error.into()),
+            Err(error) if ended && !(follow && is_away(&error)) => return Err(error.into()),
             // The container ended, or the connection did.
             Ok(()) | Err(_) => {
                 broke = read.is_err();
@@ -140,6 +141,21 @@ pub(crate) async fn copy(
             }
         }
     }
+}
+
+/// The Pod. Who follows waits for a cluster that is away.
+async fn look(pods: &Api<Pod>, pod: &str, follow: bool) -> Result<Option<Pod>, kube::Error> {
+    loop {
+        match pods.get_opt(pod).await {
+            Err(error) if follow && is_away(&error) => tokio::time::sleep(AGAIN).await,
+            looked => return looked,
+        }
+    }
+}
+
+/// Whether nobody has answered, or not to the end.
+fn is_away(error: &kube::Error) -> bool {
+    !matches!(error, kube::Error::Api(_))
 }
 
 /// Reads the log once more, from where it was read to.
