@@ -60,6 +60,8 @@ struct Inner {
     tasks: BTreeMap<String, (u64, String)>,
     /// From the UID of a Task that is in a queue to when it came there.
     queued: BTreeMap<String, Timestamp>,
+    /// When the first request was sent in calm.
+    calm_since: Option<Timestamp>,
     /// From an Agent to the revision at which it got the limit that it has.
     limited: BTreeMap<String, u64>,
     starts: Vec<Start>,
@@ -95,6 +97,7 @@ impl Checker {
             started: BTreeSet::new(),
             tasks: BTreeMap::new(),
             queued: BTreeMap::new(),
+            calm_since: None,
             limited: BTreeMap::new(),
             starts: Vec::new(),
             running: BTreeSet::new(),
@@ -145,6 +148,10 @@ impl Checker {
 
     /// `who` has just been answered: looks at what has changed. A request that was sent before calm may have come late.
     pub fn look(&self, who: &str, sent_in_calm: bool) {
+        if sent_in_calm {
+            let now = self.trace.time().now();
+            self.lock().calm_since.get_or_insert(now);
+        }
         loop {
             let ready = self.lock().watcher.ready().now_or_never();
             match ready {
@@ -322,6 +329,7 @@ impl Checker {
             since: &inner.queued,
             started: &inner.started,
             now: self.trace.time().now(),
+            calm_since: inner.calm_since,
         };
         queue.judge(name, before, after, tasks)
     }

@@ -15,6 +15,8 @@ use crate::invariants::{Held, broken, holders};
 /// How long a Task is in the queue before nobody may come past it: a request that was on its way before may arrive as late
 /// as this, and the watch of another operator be as late.
 const KNOWN_TO_ALL: Duration = Duration::from_mins(15);
+/// The same in calm, once that has lasted for as long: nothing is late any more.
+const KNOWN_IN_CALM: Duration = Duration::from_mins(5);
 
 /// A Task that waits in a queue.
 #[derive(Debug)]
@@ -28,10 +30,16 @@ pub struct Waits<'a> {
 }
 
 /// Whoever gets a slot does not come past somebody whose turn is before: the higher priority first, then the older one,
-/// then the name. `waiting` is everybody in the queue of this Agent as it is then, `new` who gets a slot.
-pub fn nobody_is_passed_over(agent: &str, new: &Waits, waiting: &[Waits]) -> Held {
+/// then the name, and who has been in the queue so long that everybody knows. `waiting` is everybody in the queue of this Agent
+/// as it is then, `new` who gets a slot.
+fn nobody_is_passed_over(
+    agent: &str,
+    new: &Waits,
+    waiting: &[Waits],
+    known_after: Duration,
+) -> Held {
     let is_before = |other: &&Waits| {
-        other.queued >= KNOWN_TO_ALL && turn(other.task) < turn(new.task) && asks(other.task)
+        other.queued >= known_after && turn(other.task) < turn(new.task) && asks(other.task)
     };
     match waiting.iter().find(is_before) {
         Some(passed) => broken(
@@ -70,6 +78,8 @@ pub struct Queue<'a> {
     pub started: &'a BTreeSet<String>,
     /// The time of the API server.
     pub now: Timestamp,
+    /// Since when nothing fails any more.
+    pub calm_since: Option<Timestamp>,
 }
 
 impl Queue<'_> {
@@ -86,6 +96,12 @@ impl Queue<'_> {
     ) -> Held {
         let (was, is) = (before.map(holders).unwrap_or_default(), holders(after));
         let (_, name) = agent.split_once('/').unwrap_or_default();
+        let lasts = |since: Timestamp| Duration::try_from(self.now.duration_since(since)).ok();
+        let calm = self.calm_since.and_then(lasts);
+        let known_after = match calm {
+            Some(calm) if calm >= KNOWN_IN_CALM => KNOWN_IN_CALM,
+            _ => KNOWN_TO_ALL,
+        };
         let (mut new, mut waiting) = (Vec::new(), Vec::new());
         for task in tasks {
             let uid = task["metadata"]["uid"].as_str().unwrap_or_default();
@@ -93,13 +109,10 @@ impl Queue<'_> {
                 continue;
             }
             let since = self.since.get(uid);
-            let queued = since.map(|since| self.now.duration_since(*since));
             let waits = Waits {
                 name: task["metadata"]["name"].as_str().unwrap_or_default(),
                 task,
-                queued: queued
-                    .and_then(|queued| Duration::try_from(queued).ok())
-                    .unwrap_or_default(),
+                queued: since.and_then(|since| lasts(*since)).unwrap_or_default(),
             };
             if !is.contains(uid) {
                 if since.is_some() {
@@ -110,6 +123,6 @@ impl Queue<'_> {
             }
         }
         new.iter()
-            .try_for_each(|new| nobody_is_passed_over(agent, new, &waiting))
+            .try_for_each(|new| nobody_is_passed_over(agent, new, &waiting, known_after))
     }
 }
