@@ -492,19 +492,25 @@ pub fn nothing_is_left_behind(key: &str, object: &Value, alive: &BTreeSet<String
 /// Whether a Job has not ended, and may have a Pod.
 #[must_use]
 pub fn is_active(job: &Value) -> bool {
-    let conditions = job["status"]["conditions"].as_array();
-    let ended = conditions.into_iter().flatten().any(|condition| {
-        matches!(condition["type"].as_str(), Some("Complete" | "Failed"))
-            && condition["status"] == "True"
-    });
-    !ended && job["spec"]["suspend"] != true
+    !is_over(job) && job["spec"]["suspend"] != true
 }
 
-/// When everything has come to rest, no Job is left that was never released: whoever resumed it would start an agent.
+/// Whether a Job has ended, and makes no Pod any more.
+fn is_over(job: &Value) -> bool {
+    let conditions = job["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|condition| {
+        matches!(condition["type"].as_str(), Some("Complete" | "Failed"))
+            && condition["status"] == "True"
+    })
+}
+
+/// When everything has come to rest, no Job is left that was never released: whoever resumed it would start an agent. Of one
+/// that has ended somebody may have taken the annotation off.
 pub fn no_job_waits_for_its_release(key: &str, job: &Value) -> Held {
     let annotations = &job["metadata"]["annotations"];
     let waits = job["spec"]["suspend"] == true
         && annotations[names::ANNOTATION_RELEASED].is_null()
+        && !is_over(job)
         && job["metadata"]["deletionTimestamp"].is_null();
     if !waits {
         return Ok(());

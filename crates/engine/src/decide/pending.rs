@@ -35,7 +35,7 @@ pub fn decide(input: &Input<'_>) -> Step {
                     standing: Standing::Waits(position),
                 }),
             ) if input.state.phase == Phase::Queued
-                && input.state.observed_generation == Some(input.owner.generation) =>
+                && input.state.observed_generation >= Some(input.owner.generation) =>
             {
                 waits(input, agent, *position)
             }
@@ -137,7 +137,7 @@ fn waits(input: &Input<'_>, agent: &str, position: usize) -> Step {
         |place: &QueuePlace| place.agent == agent && class(place.position) <= class(position);
     if input.state.phase == Phase::Queued
         && input.state.queue.as_ref().is_some_and(told)
-        && input.state.observed_generation == Some(input.owner.generation)
+        && input.state.observed_generation >= Some(input.owner.generation)
     {
         rest()
     } else {

@@ -209,7 +209,7 @@ pub fn waiting(
         !known.status
             && known.reason == reason
             && known.message.starts_with(subject)
-            && known.observed_generation == Some(input.owner.generation)
+            && known.observed_generation >= Some(input.owner.generation)
     };
     if !detail.is_empty() && input.state.condition(type_).as_ref().is_some_and(told) {
         return None;
