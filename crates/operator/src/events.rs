@@ -1,8 +1,8 @@
 //! Kubernetes Events of what happened, for `kubectl describe` and `kubectl events`.
 //!
-//! Best effort, and never in the way: a round hands an Event over and goes on. When the API server is slower than what
-//! happens, or does not answer, Events are dropped, and the log says so; one that it may take later is sent a few times. An Event's name follows from its owner and content, so that one
-//! that is sent again after a lost answer is the same one.
+//! Best effort, and never in the way: a round hands an Event over and goes on. One that the API server may take later is
+//! sent a few times. When it is slower than what happens, or does not answer, Events are dropped, and the log says so. An
+//! Event's name follows from its owner and content, so that one that is sent again after a lost answer is the same one.
 
 use std::{sync::Arc, time::Duration};
 

@@ -12,6 +12,7 @@ use std::{
     collections::HashMap,
     ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
@@ -84,6 +85,8 @@ pub(crate) struct Remembered<K> {
     granted: Option<Granted>,
     /// A state that was sent and never answered for: whether it is on record, the next look tells.
     pub(crate) unanswered: Option<Box<Unanswered>>,
+    /// When the API server said that there is no such owner.
+    missed: Option<Instant>,
     /// When something was recorded lately that changes nothing, and is there for people alone.
     told: Vec<Instant>,
 }
@@ -110,6 +113,20 @@ impl<K> Remembered<K> {
         if let Some(granted) = &mut self.granted {
             granted.in_this_round = false;
         }
+    }
+
+    /// The API server says that the owner is gone, and the watch has not said so.
+    pub(crate) fn is_missed(&mut self) {
+        self.missed = Some(Instant::now());
+    }
+
+    /// How long nothing is done for an owner that is gone: what is made of it goes with it, and each of these events would
+    /// begin it anew. It is asked again, since a gateway may say so of one that is there.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        let since = self.missed?.elapsed();
+        REFUSED_AGAIN
+            .checked_sub(since)
+            .filter(|left| !left.is_zero())
     }
 
     /// What became of a change that was not refused.
@@ -173,6 +190,7 @@ impl<K> Default for Remembered<K> {
             failures: 0,
             answered: 0,
             refused: false,
+            missed: None,
             granted: None,
             unanswered: None,
             told: Vec::new(),

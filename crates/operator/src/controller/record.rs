@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use kube::{Api, ResourceExt as _, api::PostParams};
+use kube::{Api, Error as KubeError, ResourceExt as _, api::PostParams};
 use kubeopencode_api::names;
 use kubeopencode_engine::{lower::FrontEnd, run::Owner, state::RunState};
 use serde_json::Value;
 
 use super::{Controller, Owning};
-use crate::error::{RecordError, RoundError};
+use crate::{
+    error::{RecordError, RoundError},
+    memory::Remembered,
+};
 
 impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
     /// Returns the object as it is then. It is sent with the resourceVersion that it was read with, so of all operators
@@ -40,7 +43,12 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 &next,
             )
             .await
-            .map_err(|source| RecordError::Replace(Box::new(source)))?;
+            .map_err(|source| {
+                if matches!(&source, KubeError::Api(status) if status.is_not_found()) {
+                    self.memory.of(&owner.uid, Remembered::is_missed);
+                }
+                RecordError::Replace(Box::new(source))
+            })?;
         let written = Arc::new(written);
         self.memory.of(&owner.uid, |remembered| {
             remembered

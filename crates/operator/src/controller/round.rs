@@ -75,6 +75,9 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         let Some(mut round) = self.begin(cached) else {
             return Ok(Rested::default());
         };
+        if let Some(left) = self.memory.of(&round.owner.uid, |it| it.pause()) {
+            return Ok(round.rests(Some(left)));
+        }
         for _ in 0..STEPS {
             match self.decide(&mut round) {
                 Step::Lower => match self.look_up(&round.object).await {

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
-use kubeopencode_api::v1alpha1::TaskPhase;
+use kube::api::DeleteParams;
+use kubeopencode_api::v1alpha1::{Task, TaskPhase};
 use kubeopencode_engine::observe::JobView;
 use kubeopencode_operator::{OperatorOptions, access::ACCESS};
 
 use super::{
     faults::{Call, Fault, Faults},
     kubelet::Play,
+    queue::is,
+    time::virtual_time,
     world::{AGENT, TASK, World, limited, task},
 };
 
@@ -273,4 +276,35 @@ async fn a_life_takes_at_most_eight_rounds() {
         "{} rounds",
         rounds(&options)
     );
+}
+
+/// Its operator hears nothing of Tasks any more: one that was deleted in the queue gets its turn. Each Job that is made of it
+/// goes with its owner, and that is an event.
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_gone_and_seems_to_be_there_costs_little() {
+    let mut world = World::new(Play::Works).await;
+    world.guard = Duration::from_hours(24);
+    world.create(&limited(1)).await;
+    for name in ["a", "b"] {
+        world.create(&task(name)).await;
+    }
+    let deaf = Faults::new(|_, call: &Call| {
+        if call.verb == "watch" && call.resource == "tasks" {
+            Fault::Hangs
+        } else {
+            Fault::None
+        }
+    });
+    world.operate_with(&deaf, &virtual_time());
+    is(&world, "a", TaskPhase::Running).await;
+    is(&world, "b", TaskPhase::Queued).await;
+    let background = DeleteParams::background();
+    world.api::<Task>().delete("b", &background).await.unwrap();
+    world.kubelet.now(Play::Ends(0));
+    world.ends("a").await;
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    let of_jobs = |call: &&Call| (call.verb, call.resource.as_str()) == ("create", "jobs");
+    let made = deaf.successes().iter().filter(of_jobs).count() - 1;
+    assert!((1..=8).contains(&made), "{made} Jobs within two minutes");
+    world.end().await;
 }

@@ -107,11 +107,16 @@ pub async fn shows(world: &World, when: &str) {
 
 /// A Task whose Pod is played so, under a clock that goes to the next timer when nothing happens.
 async fn world(play: Play) -> World {
+    world_of(play, TASK).await
+}
+
+/// The same, of this Task.
+async fn world_of(play: Play, task: &str) -> World {
     let mut world = World::new(play).await;
     world.guard = Duration::from_hours(24);
     world.operate_with(&Faults::none(), &virtual_time());
     world.create(&limited(1)).await;
-    world.create(TASK).await;
+    world.create(task).await;
     world
 }
 
@@ -195,12 +200,8 @@ async fn the_registry_is_away_for_a_while() {
 /// The timeout is the agent's.
 #[tokio::test(start_paused = true)]
 async fn pulling_an_image_is_no_part_of_the_timeout() {
-    let mut world = World::new(Play::NoImage).await;
-    world.guard = Duration::from_hours(24);
-    world.operate_with(&Faults::none(), &virtual_time());
-    world.create(&limited(1)).await;
     let task = TASK.replace("Do it.", "Do it., timeout: 30s");
-    world.create(&task).await;
+    let world = world_of(Play::NoImage, &task).await;
     let job = world.job_of("it").await;
     world.pod_of(&job, |pod| phase(pod) == "Pending").await;
     tokio::time::sleep(Duration::from_mins(20)).await;
@@ -241,13 +242,8 @@ async fn the_disk_of_the_node_is_full() {
 /// Of a Pod that tolerates everything, which Kubernetes leaves where it is.
 #[tokio::test(start_paused = true)]
 async fn its_node_does_not_answer_and_nobody_takes_its_pod_away() {
-    let mut world = World::new(Play::Works).await;
-    world.guard = Duration::from_hours(24);
-    world.operate_with(&Faults::none(), &virtual_time());
-    world.create(&limited(1)).await;
-    world
-        .create(&TASK.replace("Do it.", "Do it., timeout: 30m"))
-        .await;
+    let task = TASK.replace("Do it.", "Do it., timeout: 30m");
+    let world = world_of(Play::Works, &task).await;
     let job = world.job_of("it").await;
     world.pod_of(&job, |pod| phase(pod) == "Running").await;
     world.kubelet.now(Play::Lost);

@@ -16,7 +16,8 @@ use super::{
     world::{AGENT, World, condition, limited, task},
 };
 
-async fn is(world: &World, name: &str, phase: TaskPhase) {
+/// Wait until a Task is in this phase.
+pub async fn is(world: &World, name: &str, phase: TaskPhase) {
     world
         .status(name, "in its phase", |status| status.phase == Some(phase))
         .await;

@@ -1,5 +1,7 @@
 //! What the API server, or something in front of it, does not let the operator do: the Task says so, and has an end.
 
+use std::time::Duration;
+
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{Patch, PatchParams};
 use kubeopencode_api::{
@@ -12,6 +14,7 @@ use super::{
     failures::{answered, shows},
     faults::{Call, Fault, Faults},
     kubelet::Play,
+    time::virtual_time,
     world::{TASK, World, condition, limited, task},
 };
 
@@ -149,4 +152,29 @@ async fn what_a_webhook_undoes_is_not_repeated_at_once_and_has_an_end() {
     let calls = faults.calls();
     let patches = calls.iter().filter(|call| call.verb == "patch").count();
     assert!((2..=70).contains(&patches), "{patches} patches");
+}
+
+/// As under load, or while a webhook is late.
+#[tokio::test(start_paused = true)]
+async fn an_event_that_the_api_server_has_no_time_for_is_sent_again() {
+    let mut world = World::new(Play::Ends(0)).await;
+    world.guard = Duration::from_hours(24);
+    let mut refused = 0;
+    let busy = Faults::new(move |_, call: &Call| {
+        let first = call.verb == "create" && call.resource == "events" && refused < 2;
+        refused += u32::from(first);
+        if first {
+            Fault::Answered(503)
+        } else {
+            Fault::None
+        }
+    });
+    world.operate_with(&busy, &virtual_time());
+    world.create(&limited(1)).await;
+    world.create(TASK).await;
+    world.ends("it").await;
+    let mut told = world.events("it", 2).await;
+    told.sort();
+    assert_eq!(told, ["Running", "Succeeded"]);
+    world.end().await;
 }
