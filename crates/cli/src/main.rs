@@ -60,7 +60,11 @@ fn dispatch(cli: cli::Cli, printer: &Printer) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Run(arguments) => return wait(verbs::run::run(&arguments, printer))?,
         Command::Local(arguments) => wait(verbs::local::local(&arguments, printer))?,
-        Command::Controller(arguments) => wait(verbs::controller::controller(&arguments))?,
+        Command::Controller(arguments) => {
+            // It decides on one thread anyway. Others would only carry bytes, and waking one another costs more than that.
+            let one_thread = tokio::runtime::Builder::new_current_thread();
+            wait_on(one_thread, verbs::controller::controller(&arguments))?
+        }
         Command::Task(command) => wait(verbs::task::task(&command, printer))?,
         Command::Agent(command) => wait(verbs::agent::agent(&command, printer))?,
         Command::Plan(arguments) => wait(verbs::plan::plan(&arguments, printer))?,
@@ -80,9 +84,14 @@ fn dispatch(cli: cli::Cli, printer: &Printer) -> Result<ExitCode, Failure> {
 
 /// Runs a verb to its end.
 fn wait<T>(verb: impl Future<Output = T>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    wait_on(tokio::runtime::Builder::new_multi_thread(), verb)
+}
+
+fn wait_on<T>(
+    mut threads: tokio::runtime::Builder,
+    verb: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    let runtime = threads.enable_all().build()?;
     let value = runtime.block_on(verb);
     // Whatever is left is not waited for: all that has to end has been ended.
     runtime.shutdown_background();

@@ -167,8 +167,8 @@ pub trait FrontEnd {
     /// What its status remembers.
     fn state(resource: &Self::Resource) -> RunState;
 
-    /// The whole status that remembers this; `state` of it is the same state again.
-    fn status(state: &RunState) -> serde_json::Value;
+    /// The same resource with a status that remembers this; `state` of it is the same state again.
+    fn with_state(resource: &Self::Resource, state: &RunState) -> Self::Resource;
 
     /// Whether a person asked for it to be stopped.
     fn stop_requested(resource: &Self::Resource) -> bool;

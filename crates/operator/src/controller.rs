@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use futures::{FutureExt as _, Stream, StreamExt as _, stream, stream::FuturesUnordered};
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{ConfigMap, Pod},
@@ -73,8 +73,9 @@ use crate::{
     waiting::Waiting,
 };
 
-/// Objects that are looked at at the same time.
-const CONCURRENCY: u16 = 32;
+/// Objects that are looked at at the same time. Where many Tasks begin at once, a third of them waits for what they refer
+/// to, and about 32 are written for.
+const CONCURRENCY: u16 = 48;
 /// How long a round may take: then a request of it got lost. A round may be cut off anywhere, which also happens when
 /// leadership ends.
 const LONGEST_ROUND: Duration = Duration::from_mins(2);
@@ -90,6 +91,7 @@ pub(crate) trait Owning:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + Clone
     + Debug
+    + PartialEq
     + DeserializeOwned
     + Serialize
     + Send
@@ -102,6 +104,7 @@ impl<K> Owning for K where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
         + Debug
+        + PartialEq
         + DeserializeOwned
         + Serialize
         + Send
@@ -124,6 +127,16 @@ fn received<T>(receiver: UnboundedReceiver<T>) -> impl Stream<Item = T> {
         let item = receiver.recv().await?;
         Some((item, receiver))
     })
+}
+
+/// The same future, polled only when it was woken. kube polls all rounds of a controller whenever anything happens to one
+/// of them, and each poll goes through all layers of a client.
+async fn polled_when_woken<T>(round: impl Future<Output = T>) -> T {
+    let mut alone = FuturesUnordered::from_iter([round]);
+    match alone.next().await {
+        Some(outcome) => outcome,
+        None => pending().await, // not reached: it has one, and this is awaited once
+    }
 }
 
 /// What a controller is made of.
@@ -162,6 +175,8 @@ pub(crate) struct Controller<F: FrontEnd<Resource: Owning, Agent: Owning>> {
     admissions: Combiner<Key, Result<(), AdmitError>>,
     woken: UnboundedSender<ObjectRef<F::Resource>>,
     agents_woken: UnboundedSender<ObjectRef<F::Agent>>,
+    /// Whether all caches have been complete. Of those who wait for a [`Store`] itself, kube wakes only the last.
+    complete: watch::Sender<bool>,
     ending: watch::Sender<bool>,
 }
 
@@ -193,6 +208,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             admissions: Combiner::new(),
             woken,
             agents_woken,
+            complete: watch::Sender::new(false),
             ending: watch::Sender::new(false),
         });
         let counted = Arc::downgrade(&this);
@@ -211,7 +227,9 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         }
         .shared();
         let agent_rounds = applier(
-            |agent, this: Arc<Self>| async move { this.look_at_agent(agent).await }.boxed(),
+            |agent, this: Arc<Self>| {
+                polled_when_woken(async move { this.look_at_agent(agent).await }).boxed()
+            },
             |agent, error, this: Arc<Self>| this.after_agent_failure(&agent, error),
             this.clone(),
             this.agents.clone(),
@@ -222,7 +240,9 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         )
         .for_each(|_| ready(()));
         let rounds = applier(
-            |object, this: Arc<Self>| async move { this.look_at(object).await }.boxed(),
+            |object, this: Arc<Self>| {
+                polled_when_woken(async move { this.look_at(object).await }).boxed()
+            },
             |object, error, this: Arc<Self>| this.after_failure(&object, error),
             this.clone(),
             this.store.clone(),
@@ -273,6 +293,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         self.jobs.ready().await;
         self.pods.ready().await;
         let _ = self.agents.wait_until_ready().await;
+        self.complete.send_replace(true);
         self.health.is_complete();
         info!("the caches are complete");
         pending().await
@@ -289,11 +310,11 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         phases
     }
 
-    /// Ready when this controller has to end and has never seen all objects. No round has begun then, and none will,
+    /// Ready when this controller has to end and its caches were never complete. No round has begun then, and none will,
     /// because the watches are not followed any more.
     async fn ends_unready(&self) {
         self.told_to_end().await;
-        if self.store.wait_until_ready().now_or_never().is_some() {
+        if *self.complete.borrow() {
             pending::<()>().await;
         }
     }
@@ -305,16 +326,11 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
 
     /// Whether the caches are complete; false if that will not happen any more.
     async fn caches_are_ready(&self) -> bool {
-        let ready = async {
-            self.jobs.ready().await;
-            self.pods.ready().await;
-            // The writers of both live as long as the watches.
-            let _ = self.store.wait_until_ready().await;
-            let _ = self.agents.wait_until_ready().await;
-        };
+        let mut complete = self.complete.subscribe();
         tokio::select! {
             biased;
-            () = ready => true,
+            // The sender lives as long as this controller, so waiting cannot fail.
+            _ = complete.wait_for(|complete| *complete) => true,
             () = self.told_to_end() => false,
         }
     }
@@ -447,5 +463,32 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             );
         }
         Action::requeue(again)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, future::poll_fn, pin::pin, task::Poll};
+
+    use futures::poll;
+
+    use super::polled_when_woken;
+
+    #[tokio::test]
+    async fn what_happens_to_others_is_no_reason_to_poll_a_round() {
+        let (polls, waker) = (Cell::new(0), Cell::new(None));
+        let round = poll_fn(|context| {
+            polls.set(polls.get() + 1);
+            waker.set(Some(context.waker().clone()));
+            Poll::<()>::Pending
+        });
+        let mut round = pin!(polled_when_woken(round));
+        for _ in 0..3 {
+            assert!(poll!(&mut round).is_pending());
+        }
+        assert_eq!(polls.get(), 1);
+        waker.take().expect("it waits").wake();
+        assert!(poll!(&mut round).is_pending());
+        assert_eq!(polls.get(), 2);
     }
 }

@@ -162,12 +162,8 @@ pub(crate) enum AdmitError {
 
 /// Writing the status failed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RecordError {
-    #[error("the new status does not fit its resource")]
-    Encode(#[source] serde_json::Error),
-    #[error("cannot write the status")]
-    Replace(#[source] Box<KubeError>),
-}
+#[error("cannot write the status")]
+pub(crate) struct RecordError(#[source] pub(crate) Box<KubeError>);
 
 /// A round failed.
 #[derive(Debug, thiserror::Error)]
@@ -207,13 +203,12 @@ impl RoundError {
                 | ActError::Delete { source, .. }
                 | ActError::SetPodDeadline { source, .. },
             )
-            | Self::Record(RecordError::Replace(source)) => Some(source),
+            | Self::Record(RecordError(source)) => Some(source),
             Self::LookUp(LookUpError::Get { source, .. })
             | Self::Admit(
                 AdmitError::Write { source, .. } | AdmitError::LookAtHolder { source, .. },
             ) => Some(source),
             Self::LookUp(LookUpError::NoAnswer { .. } | LookUpError::Endless)
-            | Self::Record(RecordError::Encode(_))
             | Self::Admit(
                 AdmitError::AgentChanged(_) | AdmitError::NotLeading | AdmitError::NoAnswer { .. },
             )
@@ -299,7 +294,7 @@ mod tests {
 
     fn answered(status: serde_json::Value) -> RoundError {
         let status: Status = serde_json::from_value(status).unwrap();
-        RecordError::Replace(Box::new(KubeError::Api(Box::new(status)))).into()
+        RecordError(Box::new(KubeError::Api(Box::new(status)))).into()
     }
 
     #[test]

@@ -96,8 +96,12 @@ impl FrontEnd for TaskFrontEnd {
             .unwrap_or_default()
     }
 
-    fn status(state: &RunState) -> serde_json::Value {
-        serde_json::to_value(status::of_state(state)).unwrap_or_default()
+    fn with_state(task: &Task, state: &RunState) -> Task {
+        Task {
+            metadata: task.metadata.clone(),
+            spec: task.spec.clone(),
+            status: Some(status::of_state(state)),
+        }
     }
 
     fn stop_requested(task: &Task) -> bool {

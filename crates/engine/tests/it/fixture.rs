@@ -1,18 +1,25 @@
 //! Resources as people write them, admitted as an API server would.
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kubeopencode_api::v1alpha1::{Agent, KubeOpenCodeConfig, Task};
+use kubeopencode_api::v1alpha1::{Agent, KubeOpenCodeConfig, Task, TaskSpec};
 use kubeopencode_engine::{
     lower::{
         Found, FrontEnd as _, Lowered, Reference, References, Settings, kubeopencode::TaskFrontEnd,
     },
     run::Run,
+    state::RunState,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// The namespace of everything that names none.
 pub const NAMESPACE: &str = "team-a";
+
+/// The status that remembers a state, as it is written.
+pub fn status_of(state: &RunState) -> Value {
+    let task = TaskFrontEnd::with_state(&Task::new("any", TaskSpec::default()), state);
+    serde_json::to_value(task.status).expect("JSON")
+}
 
 /// All documents of a YAML text. Numbers are read as `kubectl` reads them: `0400` is octal.
 pub fn documents(yaml: &str) -> Vec<Value> {

@@ -2,13 +2,12 @@
 
 use kubeopencode_engine::{
     decide::explain,
-    lower::{FrontEnd as _, kubeopencode::TaskFrontEnd},
     observe::{ContainerState, ContainerView},
     state::{Phase, Reason},
 };
 use serde_json::json;
 
-use super::moment::Moment;
+use super::{fixture::status_of, moment::Moment};
 
 #[test]
 fn how_the_pod_ended_is_how_the_task_ended() {
@@ -331,7 +330,7 @@ fn what_is_not_known_of_a_checkout_is_not_said_to_be_nothing() {
 fn work_on_another_branch_is_a_change_and_told() {
     let checkout = r#"{"path":"/workspace/r","branch":"main","commits":0,"dirty":false"#;
     let moment = reported(&format!(r#""checkouts":[{checkout},"otherCommits":3}}]"#));
-    let status = TaskFrontEnd::status(&moment.state);
+    let status = status_of(&moment.state);
     assert_eq!(status["result"]["outcome"], "Done");
     assert_eq!(status["result"]["checkouts"][0]["otherCommits"], 3);
     let message = moment.state.message.clone().expect("a message");
@@ -344,7 +343,7 @@ fn work_on_another_branch_is_a_change_and_told() {
     );
     // Where nobody could count them, nobody knows that nothing was changed.
     let moment = reported(&format!(r#""checkouts":[{checkout},"error":"locked"}}]"#));
-    let status = TaskFrontEnd::status(&moment.state);
+    let status = status_of(&moment.state);
     assert_eq!(status["result"]["outcome"], "Done");
 }
 
@@ -369,7 +368,7 @@ fn checkouts_that_the_report_had_no_room_for_count() {
         ),
     ] {
         let moment = reported(&format!(r#"{checkout},"omitted":{omitted}"#));
-        let status = TaskFrontEnd::status(&moment.state);
+        let status = status_of(&moment.state);
         let result = &status["result"];
         assert_eq!(result["outcome"], outcome, "{omitted}");
         assert_eq!(result["commits"], commits, "{omitted}");
@@ -380,7 +379,7 @@ fn checkouts_that_the_report_had_no_room_for_count() {
     // The status holds no more than 64.
     let many = vec![r#"{"path":"/workspace/r","commits":1}"#; 70].join(",");
     let moment = reported(&format!(r#""checkouts":[{many}]"#));
-    let status = TaskFrontEnd::status(&moment.state);
+    let status = status_of(&moment.state);
     assert_eq!(status["result"]["commits"], 70);
     assert_eq!(status["result"]["omittedCheckouts"], 6);
 }
@@ -483,7 +482,7 @@ fn whatever_a_pod_says_the_status_stays_small_and_is_one_that_the_api_server_acc
     let (_, reason, message) = moment.end();
     assert_eq!(reason, Reason::InfrastructureError);
     assert!(!message.contains('\u{1b}'));
-    let status = TaskFrontEnd::status(&moment.state).to_string();
+    let status = status_of(&moment.state).to_string();
     assert!(status.len() < 8 * 1024, "{} bytes", status.len());
 
     // The kubelet lets it have 4096 bytes.
@@ -511,7 +510,7 @@ fn whatever_a_pod_says_the_status_stays_small_and_is_one_that_the_api_server_acc
                     .iter()
                     .all(|checkout| checkout.newest.len() <= 10)
             );
-            let status = TaskFrontEnd::status(&moment.state).to_string();
+            let status = status_of(&moment.state).to_string();
             assert!(status.len() < 10 * 1024, "{} bytes: {told}", status.len());
             assert!(!status.contains(r"\u001b"), "{status}");
         }

@@ -24,7 +24,7 @@ use proptest::prelude::*;
 mod actors;
 mod slot;
 
-use super::fixture::Cluster;
+use super::fixture::{Cluster, status_of};
 
 const MANIFESTS: &str = "
 kind: Agent
@@ -379,8 +379,7 @@ impl World {
             "an end on record was changed: {:?} to {state:?}",
             self.state
         );
-        let mut object = serde_json::json!({"metadata": {}, "spec": {}});
-        object["status"] = TaskFrontEnd::status(state);
+        let object = serde_json::json!({"metadata": {}, "spec": {}, "status": status_of(state)});
         let read = TaskFrontEnd::state(&serde_json::from_value(object).expect("a Task"));
         assert_eq!(&read, state, "the status forgets something");
         self.state = read;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use kube::{Api, Error as KubeError, ResourceExt as _, api::PostParams};
 use kubeopencode_api::names;
 use kubeopencode_engine::{lower::FrontEnd, run::Owner, state::RunState};
-use serde_json::Value;
 
 use super::{Controller, Owning};
 use crate::{
@@ -22,15 +21,10 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         object: &Arc<F::Resource>,
         state: &RunState,
     ) -> Result<Arc<F::Resource>, RoundError> {
-        let mut value = serde_json::to_value(object.as_ref()).map_err(RecordError::Encode)?;
-        let status = F::status(state);
-        if value.get("status") == Some(&status) {
+        let next = F::with_state(object, state);
+        if next == **object {
             return Ok(object.clone());
         }
-        if let Value::Object(fields) = &mut value {
-            fields.insert("status".to_owned(), status);
-        }
-        let next: F::Resource = serde_json::from_value(value).map_err(RecordError::Encode)?;
         self.must_lead()?;
         let api: Api<F::Resource> = Api::namespaced(self.client.clone(), &owner.namespace);
         let written = api
@@ -47,7 +41,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 if matches!(&source, KubeError::Api(status) if status.is_not_found()) {
                     self.memory.of(&owner.uid, Remembered::is_missed);
                 }
-                RecordError::Replace(Box::new(source))
+                RecordError(Box::new(source))
             })?;
         let written = Arc::new(written);
         self.memory.of(&owner.uid, |remembered| {
