@@ -19,6 +19,7 @@ mod observe;
 mod record;
 mod round;
 mod wake;
+mod when_woken;
 
 use std::{
     convert::Infallible,
@@ -28,7 +29,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, Stream, StreamExt as _, stream, stream::FuturesUnordered};
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{ConfigMap, Pod},
@@ -56,7 +57,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use self::round::Rested;
+use self::{round::Rested, when_woken::when_woken};
 use crate::{
     cache::Cache,
     clock::Clock,
@@ -127,16 +128,6 @@ fn received<T>(receiver: UnboundedReceiver<T>) -> impl Stream<Item = T> {
         let item = receiver.recv().await?;
         Some((item, receiver))
     })
-}
-
-/// The same future, polled only when it was woken. kube polls all rounds of a controller whenever anything happens to one
-/// of them, and each poll goes through all layers of a client.
-async fn polled_when_woken<T>(round: impl Future<Output = T>) -> T {
-    let mut alone = FuturesUnordered::from_iter([round]);
-    match alone.next().await {
-        Some(outcome) => outcome,
-        None => pending().await, // not reached: it has one, and this is awaited once
-    }
 }
 
 /// What a controller is made of.
@@ -228,7 +219,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         .shared();
         let agent_rounds = applier(
             |agent, this: Arc<Self>| {
-                polled_when_woken(async move { this.look_at_agent(agent).await }).boxed()
+                when_woken(async move { this.look_at_agent(agent).await }).boxed()
             },
             |agent, error, this: Arc<Self>| this.after_agent_failure(&agent, error),
             this.clone(),
@@ -240,9 +231,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         )
         .for_each(|_| ready(()));
         let rounds = applier(
-            |object, this: Arc<Self>| {
-                polled_when_woken(async move { this.look_at(object).await }).boxed()
-            },
+            |object, this: Arc<Self>| when_woken(async move { this.look_at(object).await }).boxed(),
             |object, error, this: Arc<Self>| this.after_failure(&object, error),
             this.clone(),
             this.store.clone(),
@@ -288,7 +277,8 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
 
     /// Says when all caches are complete for the first time.
     async fn becomes_ready(&self) -> Infallible {
-        // Its writer lives as long as the watches of this controller.
+        // Its writer lives as long as the watches of this controller. kube's own controllers wait for it, too: in the same
+        // task, so that it does not matter who of them is woken.
         let _ = self.store.wait_until_ready().await;
         self.jobs.ready().await;
         self.pods.ready().await;
@@ -463,32 +453,5 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             );
         }
         Action::requeue(again)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{cell::Cell, future::poll_fn, pin::pin, task::Poll};
-
-    use futures::poll;
-
-    use super::polled_when_woken;
-
-    #[tokio::test]
-    async fn what_happens_to_others_is_no_reason_to_poll_a_round() {
-        let (polls, waker) = (Cell::new(0), Cell::new(None));
-        let round = poll_fn(|context| {
-            polls.set(polls.get() + 1);
-            waker.set(Some(context.waker().clone()));
-            Poll::<()>::Pending
-        });
-        let mut round = pin!(polled_when_woken(round));
-        for _ in 0..3 {
-            assert!(poll!(&mut round).is_pending());
-        }
-        assert_eq!(polls.get(), 1);
-        waker.take().expect("it waits").wake();
-        assert!(poll!(&mut round).is_pending());
-        assert_eq!(polls.get(), 2);
     }
 }

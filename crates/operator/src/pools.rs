@@ -167,6 +167,16 @@ impl<A: Resource> Pools<A> {
         woken
     }
 
+    /// Something of a Task has changed, of which it is not known here whether it is gone.
+    pub(crate) fn may_leave(&self, uid: &str) -> Woken {
+        let index = lock(&self.0);
+        let holding = index.holding.get(uid);
+        Woken {
+            agents: holding.into_iter().flatten().cloned().collect(),
+            ..Woken::default()
+        }
+    }
+
     /// A round for a Task has ended: it keeps nobody waiting any more, unless it is in the queue.
     pub(crate) fn looked_at(&self, uid: &str) -> Woken {
         let mut woken = Woken::default();

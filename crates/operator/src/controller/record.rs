@@ -27,22 +27,17 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         }
         self.must_lead()?;
         let api: Api<F::Resource> = Api::namespaced(self.client.clone(), &owner.namespace);
-        let written = api
-            .replace_status(
-                &owner.name,
-                &PostParams {
-                    field_manager: Some(names::MANAGER.to_owned()),
-                    ..PostParams::default()
-                },
-                &next,
-            )
-            .await
-            .map_err(|source| {
-                if matches!(&source, KubeError::Api(status) if status.is_not_found()) {
-                    self.memory.of(&owner.uid, Remembered::is_missed);
-                }
-                RecordError(Box::new(source))
-            })?;
+        let parameters = PostParams {
+            field_manager: Some(names::MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let written = match api.replace_status(&owner.name, &parameters, &next).await {
+            Ok(written) => written,
+            Err(source) => {
+                self.not_recorded(owner, object, &source).await;
+                return Err(RecordError(Box::new(source)).into());
+            }
+        };
         let written = Arc::new(written);
         self.memory.of(&owner.uid, |remembered| {
             remembered
@@ -50,5 +45,22 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
                 .knows(object.resource_version().as_deref(), written.clone());
         });
         Ok(written)
+    }
+    /// What the answer says of the object, where the watch may be late for long: events of what was made of it would begin
+    /// the same again and again.
+    async fn not_recorded(&self, owner: &Owner, object: &Arc<F::Resource>, source: &KubeError) {
+        let KubeError::Api(status) = source else {
+            return;
+        };
+        if status.is_not_found() {
+            self.memory.of(&owner.uid, Remembered::is_missed);
+        } else if status.is_conflict()
+            && let Ok(Some(live)) = self.live_owner(owner).await
+        {
+            let before = object.resource_version();
+            self.memory.of(&owner.uid, |remembered| {
+                remembered.owner.knows(before.as_deref(), live);
+            });
+        }
     }
 }

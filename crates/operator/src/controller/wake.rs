@@ -103,26 +103,27 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
             let about = cache(&self).take_in(event);
             let mut owners = Vec::with_capacity(about.len());
             for child in about {
-                let Some(owner) = owner_of::<F::Resource>(child.as_ref()) else {
-                    continue;
-                };
-                self.tell_agents(child.as_ref(), &owner);
-                owners.push(owner);
+                let owner = owner_of::<F::Resource>(child.as_ref());
+                self.tell_agents(child.as_ref(), owner.as_ref());
+                owners.extend(owner);
             }
             stream::iter(owners)
         })
     }
 
-    /// Where its owner is gone, its slot is free when this was the last of it. Another one may have its name by now.
-    fn tell_agents(&self, child: &impl Resource, owner: &ObjectRef<F::Resource>) {
+    /// Where its owner is gone, its slot is free when this was the last of it. Another one may have its name by now; and of
+    /// one that was orphaned, whose annotations somebody takes off, only the label says whose it was.
+    fn tell_agents(&self, child: &impl Resource, owner: Option<&ObjectRef<F::Resource>>) {
         let metadata = child.meta();
         let labels = metadata.labels.as_ref();
         let Some(uid) = labels.and_then(|labels| labels.get(names::LABEL_OWNER_UID)) else {
             return;
         };
         let lives = |owner: Arc<F::Resource>| owner.meta().uid.as_ref() == Some(uid);
-        if !self.store.get(owner).is_some_and(lives) {
-            self.wake_all(&self.pools.gone(uid));
+        match owner {
+            Some(owner) if self.store.get(owner).is_some_and(lives) => {}
+            Some(_) => self.wake_all(&self.pools.gone(uid)),
+            None => self.wake_all(&self.pools.may_leave(uid)),
         }
     }
 

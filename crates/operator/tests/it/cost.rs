@@ -7,6 +7,7 @@ use kube::api::DeleteParams;
 use kubeopencode_api::v1alpha1::{Task, TaskPhase};
 use kubeopencode_engine::observe::JobView;
 use kubeopencode_operator::{OperatorOptions, access::ACCESS};
+use serde_json::json;
 
 use super::{
     faults::{Call, Fault, Faults},
@@ -288,13 +289,7 @@ async fn a_task_that_is_gone_and_seems_to_be_there_costs_little() {
     for name in ["a", "b"] {
         world.create(&task(name)).await;
     }
-    let deaf = Faults::new(|_, call: &Call| {
-        if call.verb == "watch" && call.resource == "tasks" {
-            Fault::Hangs
-        } else {
-            Fault::None
-        }
-    });
+    let deaf = Faults::without_watching("tasks");
     world.operate_with(&deaf, &virtual_time());
     is(&world, "a", TaskPhase::Running).await;
     is(&world, "b", TaskPhase::Queued).await;
@@ -306,5 +301,28 @@ async fn a_task_that_is_gone_and_seems_to_be_there_costs_little() {
     let of_jobs = |call: &&Call| (call.verb, call.resource.as_str()) == ("create", "jobs");
     let made = deaf.successes().iter().filter(of_jobs).count() - 1;
     assert!((1..=8).contains(&made), "{made} Jobs within two minutes");
+    world.end().await;
+}
+
+/// A conflict says that a Task is not as it seems: it is asked for, before the same is tried again.
+#[tokio::test(start_paused = true)]
+async fn a_task_that_was_changed_while_the_watch_is_late_goes_on() {
+    let mut world = World::new(Play::Works).await;
+    world.guard = Duration::from_hours(24);
+    world.create(&limited(1)).await;
+    for name in ["a", "b"] {
+        world.create(&task(name)).await;
+    }
+    let deaf = Faults::without_watching("tasks");
+    world.operate_with(&deaf, &virtual_time());
+    is(&world, "a", TaskPhase::Running).await;
+    is(&world, "b", TaskPhase::Queued).await;
+    world.annotate("b", &json!({"seen-by": "me"})).await;
+    world.kubelet.now(Play::Ends(0));
+    world.ends("b").await;
+    let statuses = deaf.calls();
+    let of_b = |call: &&Call| call.resource == "tasks/status" && call.name == "b";
+    let written = statuses.iter().filter(of_b).count();
+    assert!(written <= 6, "{written} writes of its status");
     world.end().await;
 }

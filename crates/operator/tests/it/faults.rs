@@ -165,6 +165,14 @@ impl Faults {
         Self::new(|_, _| Fault::None)
     }
 
+    /// These are listed, and then nothing is heard of them.
+    pub fn without_watching(resource: &'static str) -> Self {
+        Self::new(move |_, call| {
+            let watch = call.verb == "watch" && call.resource == resource;
+            if watch { Fault::Hangs } else { Fault::None }
+        })
+    }
+
     /// One, at one call.
     pub fn one(at: usize, fault: Fault) -> Self {
         Self::new(move |number, _| if number == at { fault } else { Fault::None })

@@ -2,7 +2,7 @@
 
 use std::{sync::mpsc, time::Duration};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams},
@@ -31,14 +31,6 @@ async fn holders(world: &World, expected: &[&str]) {
             slots.is_some_and(|slots| slots.eq(expected.iter().copied()))
         })
         .await;
-}
-
-/// The Agents are listed, and then nothing is heard of them.
-fn without_watching_agents() -> Faults {
-    Faults::new(|_, call: &Call| {
-        let watch = call.verb == "watch" && call.resource == "agents";
-        if watch { Fault::Hangs } else { Fault::None }
-    })
 }
 
 /// An Agent with one slot: `a` has it, and the others wait.
@@ -181,6 +173,34 @@ async fn a_holder_that_is_deleted_gives_its_slot_back() {
         assert!(left.is_none_or(|pod| super::life::phase(&pod) != "Running"));
         world.end().await;
     }
+}
+
+/// Then its label alone says whose it was.
+#[tokio::test]
+async fn an_orphan_that_loses_its_annotations_gives_the_slot_back() {
+    let world = World::start(Play::Works).await;
+    world.create(&limited(1)).await;
+    world.create(&task("a")).await;
+    let job = world.job_of("a").await;
+    let running = |pod: &Pod| super::life::phase(pod) == "Running";
+    let pod = world.pod_of(&job, running).await.name_any();
+    world.create(&task("b")).await;
+    is(&world, "b", TaskPhase::Queued).await;
+    let orphaned = DeleteParams::orphan();
+    world.api::<Task>().delete("a", &orphaned).await.unwrap();
+    world
+        .until::<Task>("a", "gone", |task| task.is_none())
+        .await;
+    let none = Patch::Merge(json!({"metadata": {"annotations": null}}));
+    let by = PatchParams::default();
+    world.api::<Job>().patch(&job, &by, &none).await.unwrap();
+    world.api::<Pod>().patch(&pod, &by, &none).await.unwrap();
+    holders(&world, &["a"]).await;
+    world.kubelet.now(Play::Ends(0));
+    world
+        .status("b", "started", |status| status.job_name.is_some())
+        .await;
+    world.end().await;
 }
 
 #[tokio::test]
@@ -348,7 +368,7 @@ async fn who_is_not_ready_keeps_nobody_waiting() {
 async fn a_limit_that_only_a_look_up_shows_is_held() {
     let mut world = World::new(Play::Works).await;
     world.create(AGENT).await;
-    world.operate(&without_watching_agents());
+    world.operate(&Faults::without_watching("agents"));
     world.create(&task("before")).await;
     is(&world, "before", TaskPhase::Running).await;
     set_limit(&world, Some(2)).await;
@@ -411,7 +431,7 @@ async fn an_agent_that_goes_between_look_up_and_claim_gives_no_slot_and_no_leave
 #[tokio::test]
 async fn who_waits_for_an_agent_hears_of_it_from_whoever_finds_it() {
     let mut world = World::new(Play::Works).await;
-    world.operate(&without_watching_agents());
+    world.operate(&Faults::without_watching("agents"));
     let refers = |name: &str| {
         format!(
             "apiVersion: kubeopencode.io/v1alpha1\nkind: Task\nmetadata: {{name: {name}}}\nspec: {{description: Do it., agentRef: default}}"

@@ -17,7 +17,7 @@ use crate::{api, wire::Seen};
 /// things up for.
 const AT_ONCE: usize = 32;
 /// Events that are sent at the same time, as in the operator.
-const EVENTS: usize = 4;
+const EVENTS: usize = 8;
 
 /// What the operator wrote for one Task, in order.
 #[derive(Debug, Clone)]
