@@ -25,7 +25,8 @@ use crate::clock::Clock;
 
 /// Events that may wait for the API server.
 const WAITING: usize = 1024;
-/// Events that are sent at once: a Task that begins has one, and four other writes, of which 32 are sent at once.
+/// Events that are sent at once. A Task that begins has one and four other writes, of which some 32 are on their way: with
+/// fewer, Events of a crowd would fall behind and be dropped.
 const AT_ONCE: usize = 8;
 
 /// How long until an Event is sent again that the API server had no time for.

@@ -71,7 +71,7 @@ pub(crate) async fn controller(arguments: &ControllerArgs) -> Result<(), Failure
         ended.cancel();
         result.map_err(|error| Problem::new(error.to_string()).failed())
     };
-    // On a task of its own: nothing that the operator does keeps it from renewing.
+    // On a task of its own: it has its turn between what the operator does, however long a round takes.
     let election = election.map(|election| {
         // The operator ends with it, also when it panics.
         let stop = stop.clone().drop_guard();

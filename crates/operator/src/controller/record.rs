@@ -46,6 +46,7 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
         });
         Ok(written)
     }
+
     /// What the answer says of the object, where the watch may be late for long: events of what was made of it would begin
     /// the same again and again.
     async fn not_recorded(&self, owner: &Owner, object: &Arc<F::Resource>, source: &KubeError) {

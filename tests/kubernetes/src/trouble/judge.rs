@@ -23,7 +23,7 @@ use crate::{api, counter::Runs};
 
 /// Longest time until all Tasks have ended, after the trouble is over.
 const PATIENCE: Duration = Duration::from_mins(10);
-/// Open files of an operator: 32 rounds at once, 6 watches, 4 Events and the election are connections.
+/// Open files of an operator: 48 rounds at once, 6 watches, 8 Events and the election are connections.
 const OPEN_FILES: usize = 100;
 /// Memory of an operator in MiB, with 200 Tasks.
 const MEMORY: u64 = 100;
