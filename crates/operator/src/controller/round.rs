@@ -131,11 +131,13 @@ impl<F: FrontEnd<Resource: Owning, Agent: Owning> + 'static> Controller<F> {
 
     /// What is known without asking. `None`: it is no owner yet.
     fn begin(&self, cached: Arc<F::Resource>) -> Option<Round<F>> {
-        let owner = F::owner(&cached)?;
-        let object = self.memory.of(&owner.uid, |remembered| {
+        let shown = F::owner(&cached)?;
+        let object = self.memory.of(&shown.uid, |remembered| {
             remembered.begins();
             remembered.owner.over(cached, |_, _| false)
         });
+        // Its generation, too, may be newer than that which the cache shows.
+        let owner = F::owner(&object)?;
         let state = F::state(&object);
         self.tell_what_was_unanswered(&owner, &state);
         let observation = self.observe(&owner, &state);
