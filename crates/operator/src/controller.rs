@@ -74,8 +74,7 @@ use crate::{
     waiting::Waiting,
 };
 
-/// Objects that are looked at at the same time. Where many Tasks begin at once, a third of them waits for what they refer
-/// to, and about 32 are written for.
+/// Objects that are looked at at the same time. Where many Tasks begin at once, some of them wait for what they refer to.
 const CONCURRENCY: u16 = 48;
 /// How long a round may take: then a request of it got lost. A round may be cut off anywhere, which also happens when
 /// leadership ends.

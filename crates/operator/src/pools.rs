@@ -162,17 +162,14 @@ impl<A: Resource> Pools<A> {
         let mut woken = Woken::default();
         let mut index = lock(&self.0);
         index.take_out(uid, &mut woken);
-        let holding = index.holding.get(uid);
-        woken.agents.extend(holding.into_iter().flatten().cloned());
+        woken.agents.extend(index.holding(uid));
         woken
     }
 
     /// Something of a Task has changed, of which it is not known here whether it is gone.
     pub(crate) fn may_leave(&self, uid: &str) -> Woken {
-        let index = lock(&self.0);
-        let holding = index.holding.get(uid);
         Woken {
-            agents: holding.into_iter().flatten().cloned().collect(),
+            agents: lock(&self.0).holding(uid).collect(),
             ..Woken::default()
         }
     }
@@ -465,6 +462,11 @@ impl<A: Resource> Index<A> {
 }
 
 impl<A> Index<A> {
+    /// The Agents whose slots a Task holds.
+    fn holding(&self, uid: &str) -> impl Iterator<Item = Key> {
+        self.holding.get(uid).into_iter().flatten().cloned()
+    }
+
     /// It neither waits nor runs. Whoever was behind it may come next.
     fn take_out(&mut self, uid: &str, woken: &mut Woken) {
         let Some(known) = self.tasks.remove(uid) else {

@@ -2,7 +2,7 @@
 //!
 //! Pods are made and nobody starts them: a cluster without a node. So the figures are those of API server and operator,
 //! not of containers. What bare clients send are the operator's own requests for one Task, taken from the wire, byte
-//! for byte but for names and versions, about as many at once as the operator has: see [`bare`].
+//! for byte but for names and versions, for 32 Tasks at once.
 //!
 //! Each number of Tasks is measured four times: bare clients, operator, operator, bare clients. A write takes longer the
 //! more objects there are, and what comes later meets more of them; so it weighs on both alike.

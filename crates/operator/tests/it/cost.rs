@@ -3,8 +3,14 @@
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::DeleteParams;
-use kubeopencode_api::v1alpha1::{Task, TaskPhase};
+use kube::{
+    ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use kubeopencode_api::{
+    names,
+    v1alpha1::{Task, TaskPhase},
+};
 use kubeopencode_engine::observe::JobView;
 use kubeopencode_operator::{OperatorOptions, access::ACCESS};
 use serde_json::json;
@@ -283,16 +289,7 @@ async fn a_life_takes_at_most_eight_rounds() {
 /// goes with its owner, and that is an event.
 #[tokio::test(start_paused = true)]
 async fn a_task_that_is_gone_and_seems_to_be_there_costs_little() {
-    let mut world = World::new(Play::Works).await;
-    world.guard = Duration::from_hours(24);
-    world.create(&limited(1)).await;
-    for name in ["a", "b"] {
-        world.create(&task(name)).await;
-    }
-    let deaf = Faults::without_watching("tasks");
-    world.operate_with(&deaf, &virtual_time());
-    is(&world, "a", TaskPhase::Running).await;
-    is(&world, "b", TaskPhase::Queued).await;
+    let (world, deaf) = b_waits_and_tasks_are_not_watched().await;
     let background = DeleteParams::background();
     world.api::<Task>().delete("b", &background).await.unwrap();
     world.kubelet.now(Play::Ends(0));
@@ -307,6 +304,24 @@ async fn a_task_that_is_gone_and_seems_to_be_there_costs_little() {
 /// A conflict says that a Task is not as it seems: it is asked for, before the same is tried again.
 #[tokio::test(start_paused = true)]
 async fn a_task_that_was_changed_while_the_watch_is_late_goes_on() {
+    let (world, deaf) = b_waits_and_tasks_are_not_watched().await;
+    let edit = Patch::Merge(json!({"spec": {"description": "another thing"}}));
+    let by = PatchParams::default();
+    world.api::<Task>().patch("b", &by, &edit).await.unwrap();
+    world.kubelet.now(Play::Ends(0));
+    let job = world.ends("b").await.job_name.expect("a Job");
+    let job = world.api::<Job>().get(&job).await.unwrap();
+    let made_of = &job.annotations()[names::ANNOTATION_GENERATION];
+    assert_eq!(made_of, "2", "what it says, not what it said");
+    let calls = deaf.calls();
+    let of_b = |call: &&Call| call.resource == "tasks/status" && call.name == "b";
+    let written = calls.iter().filter(of_b).count();
+    assert!(written <= 6, "{written} writes of its status");
+    world.end().await;
+}
+
+/// Of two Tasks one works, and the other waits for its slot; what becomes of them by others, no watch shows.
+async fn b_waits_and_tasks_are_not_watched() -> (World, Faults) {
     let mut world = World::new(Play::Works).await;
     world.guard = Duration::from_hours(24);
     world.create(&limited(1)).await;
@@ -317,12 +332,5 @@ async fn a_task_that_was_changed_while_the_watch_is_late_goes_on() {
     world.operate_with(&deaf, &virtual_time());
     is(&world, "a", TaskPhase::Running).await;
     is(&world, "b", TaskPhase::Queued).await;
-    world.annotate("b", &json!({"seen-by": "me"})).await;
-    world.kubelet.now(Play::Ends(0));
-    world.ends("b").await;
-    let statuses = deaf.calls();
-    let of_b = |call: &&Call| call.resource == "tasks/status" && call.name == "b";
-    let written = statuses.iter().filter(of_b).count();
-    assert!(written <= 6, "{written} writes of its status");
-    world.end().await;
+    (world, deaf)
 }

@@ -13,8 +13,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{CREATORS, name};
 use crate::{api, wire::Seen};
 
-/// Tasks that are written for at the same time, about as many as in the operator: it looks at 48, some of which it looks
-/// things up for.
+/// Tasks that are written for at the same time. The operator looks at 48, some of which wait for what they refer to.
 const AT_ONCE: usize = 32;
 /// Events that are sent at the same time, as in the operator.
 const EVENTS: usize = 8;
